@@ -1,0 +1,1 @@
+"""What dbscope costs, against the same code written by hand."""

@@ -1,0 +1,54 @@
+"""The table."""
+
+import os
+import sys
+from importlib.metadata import version
+
+from benchmarks.cases import Case
+from benchmarks.measure import CONTROL, OURS, REQUESTS, TURNS, Result
+
+HEAD = ("case", "", "driver", "by hand", "dbscope", "added", "ratio", "quartiles")
+HEAD += ("control", "quartiles", "bar", "")
+WIDTHS = (6, 4, 18, 9, 9, 8, 6, 13, 7, 13, 6, 4)
+PACKAGES = ("sqlalchemy", "fastapi", "starlette", "anyio", "asyncpg", "psycopg", "aiosqlite")
+
+
+def header(rounds: int) -> str:
+    python = ".".join(map(str, sys.version_info[:3]))
+    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    return (
+        f"Python {python}, {versions}; {os.cpu_count()} cores.\n"
+        f"{rounds} rounds of {TURNS * REQUESTS} requests for each variant; times in µs, medians.\n"
+        f"\n{line(HEAD)}\n{line(tuple('-' * width for width in WIDTHS))}"
+    )
+
+
+def line(cells: tuple[str, ...]) -> str:
+    left = 3
+    texts = [cell.ljust(w) for cell, w in zip(cells[:left], WIDTHS[:left], strict=True)]
+    texts += [cell.rjust(w) for cell, w in zip(cells[left:], WIDTHS[left:], strict=True)]
+    return "  ".join(texts)
+
+
+def row(case: Case, result: Result) -> str:
+    return line(
+        (
+            case.name,
+            case.method,
+            case.driver,
+            f"{result.time(0):.1f}",
+            f"{result.time(OURS):.1f}",
+            f"{result.added:+.1f}",
+            f"{result.ratio(OURS):.3f}",
+            spread(result, OURS),
+            f"{result.ratio(CONTROL):.3f}",
+            spread(result, CONTROL),
+            f"{case.bar:.2f}",
+            "over" if case.over(result) else "ok",
+        )
+    )
+
+
+def spread(result: Result, variant: int) -> str:
+    low, high = result.quartiles(variant)
+    return f"{low:.3f}-{high:.3f}"

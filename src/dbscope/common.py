@@ -1,0 +1,271 @@
+"""What both kinds of database share: all that needs no waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, Literal, cast
+
+from sqlalchemy import URL, Engine
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.util import ScopedRegistry
+from typing_extensions import TypeVar
+
+from dbscope.engine import url as urls
+from dbscope.engine.source import EngineSource
+from dbscope.errors import ConfigurationError, Rollback, TransactionRequired
+from dbscope.scopes import lifespan, outside, verbs
+from dbscope.scopes.dependencies import choose
+from dbscope.scopes.settle import raise_first, run_hooks
+from dbscope.unit.block import Block
+from dbscope.unit.current import current, open_scope, unit_of
+from dbscope.unit.hooks import HookFunction, checked, is_async
+from dbscope.unit.policy import CommitVeto, default_commit_veto
+from dbscope.unit.unit import Unit
+
+H = TypeVar("H")  # what people hold: a Session or an AsyncSession
+F = TypeVar("F", bound=Callable[..., Any])
+
+Options = Mapping[str, Any]
+NONE: Options = {}
+
+
+class CommonDatabase(Generic[H]):
+    """The base of `Database` and `AsyncDatabase`."""
+
+    is_async: bool
+    Rollback = Rollback
+
+    def __init__(
+        self,
+        url: str | URL | None,
+        *,
+        name: str,
+        atomic_requests: bool,
+        engine: Engine | AsyncEngine | None,
+        engine_options: Options | None,
+        session_options: Options | None,
+        session_class: type[H],
+        manual_commit: Literal["allow", "forbid"],
+        companion: bool = False,
+    ) -> None:
+        if engine is not None:
+            url = engine.url
+        if url is None:
+            raise ConfigurationError("It needs a URL or an engine.")
+        if manual_commit not in ("allow", "forbid"):
+            raise ConfigurationError(
+                f"manual_commit is 'allow' or 'forbid', not {manual_commit!r}."
+            )
+        self.url = urls.parse(url)
+        self.name = name
+        self._settings: dict[str, Any] = {
+            "name": name,
+            "atomic_requests": atomic_requests,
+            "engine_options": engine_options,
+            "session_options": session_options,
+            "manual_commit": manual_commit,
+        }
+        self._source = EngineSource(
+            urls.for_kind(self.url, is_async=self.is_async, companion=companion),
+            name,
+            is_async=self.is_async,
+            engine=engine,
+            engine_options=engine_options or NONE,
+            session_options=session_options or NONE,
+            session_class=session_class,
+            atomic_requests=atomic_requests,
+            forbid_manual_commit=manual_commit == "forbid",
+            run_due=_run_due,
+        )
+
+    # -- the session ---------------------------------------------------------------------------
+
+    @property
+    def session(self) -> H:
+        """The session of the current scope; nothing is opened by taking it.
+
+        Raises:
+            ScopeMissing: outside any scope.
+            ScopeClosed: the scope has ended.
+        """
+        return cast("H", unit_of(self._source).open_session())
+
+    async def get_session(self) -> H:
+        """Return the session of the current scope, as a FastAPI dependency.
+
+        A coroutine, and no generator: nothing of it runs after the endpoint, and no thread is
+        taken for it.
+
+        Example:
+            >>> SessionDep = Annotated[AsyncSession, Depends(db.get_session)]
+        """
+        return self.session
+
+    # -- blocks --------------------------------------------------------------------------------
+
+    def in_transaction(self) -> bool:
+        """Tell whether there is a transaction here, even if nothing was sent for it yet."""
+        return self.current_transaction() is not None
+
+    def current_transaction(self) -> Block | None:
+        """Return the innermost block, or None outside a transaction."""
+        unit = verbs.unit_here(self._source)
+        return None if unit is None else unit.block
+
+    def set_rollback(self, rollback: bool = True) -> None:
+        """Roll the innermost block back quietly when it is left (Django's `set_rollback`).
+
+        Args:
+            rollback: False takes that back, and forgets a failed statement: only after rolling
+                back to a savepoint of your own.
+
+        Raises:
+            TransactionRequired: outside a transaction.
+        """
+        self._block().set_rollback(rollback)
+
+    def doom(self) -> None:
+        """Roll back everything at the end of the scope, but keep the response (pyramid's word).
+
+        Raises:
+            ScopeMissing: outside any scope.
+        """
+        unit_of(self._source).doomed = True
+
+    @property
+    def transaction_required(self) -> Any:
+        """A decorator, and a context manager: TransactionRequired unless in a transaction.
+
+        Example:
+            >>> @db.transaction_required
+            ... async def transfer(amount: int) -> None: ...
+        """
+        return verbs.RequiredVerb(self._source)
+
+    def durable(self, function: F) -> F:
+        """Decorate a function that must not be called inside a transaction (Django's word).
+
+        Raises:
+            DurableError: when called inside a transaction.
+            TransactionManagementError: it left a transaction open, which is rolled back.
+        """
+        return verbs.durable(function, self._source)
+
+    def non_atomic_requests(self, function: F) -> F:
+        """Decorate a route: its requests autocommit, whatever `atomic_requests` says."""
+        return choose(function, self._source, atomic=False)
+
+    def atomic_requests(self, function: F) -> F:
+        """Decorate a route: its requests are one transaction, whatever `atomic_requests` says."""
+        return choose(function, self._source, atomic=True)
+
+    # -- hooks ---------------------------------------------------------------------------------
+
+    def on_commit(self, function: HookFunction, *, robust: bool = False) -> None:
+        """Run the function after the outermost COMMIT, or never.
+
+        It belongs to the block it was registered in: if that is rolled back, it is forgotten. It
+        runs in a scope of its own, after the connection was given back, in the order of
+        registration. Outside a transaction it runs at once (Django's `on_commit`).
+
+        Args:
+            function: plain or async, without arguments.
+            robust: an error of it is logged instead of raised.
+
+        Raises:
+            TypeError: it cannot be called.
+            TransactionManagementError: a transaction was begun by hand, in autocommit mode.
+        """
+        self._check_hook(function)
+        block = self.current_transaction()
+        if block is not None:
+            block.on_commit(function, robust=robust)
+        else:
+            outside.run_now(self._source, function, robust=robust)
+
+    def on_rollback(self, function: HookFunction) -> None:
+        """Run the function after this block was rolled back; best effort, a crash runs nothing.
+
+        Outside a transaction it is never run.
+        """
+        self._check_hook(function)
+        block = self.current_transaction()
+        if block is not None:
+            block.on_rollback(function)
+
+    def before_commit(self, function: HookFunction) -> None:
+        """Run the function inside the transaction, just before COMMIT; its error rolls back.
+
+        Raises:
+            TransactionRequired: outside a transaction.
+        """
+        self._check_hook(function)
+        self._block().before_commit(function)
+
+    # -- wiring --------------------------------------------------------------------------------
+
+    def install(
+        self,
+        app: Any,
+        *,
+        state_key: str | None = None,
+        commit_veto: CommitVeto | None = default_commit_veto,
+    ) -> None:
+        """Wire a Starlette or FastAPI application: `DBSessionMiddleware`, and an orderly end.
+
+        Idempotent. Middlewares added later are outside of it, where CORS, sessions and Sentry
+        belong.
+
+        Args:
+            app: the application, before it has started.
+            state_key: `request.state.<state_key>` gives the session too.
+            commit_veto: see `DBSessionMiddleware`.
+        """
+        lifespan.install(app, self, state_key=state_key, commit_veto=commit_veto)
+
+    def stats(self) -> dict[str, int]:
+        """Return counters since the start, and the state of the pool, as one flat dict."""
+        return self._source.stats()
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _unit(self) -> Unit:
+        return unit_of(self._source)
+
+    def _block(self) -> Block:
+        block = self.current_transaction()
+        if block is None:
+            raise TransactionRequired(f"{self}:")
+        return block
+
+    def _check_hook(self, function: HookFunction) -> None:
+        if is_async(checked(function)) and not self.is_async:
+            raise TypeError(f"a Database cannot await the hook {function!r}; use `db.async_`.")
+
+    def __repr__(self) -> str:
+        url = self.url.render_as_string(hide_password=True)
+        return f"<{type(self).__name__} {self.name!r} {url}>"
+
+    def __str__(self) -> str:
+        return str(self._source)
+
+
+class CurrentSession(ScopedRegistry[Any]):
+    """The registry of `scoped_session`: it keeps nothing, the scope does."""
+
+    def __init__(self, database: CommonDatabase[Any]) -> None:
+        super().__init__(lambda: database.session, current.get)
+
+    def __call__(self) -> Any:
+        return self.createfunc()
+
+    def has(self) -> bool:
+        """Tell whether there is a scope to have a session in."""
+        return open_scope() is not None
+
+    def clear(self) -> None:
+        """Forget nothing; the session ends with its scope."""
+
+
+def _run_due(unit: Unit) -> None:
+    raise_first(run_hooks(unit))

@@ -1,0 +1,195 @@
+"""The only crossing between sync and async: call, in_greenlet, in_thread, to_the_end."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+from sqlalchemy.util import await_only, greenlet_spawn
+from sqlalchemy.util.concurrency import in_greenlet as in_sqlalchemy_greenlet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable
+
+    from dbscope.unit.turn import Gate
+    from dbscope.unit.unit import Unit
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def in_greenlet(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a plain function that may wait inside, as `AsyncSession` runs its `Session`."""
+    return await greenlet_spawn(function, *args, **kwargs)
+
+
+async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a plain function that may block, in a worker thread that no endpoint waits for."""
+
+    def call() -> T:
+        return function(*args, **kwargs)
+
+    return await anyio.to_thread.run_sync(call, limiter=_limiter())
+
+
+def _limiter() -> anyio.CapacityLimiter:
+    # Endpoints may fill Starlette's limiter while they wait for a connection that only the end
+    # of another request gives back (https://github.com/fastapi/fastapi/issues/3205).
+    limiter = _limiters.get(None)
+    if limiter is None:
+        limiter = anyio.CapacityLimiter(float("inf"))
+        _limiters.set(limiter)
+    return limiter
+
+
+_limiters: anyio.lowlevel.RunVar[anyio.CapacityLimiter | None] = anyio.lowlevel.RunVar(
+    "dbscope_limiter", None
+)
+
+
+async def to_the_end(work: Coroutine[Any, Any, T], *, limit: float, at_once: bool = False) -> T:
+    """Run the work in a task of its own and wait for it, whatever happens to the caller.
+
+    Both kinds of cancellation wait until it is done, and are then delivered: `task.cancel()` is
+    caught by the loop, an anyio scope, which would cancel again and again, by the shield.
+
+    Args:
+        work: the coroutine: COMMIT or ROLLBACK, close, hooks.
+        limit: seconds that it may still take after the caller was cancelled.
+        at_once: count them from the beginning; for a ROLLBACK, which nobody needs to wait for.
+    """
+    task = asyncio.create_task(work)
+    timer = task.get_loop().call_later(limit, task.cancel) if at_once else None
+    cancelled: asyncio.CancelledError | None = None
+    with anyio.CancelScope(shield=True):
+        while not task.done():
+            try:
+                await asyncio.shield(task)
+            except asyncio.CancelledError as error:
+                if cancelled is None and not task.done():
+                    cancelled = error
+                    timer = timer or task.get_loop().call_later(limit, task.cancel)
+            except BaseException:  # noqa: BLE001, S110  (the task's own, which is raised below)
+                pass
+    if timer is not None:
+        timer.cancel()
+    if cancelled is None:
+        return task.result()
+    if not task.cancelled() and (failure := task.exception()) is not None:
+        cancelled.__context__ = failure
+    raise cancelled
+
+
+async def look_for_cancellation() -> None:
+    """Raise a cancellation that waits to be delivered: before COMMIT it still counts."""
+    await anyio.lowlevel.checkpoint_if_cancelled()
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        await asyncio.sleep(0)
+
+
+class LoopGate:
+    """A gate for greenlets on an event loop."""
+
+    __slots__ = ("_future", "_loop")
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._future: asyncio.Future[None] = self._loop.create_future()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait without blocking the loop."""
+        await_only(asyncio.wait((self._future,), timeout=timeout))
+        return self._future.done()
+
+    def open(self) -> None:
+        """Open it, from whatever thread."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._open)
+
+    def _open(self) -> None:
+        if not self._future.done():
+            self._future.set_result(None)
+
+
+class ThreadGate:
+    """A gate for threads."""
+
+    __slots__ = ("_event",)
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block the thread."""
+        return self._event.wait(timeout)
+
+    def open(self) -> None:
+        """Open it."""
+        self._event.set()
+
+
+class Greenlets:
+    """The world of `AsyncDatabase`: plain functions that wait on the event loop."""
+
+    def __init__(self) -> None:
+        from greenlet import getcurrent  # noqa: PLC0415  (an extra: only async needs it)
+
+        self.me: Callable[[], object] = getcurrent
+
+    def gate(self) -> Gate:
+        """Return a gate for the running loop."""
+        return LoopGate()
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Call a hook; what it returns to be awaited is awaited."""
+        result = function()
+        if inspect.isawaitable(result):
+            await_only(result)
+
+    def run(self, function: Callable[[], object]) -> None:
+        """Run the end of a unit: here, for a greenlet carries it already."""
+        function()
+
+
+class Threads:
+    """The world of `Database`: plain functions that block."""
+
+    def __init__(self) -> None:
+        self.me: Callable[[], object] = threading.get_ident
+
+    def gate(self) -> Gate:
+        """Return a gate for threads."""
+        return ThreadGate()
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Call a hook."""
+        function()
+
+    def run(self, function: Callable[[], object]) -> None:
+        """Run the end of a unit: in a thread, if what carries it is a greenlet on a loop."""
+        if _is_in_greenlet():
+            await_only(in_thread(function))
+        else:
+            function()
+
+
+def _is_in_greenlet() -> bool:
+    try:
+        return in_sqlalchemy_greenlet()
+    except ImportError:
+        return False
+
+
+async def carried(
+    units: Iterable[Unit], function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Run a plain function that ends these units: in a greenlet, or in a thread if all block."""
+    if any(isinstance(unit.turn.world, Greenlets) for unit in units):
+        return await in_greenlet(function, *args, **kwargs)
+    return await in_thread(function, *args, **kwargs)

@@ -1,0 +1,135 @@
+"""A look at each connection when it leaves the pool and when it comes back; no round trip.
+
+SQLAlchemy resets a connection by what its adapter believes. When two tasks end one transaction,
+or a cleanup runs in another task than the query, asyncpg's adapter forgets the transaction and the
+pool takes the connection back in the middle of it, for ever
+(https://github.com/sqlalchemy/sqlalchemy/issues/13381). The driver itself knows better.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+from collections.abc import Callable
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import event
+from sqlalchemy.exc import DisconnectionError
+
+if TYPE_CHECKING:
+    from collections import Counter
+
+    from sqlalchemy import Engine
+
+logger = logging.getLogger("dbscope")
+
+
+class Local(Enum):
+    """What a driver knows about its connection without asking the server."""
+
+    IDLE = "idle"
+    IN_TRANSACTION = "in a transaction"
+    IN_ERROR = "in a failed transaction"
+    CLOSED = "closed"
+
+
+Look = Callable[[Any], Local]
+
+
+def look_sqlite(connection: Any) -> Local:
+    """Look at sqlite3, or at aiosqlite around it."""
+    driver = getattr(connection, "driver_connection", connection)
+    try:
+        return Local.IN_TRANSACTION if driver.in_transaction else Local.IDLE
+    except ValueError:  # aiosqlite: "no active connection"
+        return Local.CLOSED
+
+
+def look_asyncpg(connection: Any) -> Local:
+    """Look at asyncpg: its protocol, and the transaction object that it nests others in."""
+    driver = connection.driver_connection
+    if driver.is_closed():
+        return Local.CLOSED
+    if driver.is_in_transaction() or getattr(driver, "_top_xact", None) is not None:
+        return Local.IN_TRANSACTION
+    return Local.IDLE
+
+
+def look_psycopg(connection: Any) -> Local:
+    """Look at psycopg: libpq's transaction status."""
+    driver = getattr(connection, "driver_connection", connection)
+    if driver.closed:
+        return Local.CLOSED
+    status = driver.pgconn.transaction_status
+    if status == PSYCOPG_IDLE:
+        return Local.IDLE
+    return Local.IN_ERROR if status == PSYCOPG_INERROR else Local.IN_TRANSACTION
+
+
+# libpq, PQtransactionStatus: PQTRANS_IDLE, PQTRANS_INERROR
+PSYCOPG_IDLE = 0
+PSYCOPG_INERROR = 3
+
+
+def look_anything(connection: Any) -> Local:  # noqa: ARG001
+    """Know nothing about a driver that has no entry here."""
+    return Local.IDLE
+
+
+LOOKS: dict[str, Look] = {
+    "pysqlite": look_sqlite,
+    "aiosqlite": look_sqlite,
+    "asyncpg": look_asyncpg,
+    "psycopg": look_psycopg,
+    "psycopg_async": look_psycopg,
+}
+
+
+def has_unread_bytes(connection: Any) -> bool:
+    """Tell whether an idle psycopg connection has something to read: it was told goodbye.
+
+    libpq learns that the server has closed a connection only by reading, and an idle one is not
+    read; asyncpg's transport is watched by the loop, and knows by itself.
+    """
+    driver = getattr(connection, "driver_connection", connection)
+    poll = select.poll()
+    poll.register(driver.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
+    return bool(poll.poll(0))
+
+
+def look_of(engine: Engine) -> Look:
+    """Return the look for the driver of this engine."""
+    return LOOKS.get(engine.dialect.driver, look_anything)
+
+
+def install(engine: Engine, counters: Counter[str]) -> None:
+    """Watch over the pool of an engine: once for its life."""
+    look = look_of(engine)
+    polled = engine.dialect.driver.startswith("psycopg") and hasattr(select, "poll")
+
+    @event.listens_for(engine, "checkout")
+    def on_checkout(connection: Any, record: Any, proxy: Any) -> None:  # noqa: ARG001
+        state = look(connection)
+        if state is not Local.IDLE or (polled and has_unread_bytes(connection)):
+            counters["connections_discarded"] += 1
+            raise DisconnectionError(f"found {state.value} in the pool")
+
+    @event.listens_for(engine, "reset")
+    def on_reset(connection: Any, record: Any, state: Any) -> None:  # noqa: ARG001
+        if state.asyncio_safe and look(connection) not in (Local.IDLE, Local.CLOSED):
+            engine.dialect.do_rollback(connection)
+
+    @event.listens_for(engine, "checkin")
+    def on_checkin(connection: Any, record: Any) -> None:
+        unit = record.info.pop("dbscope.unit", None)
+        record.info.pop("dbscope.savepoint", None)
+        record.info.pop("dbscope.begin", None)
+        if connection is None:
+            return
+        state = look(connection)
+        if state is not Local.IDLE:
+            counters["connections_discarded"] += 1
+            where = "" if unit is None else f" from {unit.scope.name}"
+            logger.error("A connection came back%s %s; it is discarded.", where, state.value)
+            record.invalidate()

@@ -1,0 +1,246 @@
+"""The session classes that people hold: SQLAlchemy's own, which ask their unit first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import event
+from sqlalchemy.exc import TimeoutError as PoolExhausted
+from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
+from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
+
+from dbscope.engine import carry
+from dbscope.errors import PoolTimeout, UnexpectedRollback
+from dbscope.unit import by_hand
+from dbscope.unit.unit import Leaving, Unit, is_clean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection
+
+
+class UnitSession(Session):
+    """A `Session` of a unit: every operation takes the unit's turn, or is refused unsent.
+
+    Without a unit (made by `db.sessionmaker()` by hand) it is a plain session.
+    """
+
+    dbscope_unit: Unit | None = None
+
+    # Session.execute, scalar, scalars and SQLModel's exec all end here, in 2.0 and in 2.1.
+    def _execute_internal(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
+        unit = self.dbscope_unit
+        if unit is None or not unit.begin_use(will_write=writes(statement)):
+            return super()._execute_internal(statement, *args, **kwargs)
+        try:
+            result = super()._execute_internal(statement, *args, **kwargs)
+            return result if unit.blocks else self._autocommit(unit, result)
+        except BaseException as error:
+            raise self._failed(unit, error)  # noqa: B904  (the same error, or one caused by it)
+        finally:
+            unit.turn.give_back()
+
+    def flush(self, objects: Any = None) -> None:
+        """Flush, as one operation of the unit; a failed flush breaks its block."""
+        unit = self.dbscope_unit
+        if unit is None or self._flushing or is_clean(self):
+            super().flush(objects)
+            return
+        mine = unit.begin_use(will_write=True)
+        try:
+            super().flush(objects)
+            if mine and not unit.blocks:
+                self._autocommit(unit, None)
+        except BaseException as error:
+            # Whatever the error is, SQLAlchemy has rolled back what the flush was part of.
+            unit.mark_broken(error)
+            raise self._failed(unit, error)  # noqa: B904
+        finally:
+            if mine:
+                unit.turn.give_back()
+
+    def connection(self, *args: Any, **kwargs: Any) -> Connection:
+        """Return the connection of the transaction, which is begun by that."""
+        unit = self.dbscope_unit
+        if unit is None or not unit.begin_use(will_write=True):
+            return super().connection(*args, **kwargs)
+        try:
+            return super().connection(*args, **kwargs)
+        except BaseException as error:
+            raise self._failed(unit, error)  # noqa: B904
+        finally:
+            unit.turn.give_back()
+
+    def _autocommit(self, unit: Unit, result: Any) -> Any:
+        """End the transaction of a single statement or flush (`scope(atomic=False)`)."""
+        if unit.leaving or not self._is_autobegun():
+            return result
+        if hasattr(result, "freeze"):
+            result = result.freeze()()
+        with Leaving(unit):
+            super().commit()
+        return result
+
+    def _is_autobegun(self) -> bool:
+        transaction = self.get_transaction()
+        return transaction is not None and transaction.origin is SessionTransactionOrigin.AUTOBEGIN
+
+    def _failed(self, unit: Unit, error: BaseException) -> BaseException:
+        if not unit.blocks and not unit.leaving and self._is_autobegun():
+            super().rollback()
+        if isinstance(error, PoolExhausted):
+            timeout = PoolTimeout(unit.source.describe_wait(unit))
+            timeout.__cause__ = error
+            return timeout
+        return error
+
+    def begin(self, nested: bool = False) -> SessionTransaction:  # noqa: FBT001, FBT002
+        """Begin a transaction by hand; not inside an explicit `atomic`."""
+        unit = self.dbscope_unit
+        if unit is None or unit.leaving:
+            return super().begin(nested=nested)
+        unit.check_free()
+        by_hand.check_allowed(unit)
+        transaction = super().begin(nested=nested)
+        if nested and unit.blocks:
+            by_hand.savepoint_begun(unit, transaction)
+        return transaction
+
+    def commit(self) -> None:
+        """Commit by hand; not inside an explicit `atomic`."""
+        unit = self.dbscope_unit
+        if unit is None or unit.leaving:
+            super().commit()
+            return
+        unit.check_free()
+        by_hand.check_allowed(unit)
+        mine = unit.turn.take()
+        try:
+            super().commit()
+        except UnexpectedRollback:
+            super().rollback()
+            raise
+        finally:
+            if mine:
+                unit.turn.give_back()
+
+    def rollback(self) -> None:
+        """Roll back by hand; not inside an explicit `atomic`."""
+        unit = self.dbscope_unit
+        if unit is not None and not unit.leaving:
+            unit.check_free()
+            by_hand.check_allowed(unit)
+        super().rollback()
+
+    def close(self) -> None:
+        """Close by hand, which rolls back; not inside an explicit `atomic`."""
+        unit = self.dbscope_unit
+        if unit is not None and not unit.leaving:
+            by_hand.check_allowed(unit)
+        super().close()
+
+
+def writes(statement: Any) -> bool:
+    """Tell whether a statement is going to write; text is taken to, unless it is a SELECT."""
+    if getattr(statement, "is_dml", False):
+        return True
+    text = getattr(statement, "text", None)
+    if getattr(statement, "is_text", False) and isinstance(text, str):
+        return not text.lstrip(" \t\r\n(").upper().startswith(("SELECT", "PRAGMA", "EXPLAIN"))
+    return not getattr(statement, "is_select", True)
+
+
+class UnitTransaction(AsyncSessionTransaction):
+    """`session.begin()` by hand: its COMMIT is carried to the end, and then come the hooks."""
+
+    __slots__ = ()
+
+    async def commit(self) -> None:
+        """Commit."""
+        await carry_end(self.session, self._sync_transaction().commit)
+
+    async def rollback(self) -> None:
+        """Roll back."""
+        await carry_end(self.session, self._sync_transaction().rollback)
+
+    async def __aexit__(self, type_: Any, value: Any, traceback: Any) -> None:
+        await carry_end(self.session, self._sync_transaction().__exit__, type_, value, traceback)
+
+
+class AsyncUnitSession(AsyncSession):
+    """An `AsyncSession` of a unit; see `UnitSession`."""
+
+    async def commit(self) -> None:
+        """Commit by hand, to the end; then run the hooks."""
+        await carry_end(self, self.sync_session.commit)
+
+    async def rollback(self) -> None:
+        """Roll back by hand, to the end."""
+        await carry_end(self, self.sync_session.rollback)
+
+    def begin(self) -> AsyncSessionTransaction:
+        """Begin a transaction by hand."""
+        return UnitTransaction(self)
+
+    def begin_nested(self) -> AsyncSessionTransaction:
+        """Open a savepoint by hand."""
+        return UnitTransaction(self, nested=True)
+
+
+async def carry_end(session: AsyncSession, end: Callable[..., object], *args: Any) -> None:
+    """Carry a COMMIT or ROLLBACK by hand to the end, with the hooks that belong to it."""
+    unit: Unit | None = getattr(session.sync_session, "dbscope_unit", None)
+    if unit is None:
+        await carry.in_greenlet(end, *args)
+        return
+    unit.check_open()
+    work = carry.in_greenlet(end, *args)
+    await carry.to_the_end(work, limit=unit.source.finish_timeout)
+
+
+def session_class(base: type[Session]) -> type[Session]:
+    """Return the class of `base`, with `UnitSession` on top of it."""
+    if base is Session:
+        return UnitSession
+    return type("UnitSession", (UnitSession, base), {"__module__": __name__})
+
+
+def async_session_class(base: type[AsyncSession]) -> type[AsyncSession]:
+    """Return the class of `base`, with `AsyncUnitSession` on top of it."""
+    members = {
+        "__module__": __name__,
+        "sync_session_class": session_class(base.sync_session_class),
+    }
+    return type("AsyncUnitSession", (AsyncUnitSession, base), members)
+
+
+@event.listens_for(UnitSession, "after_begin", propagate=True)
+def _after_begin(session: UnitSession, transaction: Any, connection: Connection) -> None:
+    unit = session.dbscope_unit
+    if unit is not None:
+        connection.info["dbscope.unit"] = unit
+        by_hand.transaction_begun(unit, transaction, connection)
+        unit.source.after_begin(unit, connection)
+
+
+@event.listens_for(UnitSession, "before_commit", propagate=True)
+def _before_commit(session: UnitSession) -> None:
+    if session.dbscope_unit is not None:
+        by_hand.about_to_commit(session.dbscope_unit)
+
+
+@event.listens_for(UnitSession, "after_commit", propagate=True)
+def _after_commit(session: UnitSession) -> None:
+    if session.dbscope_unit is not None:
+        transaction = session.get_nested_transaction() or session.get_transaction()
+        session.dbscope_unit.just_committed = transaction
+
+
+@event.listens_for(UnitSession, "after_transaction_end", propagate=True)
+def _after_transaction_end(session: UnitSession, transaction: SessionTransaction) -> None:
+    unit = session.dbscope_unit
+    if unit is not None and (transaction.nested or transaction.parent is None):
+        by_hand.transaction_ended(unit, transaction)
+        if unit.due and not unit.leaving:
+            unit.source.run_due(unit)

@@ -1,0 +1,92 @@
+"""One URL for both kinds of database: which driver each of them uses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+from dbscope.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine.interfaces import Dialect
+
+# backend: (the driver of Database, the driver of AsyncDatabase)
+DRIVERS = {
+    "sqlite": ("pysqlite", "aiosqlite"),
+    "postgresql": ("psycopg", "psycopg"),
+    "mysql": ("pymysql", "asyncmy"),
+    "mariadb": ("pymysql", "asyncmy"),
+}
+ALIASES = {"postgres": "postgresql"}
+EXTRAS = {
+    "aiosqlite": "sqlite",
+    "psycopg": "postgres",
+    "asyncpg": "asyncpg",
+    "pymysql": "mysql",
+    "asyncmy": "mysql",
+}
+
+
+def parse(url: str | URL) -> URL:
+    """Return the URL; ConfigurationError if it cannot be read (its password is never shown)."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise ConfigurationError(
+            "The database URL cannot be read; it should look like "
+            "sqlite:///app.db or postgresql://user:password@host/name."
+        ) from error
+    backend, _, driver = parsed.drivername.partition("+")
+    backend = ALIASES.get(backend, backend)
+    return parsed.set(drivername=f"{backend}+{driver}" if driver else backend)
+
+
+def for_kind(url: URL, *, is_async: bool, companion: bool = False) -> URL:
+    """Return the URL with a driver of this kind.
+
+    Args:
+        url: the URL that was given.
+        is_async: for `AsyncDatabase`.
+        companion: the database is the other kind of one that was given this URL, so a driver of
+            the wrong kind is replaced; otherwise it is an error.
+
+    Raises:
+        ConfigurationError: no such database, the driver is of the other kind or not installed.
+    """
+    backend, _, driver = url.drivername.partition("+")
+    usual = DRIVERS.get(backend, ("", ""))[is_async]
+    if not driver:
+        url = url.set(drivername=f"{backend}+{usual}" if usual else backend)
+    fits = serves(url, is_async=is_async)
+    if not fits and companion and driver and usual:
+        url = url.set(drivername=f"{backend}+{usual}")
+        fits = serves(url, is_async=is_async)
+    if not fits:
+        wanted, kind = ("an async", "AsyncDatabase") if is_async else ("a plain", "Database")
+        raise ConfigurationError(
+            f"{kind} needs {wanted} driver, and {url.drivername} is not one"
+            + (f"; use {backend}+{usual}." if usual else ".")
+        )
+    return url
+
+
+def serves(url: URL, *, is_async: bool) -> bool:
+    """Tell whether the driver of this URL can serve this kind of database."""
+    try:
+        dialect: type[Dialect] = url.get_dialect()
+    except NoSuchModuleError as error:
+        raise ConfigurationError(f"There is no database called {url.drivername!r}.") from error
+    if is_async:
+        dialect = dialect.get_async_dialect_cls(url)
+    return dialect.is_async is is_async
+
+
+def missing_driver(url: URL, error: ImportError) -> ConfigurationError:
+    """Say which extra brings the driver of this URL."""
+    driver = url.get_driver_name()
+    extra = EXTRAS.get(driver, driver)
+    return ConfigurationError(
+        f"The driver {driver!r} is not installed ({error}): pip install 'dbscope[{extra}]'."
+    )

@@ -1,0 +1,114 @@
+"""One class for each meaning. The docstring is the message, and it says what to do."""
+
+from __future__ import annotations
+
+import inspect
+from typing import ClassVar
+
+
+class DBScopeError(Exception):
+    """Something went wrong between the work and its transaction."""
+
+    rule: ClassVar[str] = ""
+
+    def __init_subclass__(cls) -> None:
+        cls.rule = inspect.cleandoc(cls.__doc__ or "")
+
+    def __init__(self, what: str = "") -> None:
+        """Tell what happened, and where; the class adds what to do about it."""
+        self.what = what
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        told = f"{self.what} {self.rule}" if self.what else self.rule
+        return f"{told}\n(Background: docs/errors.md#{type(self).__name__.lower()})"
+
+
+class TransactionManagementError(DBScopeError):
+    """This cannot be done to a transaction in this state."""
+
+
+class TransactionBroken(TransactionManagementError):
+    """An earlier statement of this transaction failed, so nothing more was sent.
+    Let the error leave the block, or put the statement that may fail into a block of its own:
+    `async with db.atomic(): ...`."""
+
+
+class UnexpectedRollback(TransactionManagementError):
+    """An error was swallowed inside this transaction, so it was rolled back instead of committed.
+    Put the statement that may fail into a block of its own (`async with db.atomic(): ...`),
+    or say that the rollback is meant: `db.set_rollback(True)` or `raise Rollback`."""
+
+
+class TransactionOutcomeUnknown(TransactionManagementError):
+    """COMMIT was sent, and its answer was lost: the work may be stored, or not.
+    Do not repeat it blindly; look whether it is there. No hook was run."""
+
+
+class DurableError(TransactionManagementError):
+    """A durable block must be outermost, because what it promises is stored when it is left.
+    Call it outside every other block, or open a `db.scope()` of its own for it."""
+
+
+class TransactionRequired(TransactionManagementError):
+    """This must run inside a transaction. Wrap the call: `async with db.atomic(): ...`."""
+
+
+class AttributeMismatch(TransactionManagementError):
+    """A block cannot join a transaction that was begun with other attributes.
+    Give the attributes to the outermost block."""
+
+
+class ConcurrentUse(TransactionManagementError):
+    """A transaction serves one task at a time, and another task was in the middle of using it.
+    Await the calls one after the other, or give each its own: `async with db.scope(): ...`."""
+
+
+class ManualCommitForbidden(TransactionManagementError):
+    """Inside `atomic` the block decides. Remove the call, or leave the block first;
+    to undo part of the work use `db.savepoint()`, `db.set_rollback(True)` or `raise Rollback`."""
+
+
+class BlocksOutOfOrder(TransactionManagementError):
+    """Blocks must be left in the reverse order of entering, each before its scope ends.
+    Use `async with`, and do not let two tasks open blocks in one scope."""
+
+
+class ScopeMissing(DBScopeError):
+    """There is no scope here, so no session.
+    For a web application call `db.install(app)`; anywhere else open one:
+    `async with db.scope(): ...`."""
+
+
+class ScopeClosed(DBScopeError):
+    """The scope of this session has ended, and its work is committed or rolled back.
+    Work that goes on after the request needs a scope of its own: `async with db.scope(): ...`."""
+
+
+class PoolTimeout(DBScopeError):
+    """Every connection of the pool was in use for as long as `pool_timeout` allows.
+    Hold connections for a shorter time, open fewer at once, or raise `pool_size`."""
+
+
+class DatabaseUnavailable(DBScopeError):
+    """The database could not be reached, or went away. Nothing was committed; try again later."""
+
+
+class ReadOnlyViolation(DBScopeError):
+    """A read-only scope cannot write. Do the writing in an ordinary scope."""
+
+
+class MigrationError(DBScopeError):
+    """The schema is not the one that the application needs."""
+
+
+class ConfigurationError(DBScopeError):
+    """The database is not configured in a way that can work."""
+
+
+class Rollback(Exception):  # noqa: N818  (Rails' name: it is control flow, not a failure)
+    """Raise it to leave a block and roll it back quietly; the block swallows it.
+
+    In a block that joined another (`savepoint=False`) it travels on to the block whose
+    transaction or savepoint it is (`ActiveRecord::Rollback`, without its trap).
+    """

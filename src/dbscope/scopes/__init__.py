@@ -1,0 +1,1 @@
+"""Where work comes in: may await, may know frameworks, sets the current scope."""

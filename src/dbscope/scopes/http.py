@@ -1,0 +1,197 @@
+"""`DBSessionMiddleware`: a request is one transaction, and the answer tells the truth."""
+
+from __future__ import annotations
+
+import sys
+from asyncio import CancelledError
+from typing import TYPE_CHECKING, Any
+
+from dbscope.engine import carry
+from dbscope.errors import DatabaseUnavailable, PoolTimeout
+from dbscope.scopes import answer, witness
+from dbscope.scopes.dependencies import route_choice
+from dbscope.scopes.job import used
+from dbscope.scopes.settle import close, log_all, settle
+from dbscope.scopes.state import with_session
+from dbscope.unit import ending
+from dbscope.unit.current import Scope, current, open_scope
+from dbscope.unit.policy import (
+    FIRST_ERROR_STATUS,
+    OVERRIDE_HEADER,
+    SAFE_METHODS,
+    CommitVeto,
+    default_commit_veto,
+    keeps,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, MutableMapping
+
+    from dbscope.unit.unit import Source, Unit
+
+    Message = MutableMapping[str, Any]
+    ASGIScope = MutableMapping[str, Any]
+    Receive = Callable[[], Awaitable[Message]]
+    Send = Callable[[Message], Awaitable[None]]
+    ASGIApp = Callable[[ASGIScope, Receive, Send], Awaitable[None]]
+
+
+class DBSessionMiddleware:
+    """Open one scope for each HTTP request; commit before the answer leaves, or roll back.
+
+    It needs no list of databases: their units join the scope on first use. Inside a scope that is
+    open already (a mounted application, a test) it does nothing.
+
+    Args:
+        app: the application.
+        commit_veto: decides by status, headers and exception whether to roll back
+            (see `default_commit_veto`); None: only an exception does.
+        states: names on `request.state`, and the databases whose session they give.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        commit_veto: CommitVeto | None = default_commit_veto,
+        states: dict[str, Any] | None = None,
+    ) -> None:
+        self.app = app
+        self.commit_veto = commit_veto
+        self.states = states or {}
+
+    async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        if (application := scope.get("app")) is not None:
+            witness.place_at(application)
+        if self.states:
+            scope["state"] = with_session(scope.get("state", {}), self.states)
+        if open_scope() is not None:
+            await self.app(scope, receive, send)
+            return
+        await RequestScope(scope, send, self.commit_veto).run(self.app, receive)
+
+
+class RequestScope(Scope):
+    """The scope of one HTTP request, and what stands between the application and `send`."""
+
+    __slots__ = ("_around", "_commit_veto", "_send", "asgi", "exception", "failure", "started")
+
+    def __init__(self, asgi: ASGIScope, send: Send, commit_veto: CommitVeto | None) -> None:
+        super().__init__(self, will_write=asgi["method"] not in SAFE_METHODS)
+        self.asgi = asgi
+        self.exception: BaseException | None = None
+        self.failure: BaseException | None = None
+        self.started = False
+        self._around = sys.exception()
+        self._commit_veto = commit_veto
+        self._send = send
+
+    def __str__(self) -> str:
+        return f"{self.asgi['method']} {self.asgi['path']}"
+
+    def is_atomic(self, source: Source) -> bool:
+        """Tell whether this request is one transaction, or autocommits."""
+        chosen = route_choice(self.asgi.get("endpoint"), source)
+        return source.atomic_requests if chosen is None else chosen
+
+    async def run(self, app: ASGIApp, receive: Receive) -> None:
+        """Call the application, and end whatever it has opened."""
+        token = current.set(self)
+        try:
+            await app(self.asgi, receive, self.send)
+            await self._end_tail()
+        except BaseException as error:  # noqa: BLE001
+            await self._end_failed(error)
+        finally:
+            close(self)
+            current.reset(token)
+
+    async def send(self, message: Message) -> None:
+        """Commit before `http.response.start` leaves; let everything else pass."""
+        if message["type"] == "http.response.start" and not self.started:
+            await self._before_start(message)
+        elif self.started and not message.get("more_body", False):
+            self.will_write = True  # background tasks are next
+        await self._send(message)
+
+    async def _before_start(self, message: Message) -> None:
+        if self.failure is not None and message["status"] < FIRST_ERROR_STATUS:
+            raise self.failure
+        if self.units:
+            keep = keeps(self._commit_veto, self.asgi, message, self._seen_exception())
+            await self._settle(keep=keep)
+        if self._commit_veto is default_commit_veto:
+            message["headers"] = without_override(message.get("headers", ()))
+        self.started = True
+        self.will_write = False
+
+    def _seen_exception(self) -> BaseException | None:
+        # While a handler's response is sent, Python is still in the `except` that awaits it.
+        seen = sys.exception()
+        return self.exception or (None if seen is self._around else seen)
+
+    async def _settle(self, *, keep: bool) -> None:
+        if units := used(self):
+            if keep:
+                await carry.look_for_cancellation()
+            errors, hook_errors = await settled(units, keep=keep)
+            log_all(hook_errors, self)
+            if errors:
+                await self._fail(errors)
+        for unit in self.units.values():
+            unit.renew()
+
+    async def _fail(self, errors: list[BaseException]) -> None:
+        self.failure, *others = errors
+        log_all(others, self)
+        # The application's handler for this error gets units of its own.
+        failed, self.units = self.units, {}
+        for unit in failed.values():
+            ending.close(unit)
+        raise self.failure
+
+    async def _end_tail(self) -> None:
+        if units := used(self):
+            was_cancelled = any(isinstance(unit.fault, CancelledError) for unit in units)
+            errors, hook_errors = await settled(units, keep=not was_cancelled)
+            log_all(hook_errors, self)
+            if errors:
+                raise errors[0]
+
+    async def _end_failed(self, error: BaseException) -> None:
+        if units := used(self):
+            errors, hook_errors = await settled(units, keep=False)
+            log_all(errors + hook_errors, self)
+        if self.started or not isinstance(error, Exception):
+            raise error
+        if self.failure is not None:
+            await answer.by_handler(self.asgi, self.failure, self._send_answer)
+        elif isinstance(error, DatabaseUnavailable | PoolTimeout):
+            await answer.unavailable(error, self._send)
+        else:
+            raise error
+
+    async def _send_answer(self, message: Message) -> None:
+        await self.send(message)
+
+
+async def settled(
+    units: list[Unit], *, keep: bool
+) -> tuple[list[BaseException], list[BaseException]]:
+    """Settle the units to the end. They are sealed now, before anything is waited for."""
+    for unit in units:
+        if not unit.has_before_commit():
+            unit.seal()
+    work = carry.carried(units, settle, units, keep=keep)
+    limit = max(unit.source.finish_timeout for unit in units)
+    return await carry.to_the_end(work, limit=limit, at_once=not keep)
+
+
+def without_override(headers: Any) -> Any:
+    """Return the headers without `X-Tm`, which is for us and not for the client."""
+    if any(name.lower() == OVERRIDE_HEADER for name, _ in headers):
+        return [header for header in headers if header[0].lower() != OVERRIDE_HEADER]
+    return headers

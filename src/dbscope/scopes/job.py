@@ -1,0 +1,190 @@
+"""`db.scope()`: a scope for a script, a job, a command, a websocket message."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from dbscope.engine import carry
+from dbscope.errors import Rollback
+from dbscope.scopes.settle import close, log_all, raise_first, settle
+from dbscope.unit import place
+from dbscope.unit.current import Scope, current
+from dbscope.unit.hooks import is_async
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from contextvars import Token
+    from types import TracebackType
+
+    from dbscope.unit.unit import Unit
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class JobScope:
+    """What both kinds of `scope()` share: entering and leaving the ContextVar."""
+
+    def __init__(self, *, atomic: bool, where: object = None) -> None:
+        self.atomic = atomic
+        self.where = where or place.here()
+        self._entered: list[tuple[Scope, Token[Scope | None]]] = []
+
+    def enter(self) -> Scope:
+        """Make a scope, and make it the current one."""
+        scope = Scope(f"the scope opened at {self.where}", atomic=self.atomic)
+        self._entered.append((scope, current.set(scope)))
+        return scope
+
+    def exit(self) -> Scope:
+        """Take the scope that this code has entered; it stays current until it is forgotten."""
+        here = current.get()
+        for entry in self._entered:
+            if entry[0] is here:
+                return entry[0]
+        return self._entered[-1][0]
+
+    def forget(self, scope: Scope) -> None:
+        """Close the scope, and give its place back to the one around it."""
+        close(scope)
+        token = next(token for entered, token in self._entered if entered is scope)
+        self._entered.remove((scope, token))
+        try:
+            current.reset(token)
+        except ValueError:  # left in another context than it was entered in (a test's fixture)
+            current.set(scope.parent)
+
+
+class AsyncJobScope(JobScope):
+    """A scope for async code: `async with`, or a decorator that opens a fresh one each call."""
+
+    async def __aenter__(self) -> AsyncJobScope:
+        self.enter()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        scope = self.exit()
+        try:
+            if units := used(scope):
+                await end(scope, units, error)
+        finally:
+            self.forget(scope)
+        return isinstance(error, Rollback)
+
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Any]:
+        """Decorate an `async def` function."""
+        must_be_async(function, "scope")
+        where = place.of(function)
+
+        @functools.wraps(function)
+        async def in_scope(*args: P.args, **kwargs: P.kwargs) -> T | None:
+            async with AsyncJobScope(atomic=self.atomic, where=where):
+                return await function(*args, **kwargs)
+            return None  # the function left by Rollback
+
+        return in_scope
+
+
+class SyncJobScope(JobScope):
+    """A scope for plain code: `with`, or a decorator that opens a fresh one for each call."""
+
+    def __enter__(self) -> SyncJobScope:
+        self.enter()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        scope = self.exit()
+        try:
+            if units := used(scope):
+                conclude(scope, *settle(units, keep=error is None), error)
+        finally:
+            self.forget(scope)
+        return isinstance(error, Rollback)
+
+    def __call__(self, function: Callable[P, T]) -> Callable[P, Any]:
+        """Decorate a plain function."""
+        must_be_plain(function, "scope")
+        where = place.of(function)
+
+        @functools.wraps(function)
+        def in_scope(*args: P.args, **kwargs: P.kwargs) -> T | None:
+            with SyncJobScope(atomic=self.atomic, where=where):
+                return function(*args, **kwargs)
+            return None
+
+        return in_scope
+
+
+def used(scope: Scope) -> list[Unit]:
+    """Return the units that have anything to finish."""
+    return [unit for unit in scope.units.values() if not unit.is_unused()]
+
+
+async def end(scope: Scope, units: list[Unit], error: BaseException | None) -> None:
+    """Settle an async scope, to the end; a cancellation that comes before COMMIT rolls back."""
+    if error is None:
+        try:
+            await carry.look_for_cancellation()
+        except BaseException as cancelled:
+            await end(scope, units, cancelled)
+            raise
+    work = carry.carried(units, settle, units, keep=error is None)
+    limit = max(unit.source.finish_timeout for unit in units)
+    outcome = await carry.to_the_end(work, limit=limit, at_once=error is not None)
+    conclude(scope, *outcome, error)
+
+
+def conclude(
+    scope: Scope,
+    errors: list[BaseException],
+    hook_errors: list[BaseException],
+    error: BaseException | None,
+) -> None:
+    """Raise what went wrong, unless another error is leaving the scope already."""
+    if error is None:
+        raise_first(errors + hook_errors)
+    else:
+        log_all(errors + hook_errors, scope.name)
+
+
+def must_be_async(function: Any, what: str) -> None:
+    """Raise TypeError unless calling the function gives a coroutine."""
+    _refuse_generators(function, what)
+    if not is_async(function):
+        raise TypeError(
+            f"@{what} of an AsyncDatabase decorates async functions, and {function!r} is a plain "
+            f"one; use `db.sync.{what}`."
+        )
+
+
+def must_be_plain(function: Any, what: str) -> None:
+    """Raise TypeError unless the function is an ordinary one."""
+    _refuse_generators(function, what)
+    if is_async(function):
+        raise TypeError(
+            f"@{what} of a Database decorates plain functions, and {function!r} is async; "
+            f"use `db.async_.{what}`."
+        )
+
+
+def _refuse_generators(function: Any, what: str) -> None:
+    if not callable(function):
+        raise TypeError(f"@{what} decorates functions, not {function!r}")
+    target = inspect.unwrap(function)
+    if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
+        raise TypeError(
+            f"@{what} cannot decorate the generator {function!r}: its body runs after the call "
+            f"has returned. Use `with db.{what}(): ...` inside it."
+        )

@@ -1,0 +1,47 @@
+"""Wire a database into an application: the middleware, and its connections closed at shutdown."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from dbscope.scopes.http import DBSessionMiddleware
+from dbscope.unit.policy import CommitVeto, default_commit_veto
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+def install(
+    app: Any,
+    database: Any,
+    *,
+    state_key: str | None = None,
+    commit_veto: CommitVeto | None = default_commit_veto,
+) -> None:
+    """Add the middleware to a Starlette or FastAPI application, and the end of the database."""
+    states = _middleware_of(app, commit_veto).kwargs["states"]
+    if state_key is not None:
+        states[state_key] = database
+    installed: set[Any] = vars(app).setdefault("dbscope_installed", set())
+    if database not in installed:
+        installed.add(database)
+        app.router.lifespan_context = _with_disposal(app.router.lifespan_context, database)
+
+
+def _middleware_of(app: Any, commit_veto: CommitVeto | None) -> Any:
+    for middleware in app.user_middleware:
+        if middleware.cls is DBSessionMiddleware:
+            middleware.kwargs.setdefault("states", {})
+            return middleware
+    app.add_middleware(DBSessionMiddleware, commit_veto=commit_veto, states={})
+    return app.user_middleware[0]
+
+
+def _with_disposal(lifespan: Any, database: Any) -> Any:
+    @asynccontextmanager
+    async def with_disposal(app: Any) -> AsyncIterator[Any]:
+        async with database.lifespan(app), lifespan(app) as state:
+            yield state
+
+    return with_disposal

@@ -1,0 +1,120 @@
+"""The end of a scope: finish its units, then run the hooks that became due.
+
+Told once, as plain functions: called in a thread, carried in a greenlet for async code.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+from dbscope.unit import ending
+from dbscope.unit.current import Scope, current
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dbscope.unit.hooks import Hook
+    from dbscope.unit.unit import Unit
+
+logger = logging.getLogger("dbscope")
+
+
+def settle(units: list[Unit], *, keep: bool) -> tuple[list[BaseException], list[BaseException]]:
+    """Commit or roll back the units of one scope, and run the hooks that are due by that.
+
+    After the first failure the other units are rolled back: nothing is kept of work that failed.
+
+    Returns:
+        What went wrong with the work, and what went wrong in hooks when the work was done.
+    """
+    errors: list[BaseException] = []
+    for unit in units:
+        if keep:
+            _try(errors, partial(_run_before_commit, unit))
+        unit.seal()
+        end = partial(ending.finish, unit, keep=keep and not errors)
+        _try(errors, partial(unit.turn.world.run, end))
+    hook_errors: list[BaseException] = []
+    for unit in units:
+        hook_errors += run_hooks(unit)
+    return errors, hook_errors
+
+
+def _try(errors: list[BaseException], work: partial[None]) -> None:
+    try:
+        work()
+    except BaseException as error:  # noqa: BLE001  (the caller raises it)
+        errors.append(error)
+
+
+def _run_before_commit(unit: Unit) -> None:
+    while due := unit.take_before_commit():
+        for hook in due:
+            unit.turn.world.call(hook.function)
+
+
+def run_hooks(unit: Unit) -> list[BaseException]:
+    """Run the hooks that are due, each in a scope of its own, and return what went wrong.
+
+    All of them run, whatever the others do. A robust hook's error is logged, and does not count.
+    """
+    errors: list[BaseException] = []
+    while due := unit.take_due():
+        for hook in due:
+            try:
+                _run_hook(unit, hook)
+            except Exception as error:  # noqa: BLE001
+                unit.source.counters["hooks_failed"] += 1
+                if hook.robust:
+                    logger.exception("The robust hook %s of %s failed.", hook, unit.scope.name)
+                else:
+                    errors.append(error)
+    return errors
+
+
+def _run_hook(unit: Unit, hook: Hook) -> None:
+    unit.source.counters["hooks_run"] += 1
+    with entered(Scope(f"the hook {hook} of {unit.scope.name}")) as scope:
+        keep = False
+        try:
+            unit.turn.world.call(hook.function)
+            keep = True
+        finally:
+            errors, hook_errors = settle(list(scope.units.values()), keep=keep)
+    raise_first(errors + hook_errors)
+
+
+@contextmanager
+def entered(scope: Scope) -> Iterator[Scope]:
+    """Make the scope the current one; it is closed afterwards."""
+    token = current.set(scope)
+    try:
+        yield scope
+    finally:
+        close(scope)
+        current.reset(token)
+
+
+def close(scope: Scope) -> None:
+    """End the scope: whoever still holds on to it gets ScopeClosed."""
+    scope.closed = True
+    for unit in scope.units.values():
+        ending.close(unit)
+
+
+def raise_first(errors: list[BaseException]) -> None:
+    """Raise the first error, with the others noted on it."""
+    if errors:
+        first, *others = errors
+        for other in others:
+            first.add_note(f"Another failure at the same end: {other!r}")
+        raise first
+
+
+def log_all(errors: list[BaseException], name: object) -> None:
+    """Report what must not change the outcome."""
+    for error in errors:
+        logger.error("A hook of %s failed; the work is as it was decided.", name, exc_info=error)

@@ -1,0 +1,90 @@
+"""Who saw an exception leave the endpoint, even if a handler has turned it into a response."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from dbscope.unit.current import current
+from dbscope.unit.hooks import is_async
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, MutableMapping
+
+    ASGIScope = MutableMapping[str, Any]
+    ASGIApp = Callable[[ASGIScope, Any, Any], Awaitable[None]]
+
+HANDLERS = "starlette.exception_handlers"
+
+
+def note(error: Exception) -> None:
+    """Tell the request of the running code that an exception left its endpoint."""
+    request = current.get()
+    if hasattr(request, "exception"):
+        request.exception = error
+
+
+class Witness:
+    """A thin layer around the router.
+
+    While the response of an exception handler is sent, `sys.exception()` still shows the
+    exception; a `BaseHTTPMiddleware` in between sends from another task, and cuts that sight.
+    Here every exception passes: it leaves the router, or a handler that the router looks up.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self._seen: Any = None
+        self._witnessed: Any = None
+
+    async def __call__(self, scope: ASGIScope, receive: Any, send: Any) -> None:
+        handlers = scope.get(HANDLERS)
+        if handlers is not None:
+            scope[HANDLERS] = self._with_witness(handlers)
+        try:
+            await self.app(scope, receive, send)
+        except Exception as error:
+            note(error)
+            raise
+
+    def _with_witness(self, handlers: Any) -> Any:
+        # Starlette makes a new pair for each request, of the same two dicts.
+        if self._seen is None or self._seen[0] is not handlers[0]:
+            self._seen = handlers
+            self._witnessed = tuple(
+                {key: witnessed(handler) for key, handler in by_key.items()} for by_key in handlers
+            )
+        return self._witnessed
+
+
+def witnessed(handler: Any) -> Any:
+    """Return the exception handler, preceded by a note of what it handles."""
+    if is_async(handler):
+
+        @functools.wraps(handler)
+        async def handle_async(connection: Any, error: Exception) -> Any:
+            note(error)
+            return await handler(connection, error)
+
+        return handle_async
+
+    @functools.wraps(handler)
+    def handle(connection: Any, error: Exception) -> Any:
+        note(error)
+        return handler(connection, error)
+
+    return handle
+
+
+_with_witness: WeakSet[Any] = WeakSet()
+
+
+def place_at(app: Any) -> None:
+    """Put the layer around the router of a Starlette application, once."""
+    if app in _with_witness:
+        return
+    _with_witness.add(app)
+    router = getattr(app, "router", None)
+    if hasattr(router, "middleware_stack"):
+        router.middleware_stack = Witness(router.middleware_stack)

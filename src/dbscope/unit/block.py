@@ -1,0 +1,146 @@
+"""A block of the stack: the transaction of a scope, a savepoint, or joined to the one around."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from dbscope.errors import TransactionManagementError
+from dbscope.unit.hooks import Hook, HookFunction, Hooks, checked
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import SessionTransaction
+
+
+class Kind(StrEnum):
+    """What a block is to the database."""
+
+    ROOT = "root"  # a transaction
+    SAVEPOINT = "savepoint"
+    JOINED = "joined"  # nothing: it shares the fate of the block around it
+
+
+class Outcome(StrEnum):
+    """How a block ended."""
+
+    COMMITTED = "committed"
+    ROLLED_BACK = "rolled back"
+    UNKNOWN = "unknown"
+
+
+MANUAL = object()  # the owner of a block that was opened by `session.begin_nested()`
+
+
+class Block:
+    """One `atomic()` block, or the transaction of a whole scope.
+
+    Args:
+        kind: transaction, savepoint or joined.
+        where: the place in the code, or the request, that it was opened by; for messages.
+        parent: the block around it.
+        owner: what has entered it, so that only that can leave it; None for the block of a scope.
+    """
+
+    __slots__ = (
+        "fault",
+        "hooks",
+        "kind",
+        "materialised",
+        "nested",
+        "outcome",
+        "own_scope",
+        "owner",
+        "parent",
+        "rollback_only",
+        "where",
+    )
+
+    def __init__(
+        self, kind: Kind, where: object, parent: Block | None = None, owner: object = None
+    ) -> None:
+        self.kind = kind
+        self.where = where
+        self.parent = parent
+        self.owner = owner
+        self.own_scope: Any = None  # a block outside any scope opens one for itself
+        self.nested: SessionTransaction | None = None
+        self.materialised = False
+        self.fault: BaseException | None = None
+        self.rollback_only = False
+        self.hooks: Hooks | None = None
+        self.outcome: Outcome | None = None
+
+    @property
+    def id(self) -> int:
+        """Return a number that no other open block has."""
+        return id(self)
+
+    @property
+    def depth(self) -> int:
+        """Return how many blocks are around this one."""
+        return 0 if self.parent is None else self.parent.depth + 1
+
+    @property
+    def physical(self) -> Block:
+        """Return the block whose transaction or savepoint this one belongs to."""
+        block = self
+        while block.kind is Kind.JOINED and block.parent is not None:
+            block = block.parent
+        return block
+
+    @property
+    def is_broken(self) -> bool:
+        """Tell whether a statement failed in it, so that it can only be rolled back."""
+        return self.physical.fault is not None
+
+    def set_rollback(self, rollback: bool = True) -> None:  # noqa: FBT001, FBT002  (Django's)
+        """Roll this block back quietly when it is left; False takes that and a failure back."""
+        block = self.physical
+        block.rollback_only = rollback
+        if not rollback:
+            block.fault = None
+
+    def on_commit(self, function: HookFunction, *, robust: bool = False) -> None:
+        """Run the function after the outermost COMMIT, if this block is part of it."""
+        self._hooks().on_commit.append(Hook(checked(function), robust))
+
+    def on_rollback(self, function: HookFunction) -> None:
+        """Run the function after this block was rolled back."""
+        self._hooks().on_rollback.append(Hook(checked(function)))
+
+    def before_commit(self, function: HookFunction) -> None:
+        """Run the function inside the transaction, before its COMMIT."""
+        self._hooks().before_commit.append(Hook(checked(function)))
+
+    def _hooks(self) -> Hooks:
+        if self.outcome is not None:
+            raise TransactionManagementError(
+                f"The block opened at {self.where} is finalized ({self.outcome.value})."
+            )
+        if self.hooks is None:
+            self.hooks = Hooks()
+        return self.hooks
+
+    def end(self, outcome: Outcome) -> list[Hook]:
+        """Note the outcome of a transaction or savepoint, and return the hooks now due."""
+        self.outcome = outcome
+        hooks, self.hooks = self.hooks, None
+        if hooks is None or outcome is Outcome.UNKNOWN:
+            return []
+        return hooks.take(committed=outcome is Outcome.COMMITTED)
+
+    def join(self) -> None:
+        """Hand the hooks to the block around this one, which now decides about them."""
+        self.outcome = Outcome.COMMITTED
+        hooks, self.hooks = self.hooks, None
+        if hooks is not None and self.parent is not None:
+            self.parent._hooks().join(hooks)  # noqa: SLF001  (the same class)
+
+    def __repr__(self) -> str:
+        state = self.outcome.value if self.outcome else "broken" if self.is_broken else "open"
+        return f"<Block {self.kind.value} {state}, opened at {self.where}>"
+
+
+def describe(blocks: list[Block]) -> str:
+    """Name the blocks, outermost first, for a message."""
+    return ", ".join(f"{block.kind.value} opened at {block.where}" for block in blocks)

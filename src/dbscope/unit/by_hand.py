@@ -1,0 +1,86 @@
+"""What SQLAlchemy tells a unit: that a transaction began or ended, perhaps by the user's hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dbscope.errors import ManualCommitForbidden, UnexpectedRollback
+from dbscope.unit.block import MANUAL, Block, Kind, Outcome
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+    from sqlalchemy.orm import SessionTransaction
+
+    from dbscope.unit.unit import Unit
+
+
+def transaction_begun(unit: Unit, transaction: SessionTransaction, connection: Connection) -> None:
+    """BEGIN or SAVEPOINT was sent."""
+    if transaction.nested:
+        for block in unit.blocks:
+            if block.nested is transaction:
+                block.materialised = True
+    else:
+        unit.connection = connection
+        unit.commit_sent = False
+        unit.source.counters["transactions"] += 1
+
+
+def savepoint_begun(unit: Unit, transaction: SessionTransaction) -> None:
+    """`session.begin_nested()` was called by hand."""
+    block = Block(Kind.SAVEPOINT, f"{unit.scope.name}, by begin_nested()", unit.block, MANUAL)
+    block.nested = transaction
+    unit.blocks.append(block)
+
+
+def about_to_commit(unit: Unit) -> None:
+    """COMMIT or RELEASE is next, and not by us: refuse what would lie or cut a block in two."""
+    if unit.leaving:
+        return
+    check_allowed(unit)
+    fault = unit.fault
+    if fault is not None:
+        unit.source.counters["unexpected_rollbacks"] += 1
+        raise UnexpectedRollback(f"{unit.scope.name}:") from fault
+
+
+def check_allowed(unit: Unit) -> None:
+    """Raise if commit() or rollback() by hand is not allowed here."""
+    for block in unit.blocks:
+        if block.owner is not None and block.owner is not MANUAL:
+            raise ManualCommitForbidden(f"Inside the block opened at {block.where}.")
+    if unit.source.forbid_manual_commit:
+        raise ManualCommitForbidden(f"{unit.source} was made with manual_commit='forbid'.")
+
+
+def transaction_ended(unit: Unit, transaction: SessionTransaction) -> None:
+    """The transaction or savepoint is over, and the connection given back."""
+    committed = unit.just_committed is transaction
+    unit.just_committed = None
+    if transaction.nested:
+        _savepoint_ended(unit, transaction, committed=committed)
+        return
+    unit.connection = None
+    unit.source.after_transaction(unit)
+    if not unit.leaving and unit.blocks:
+        _ended_by_hand(unit, committed=committed)
+
+
+def _savepoint_ended(unit: Unit, transaction: SessionTransaction, *, committed: bool) -> None:
+    for block in unit.blocks:
+        if block.nested is transaction and block.owner is MANUAL:
+            unit.blocks.remove(block)
+            if committed:
+                block.join()
+            else:
+                unit.due += block.end(Outcome.ROLLED_BACK)
+            return
+
+
+def _ended_by_hand(unit: Unit, *, committed: bool) -> None:
+    root = unit.blocks[0]
+    outcome = Outcome.COMMITTED if committed else root.outcome or Outcome.ROLLED_BACK
+    unit.source.counters["commits" if committed else "rollbacks"] += 1
+    unit.due += root.end(outcome)
+    unit.blocks = [Block(Kind.ROOT, root.where)]
+    unit.broken = False

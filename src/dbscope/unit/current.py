@@ -1,0 +1,72 @@
+"""The scope that the running code belongs to: read here, set only in scopes/."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from dbscope.errors import ScopeClosed, ScopeMissing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dbscope.unit.unit import Source, Unit
+
+
+class Scope:
+    """A lifetime within which all code shares one session for each database.
+
+    It is a box: whatever a worker thread or a child task opens in it is seen by whoever ends it.
+    """
+
+    __slots__ = ("__weakref__", "atomic", "closed", "name", "parent", "units", "will_write")
+
+    def __init__(self, name: object, *, atomic: bool = True, will_write: bool = True) -> None:
+        self.name = name
+        self.atomic = atomic
+        self.will_write = will_write
+        self.parent = current.get()
+        self.units: dict[Source, Unit] = {}
+        self.closed = False
+
+    def is_atomic(self, source: Source) -> bool:  # noqa: ARG002  (a request asks its route)
+        """Tell whether the unit of this database is one transaction, or autocommits."""
+        return self.atomic
+
+    def with_ancestors(self) -> Iterator[Scope]:
+        """Give this scope and those it was opened in, innermost first."""
+        scope: Scope | None = self
+        while scope is not None:
+            yield scope
+            scope = scope.parent
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "open"
+        return f"<Scope {self.name} {state} {list(self.units.values())!r}>"
+
+
+current: ContextVar[Scope | None] = ContextVar("dbscope_scope", default=None)
+
+
+def open_scope() -> Scope | None:
+    """Return the scope of the running code, or None where there is none that is still open."""
+    scope = current.get()
+    return None if scope is None or scope.closed else scope
+
+
+def unit_of(source: Source) -> Unit:
+    """Return the unit of this database in the current scope; made at the first call.
+
+    Raises:
+        ScopeMissing: no scope is open here.
+        ScopeClosed: the scope that this code was started in has ended.
+    """
+    scope = current.get()
+    if scope is None:
+        raise ScopeMissing(f"{source} was used outside any scope.")
+    unit = scope.units.get(source)
+    if unit is None:
+        if scope.closed:
+            raise ScopeClosed(f"{source} was used after the end of {scope.name}.")
+        unit = scope.units.setdefault(source, source.make_unit(scope))
+    return unit

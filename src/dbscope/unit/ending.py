@@ -1,0 +1,236 @@
+"""How work ends: COMMIT or ROLLBACK, RELEASE or ROLLBACK TO, and nothing left open after any error.
+
+Plain functions over a plain `Session`; where they wait, they are carried.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from dbscope.errors import (
+    BlocksOutOfOrder,
+    ConcurrentUse,
+    TransactionOutcomeUnknown,
+    UnexpectedRollback,
+)
+from dbscope.unit.block import MANUAL, Block, Kind, Outcome, describe
+from dbscope.unit.unit import Leaving, Unit, is_clean
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+    from sqlalchemy.orm import Session
+
+logger = logging.getLogger("dbscope")
+
+# PostgreSQL, "Appendix A. PostgreSQL Error Codes": the two that leave the outcome open.
+OUTCOME_OPEN = frozenset({"08007", "40003"})
+
+
+# -- a block -----------------------------------------------------------------------------------
+
+
+def keep(unit: Unit, block: Block) -> None:
+    """Leave a sound block: RELEASE its savepoint, or COMMIT."""
+    if block.kind is Kind.ROOT:
+        try:
+            commit(unit)
+        finally:
+            unit.blocks.remove(block)
+        return
+    try:
+        with Leaving(unit):
+            _release(unit, block)
+    except BaseException as error:
+        undo(unit, block, error)
+        raise
+    unit.blocks.pop()
+    block.join()
+
+
+def _release(unit: Unit, block: Block) -> None:
+    if block.nested is not None:
+        block.nested.commit()
+    elif unit.session is not None and not is_clean(unit.session):
+        unit.session.flush()
+
+
+def undo(unit: Unit, block: Block, error: BaseException | None) -> None:
+    """Roll a block back; a failure in doing so never hides the error that is leaving it."""
+    unit.blocks.pop()
+    try:
+        with Leaving(unit):
+            _send_rollback(unit, block)
+    except BaseException as failure:
+        _give_up(unit, failure, error or block.fault)
+        if not isinstance(failure, Exception):
+            raise
+    finally:
+        unit.due += block.end(Outcome.ROLLED_BACK)
+
+
+def _send_rollback(unit: Unit, block: Block) -> None:
+    if unit.session is None:
+        return
+    if block.nested is None:
+        unit.session.rollback()
+        return
+    connection = unit.connection
+    block.nested.rollback()
+    if connection is None:
+        return
+    if connection.invalidated:
+        unit.break_all(block.fault or ConnectionError("the connection was lost"))
+    elif block.materialised:
+        _release_rolled_back(connection)
+
+
+def _release_rolled_back(connection: Connection) -> None:
+    # ROLLBACK TO keeps the savepoint; a loop of failing blocks would pile them up
+    # (https://code.djangoproject.com/ticket/23074).
+    name = connection.info.pop("dbscope.savepoint", None)
+    if name is not None:
+        connection.dialect.do_release_savepoint(connection, name)
+
+
+def _give_up(unit: Unit, failure: BaseException, error: BaseException | None) -> None:
+    logger.error("The rollback failed, so the connection is discarded.", exc_info=failure)
+    if error is not None:
+        error.add_note(f"The rollback after this error failed too: {failure!r}")
+    _discard(unit)
+    unit.break_all(error or failure)
+
+
+def _discard(unit: Unit) -> None:
+    with Leaving(unit):
+        if unit.session is not None:
+            unit.session.invalidate()
+
+
+# -- the whole ---------------------------------------------------------------------------------
+
+
+def finish(unit: Unit, *, keep: bool) -> None:
+    """Commit or roll back everything, and give the connection back.
+
+    Args:
+        unit: what to finish; if somebody is still in the middle of a statement, that is waited for.
+        keep: commit, unless the unit was doomed or is broken.
+
+    Raises:
+        UnexpectedRollback: a failure inside was swallowed.
+        BlocksOutOfOrder: a block is still open.
+        TransactionOutcomeUnknown: the answer to COMMIT was lost.
+        Exception: whatever COMMIT raised; the work is rolled back.
+    """
+    _wait_for_turn(unit)
+    try:
+        unit.blocks = [block for block in unit.blocks if block.owner is not MANUAL]
+        if not keep or unit.doomed:
+            roll_back(unit)
+        elif len(unit.blocks) > 1:
+            _refuse_open_blocks(unit)
+        elif unit.blocks:
+            _finish_root(unit, unit.blocks[0])
+        else:
+            _finish_autocommit(unit)
+    finally:
+        unit.turn.give_back()
+
+
+def _wait_for_turn(unit: Unit) -> None:
+    while unit.turn.take() is None:
+        if not unit.turn.wait(unit.source.finish_timeout):
+            # Whoever it is will not come back in time: end its statement, with the connection.
+            unit.turn.holder = None
+            _discard(unit)
+            unit.break_all(ConcurrentUse(f"{unit.scope.name} ended during a statement."))
+
+
+def _refuse_open_blocks(unit: Unit) -> None:
+    open_blocks = describe(unit.blocks[1:])
+    roll_back(unit)
+    raise BlocksOutOfOrder(f"{unit.scope.name} ended with a block still open: {open_blocks}.")
+
+
+def _finish_root(unit: Unit, root: Block) -> None:
+    if root.rollback_only:
+        roll_back(unit)
+    elif root.fault is not None:
+        roll_back(unit)
+        unit.source.counters["unexpected_rollbacks"] += 1
+        raise UnexpectedRollback(f"{unit.scope.name}:") from root.fault
+    else:
+        commit(unit)
+
+
+def _finish_autocommit(unit: Unit) -> None:
+    if unit.session is not None and not is_clean(unit.session):
+        unit.session.flush()
+    roll_back(unit)
+
+
+def commit(unit: Unit) -> None:
+    """COMMIT; whatever goes wrong, nothing is left open."""
+    root = unit.blocks[0]
+    try:
+        with Leaving(unit):
+            if unit.session is not None:
+                unit.session.commit()
+    except BaseException as error:
+        _after_failed_commit(unit, root, error)
+    unit.source.counters["commits"] += 1
+    unit.due += root.end(Outcome.COMMITTED)
+
+
+def _after_failed_commit(unit: Unit, root: Block, error: BaseException) -> None:
+    if not (unit.commit_sent and is_lost(error)):
+        roll_back(unit, error)
+        raise error
+    root.end(Outcome.UNKNOWN)
+    unit.source.counters["outcomes_unknown"] += 1
+    _discard(unit)
+    if isinstance(error, TransactionOutcomeUnknown):
+        raise error
+    raise TransactionOutcomeUnknown(f"{unit.scope.name}:") from error
+
+
+def is_lost(error: BaseException) -> bool:
+    """Tell whether an error of COMMIT leaves open what became of it."""
+    if isinstance(error, DBAPIError):
+        state = getattr(error.orig, "sqlstate", None)
+        return error.connection_invalidated or state in OUTCOME_OPEN
+    return not isinstance(error, SQLAlchemyError | UnexpectedRollback)
+
+
+def roll_back(unit: Unit, error: BaseException | None = None) -> None:
+    """ROLLBACK everything; the hooks for that are then due.
+
+    Args:
+        unit: what to roll back.
+        error: why; it keeps a note if the rollback fails as well.
+    """
+    try:
+        with Leaving(unit):
+            if unit.session is not None:
+                unit.session.rollback()
+    except BaseException as failure:
+        _give_up(unit, failure, error)
+        if not isinstance(failure, Exception):
+            raise
+    finally:
+        unit.source.counters["rollbacks"] += 1
+        for block in reversed(unit.blocks):
+            unit.due += block.end(Outcome.ROLLED_BACK)
+
+
+def close(unit: Unit) -> None:
+    """End the life of the session; it cannot be opened again."""
+    unit.end_life()
+    session: Session | None = unit.session
+    if session is not None:
+        with Leaving(unit):
+            session.close()
+    unit.turn.wake()

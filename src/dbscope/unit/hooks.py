@@ -1,0 +1,68 @@
+"""What is due after COMMIT or ROLLBACK, and in which order."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+HookFunction = Callable[[], Any]
+
+
+@dataclass(slots=True, frozen=True)
+class Hook:
+    """A function to run at the end of a transaction."""
+
+    function: HookFunction
+    robust: bool = False
+
+    def __str__(self) -> str:
+        """Return the name of the function, for messages."""
+        function = self.function
+        while isinstance(function, functools.partial):
+            function = function.func
+        return getattr(function, "__qualname__", repr(function))
+
+
+@dataclass(slots=True)
+class Hooks:
+    """The hooks of one block; they follow the fate of the savepoint they were registered in."""
+
+    on_commit: list[Hook] = field(default_factory=list)
+    on_rollback: list[Hook] = field(default_factory=list)
+    before_commit: list[Hook] = field(default_factory=list)
+
+    def join(self, inner: Hooks) -> None:
+        """Take over what an inner block promised."""
+        self.on_commit += inner.on_commit
+        self.on_rollback += inner.on_rollback
+        self.before_commit += inner.before_commit
+
+    def take(self, *, committed: bool) -> list[Hook]:
+        """Return the hooks that are now due, in the order of registration, and forget all."""
+        due = self.on_commit if committed else self.on_rollback
+        self.on_commit, self.on_rollback, self.before_commit = [], [], []
+        return due
+
+    def take_before_commit(self) -> list[Hook]:
+        """Return what must run before COMMIT, and forget it, so that each runs once."""
+        due, self.before_commit = self.before_commit, []
+        return due
+
+
+def checked(function: HookFunction) -> HookFunction:
+    """Return the function; TypeError if it cannot be called."""
+    if not callable(function):
+        message = f"a hook must be callable, not {function!r}"
+        raise TypeError(message)
+    return function
+
+
+def is_async(function: HookFunction) -> bool:
+    """Tell whether calling the function gives something to await."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    call = getattr(function, "__call__", None)  # noqa: B004  (a callable object, see below)
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)

@@ -1,0 +1,125 @@
+"""Entering and leaving atomic blocks, and what becomes of what was done inside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dbscope.errors import BlocksOutOfOrder, DurableError, Rollback, UnexpectedRollback
+from dbscope.unit import ending
+from dbscope.unit.block import Block, Kind, Outcome
+from dbscope.unit.unit import Leaving, is_clean
+
+if TYPE_CHECKING:
+    from dbscope.unit.unit import Unit
+
+
+def enter(
+    unit: Unit, *, where: object, owner: object, savepoint: bool = True, durable: bool = False
+) -> Block:
+    """Open a block in the unit. Nothing is sent, except what the session has pending.
+
+    Raises:
+        DurableError: `durable`, and there is a block around it.
+        ConcurrentUse: another task is in the middle of using the unit.
+    """
+    unit.check_free()
+    parent = unit.block
+    if parent is not None and durable:
+        raise DurableError(f"A durable block was opened at {where}, inside that of {parent.where}.")
+    block = Block(_kind(parent, savepoint=savepoint), where, parent, owner)
+    if block.kind is Kind.SAVEPOINT and unit.session is not None and not _is_pristine(unit):
+        # SQLAlchemy sends SAVEPOINT itself only with the first statement inside.
+        unit.session.flush()
+        with Leaving(unit):
+            block.nested = unit.session.begin_nested()
+    unit.scope.will_write = True
+    unit.blocks.append(block)
+    return block
+
+
+def _is_pristine(unit: Unit) -> bool:
+    """Tell whether the transaction has done nothing yet, so that a savepoint can be left out.
+
+    Rolling such a block back restarts the transaction (Rails' `RestartParentTransaction`).
+    """
+    session = unit.session
+    return session is None or (
+        unit.connection is None and not session.identity_map and is_clean(session)
+    )
+
+
+def _kind(parent: Block | None, *, savepoint: bool) -> Kind:
+    if parent is None:
+        return Kind.ROOT
+    # In a broken transaction no savepoint can be made, and leaving one would hide the failure
+    # (Django says so in `Atomic.__enter__`).
+    return Kind.SAVEPOINT if savepoint and not parent.is_broken else Kind.JOINED
+
+
+def must_wait_to_enter(unit: Unit) -> bool:
+    """Tell whether opening a block has something to send first."""
+    return unit.session is not None and not is_clean(unit.session)
+
+
+def must_wait_to_leave(unit: Unit, block: Block) -> bool:
+    """Tell whether leaving the block may have something to send, or a hook to run."""
+    if block.kind is Kind.JOINED:
+        return False
+    if block.hooks is not None:
+        return True
+    session = unit.session
+    if session is None:
+        return False
+    if not is_clean(session):
+        return True
+    return unit.connection is not None and (block.nested is None or block.materialised)
+
+
+def leave(unit: Unit, block: Block, error: BaseException | None) -> None:
+    """Close a block: RELEASE or COMMIT if all went well, else ROLLBACK.
+
+    Args:
+        unit: the unit it was opened in.
+        block: the block; the innermost one.
+        error: the exception that leaves it.
+
+    Raises:
+        UnexpectedRollback: a failure inside was swallowed.
+        BlocksOutOfOrder: it is not the innermost block, or its scope has ended.
+    """
+    if unit.block is not block:
+        _leave_out_of_order(unit, block, error)
+    elif block.kind is Kind.JOINED:
+        _leave_joined(unit, block, error)
+    elif error is not None or block.fault is not None or block.rollback_only:
+        ending.undo(unit, block, error)
+        _complain(unit, block, error)
+    else:
+        ending.keep(unit, block)
+
+
+def _complain(unit: Unit, block: Block, error: BaseException | None) -> None:
+    if error is None and block.fault is not None and not block.rollback_only:
+        unit.source.counters["unexpected_rollbacks"] += 1
+        raise UnexpectedRollback(f"The block opened at {block.where}:") from block.fault
+
+
+def _leave_joined(unit: Unit, block: Block, error: BaseException | None) -> None:
+    unit.blocks.pop()
+    block.join()
+    physical = block.physical
+    if isinstance(error, Rollback):
+        physical.rollback_only = True
+    elif error is not None and physical.fault is None:
+        physical.fault = error
+        unit.broken = True
+
+
+def _leave_out_of_order(unit: Unit, block: Block, error: BaseException | None) -> None:
+    failure = BlocksOutOfOrder(f"The block opened at {block.where} was not the innermost one.")
+    if block in unit.blocks:
+        unit.blocks.remove(block)
+        unit.break_all(failure)
+    block.outcome = Outcome.ROLLED_BACK
+    if error is None:
+        raise failure

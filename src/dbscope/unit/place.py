@@ -1,0 +1,39 @@
+"""Where in the code a scope or block was opened; for messages."""
+
+from __future__ import annotations
+
+import sys
+from types import CodeType, FunctionType
+from typing import Any
+
+OURS = ("dbscope.", "contextlib", "functools")
+
+
+class Place:
+    """A line of code. Kept as it comes, and put into words only when somebody asks."""
+
+    __slots__ = ("code", "line")
+
+    def __init__(self, code: CodeType, line: int) -> None:
+        self.code = code
+        self.line = line
+
+    def __str__(self) -> str:
+        return f"{self.code.co_filename}:{self.line}"
+
+
+def here() -> Place | str:
+    """Return the innermost line that is not ours."""
+    frame = sys._getframe(1)  # noqa: SLF001  (inspect.stack() reads source files)
+    while frame.f_back is not None:
+        if not frame.f_globals.get("__name__", "").startswith(OURS):
+            break
+        frame = frame.f_back
+    return Place(frame.f_code, frame.f_lineno)
+
+
+def of(function: Any) -> Place | str:
+    """Return the place of a function."""
+    if isinstance(function, FunctionType):
+        return Place(function.__code__, function.__code__.co_firstlineno)
+    return repr(function)

@@ -1,0 +1,81 @@
+"""One user at a time: who is using a unit, and who waits for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Gate(Protocol):
+    """Something to wait for."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait, in the way of this world, until it is opened; False if the time was up first."""
+        ...
+
+    def open(self) -> None:
+        """Let the waiting one go on; may be called from any thread."""
+        ...
+
+
+class World(Protocol):
+    """How code waits, and tells itself apart: in greenlets on an event loop, or in threads."""
+
+    def me(self) -> object:
+        """Return what is running now; no two that run at the same time are equal."""
+        ...
+
+    def gate(self) -> Gate:
+        """Return a new gate, closed."""
+        ...
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Call a hook, and wait for it if it is asynchronous."""
+        ...
+
+    def run(self, function: Callable[[], object]) -> None:
+        """Run the end of a unit where its session may wait."""
+        ...
+
+
+class Turn:
+    """The right to use a unit; whoever uses it already may use it again."""
+
+    __slots__ = ("_waiting", "holder", "world")
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.holder: object = None
+        self._waiting: list[Gate] = []
+
+    def take(self) -> bool | None:
+        """Take the turn. True: it is mine now; False: it was already; None: another has it."""
+        me = self.world.me()
+        if self.holder is None:
+            self.holder = me
+            return True
+        return None if self.holder != me else False
+
+    def is_taken(self) -> bool:
+        """Tell whether somebody else is using the unit at this moment."""
+        return self.holder is not None and self.holder != self.world.me()
+
+    def give_back(self) -> None:
+        """End the use, and let those go on who wait for that."""
+        self.holder = None
+        if self._waiting:
+            self.wake()
+
+    def wake(self) -> None:
+        """Let all who wait look again."""
+        waiting, self._waiting = self._waiting, []
+        for gate in waiting:
+            gate.open()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the next change; False if the time was up first."""
+        gate = self.world.gate()
+        self._waiting.append(gate)
+        return gate.wait(timeout)

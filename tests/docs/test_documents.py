@@ -1,0 +1,153 @@
+"""The documents are run: their code, the SQL they say it sends, and the errors they say it raises."""
+
+import ast
+import asyncio
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, Engine, event
+from starlette.testclient import TestClient
+from sybil.document import Document
+from sybil.evaluators.python import pad
+from sybil.example import Example
+from sybil.parsers.markdown import CodeBlockParser
+
+from dbscope import AsyncDatabase, Database, DBScopeError, errors
+
+ROOT = Path(__file__).resolve().parents[2]
+README = ROOT / "README.md"
+DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
+URL = "sqlite:///app.db"  # what the documents say; another database is put in its place
+
+REQUEST = re.compile(r"-- (?P<method>[A-Z]+) (?P<path>\S+) -> (?P<status>\d{3})$")
+
+
+class Wire:
+    """What is sent to the database, by engines of any kind."""
+
+    EVENTS = ("begin", "commit", "rollback", "before_cursor_execute")
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+
+    def __enter__(self) -> "Wire":
+        for name in self.EVENTS:
+            event.listen(Engine, name, getattr(self, name))
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for name in self.EVENTS:
+            event.remove(Engine, name, getattr(self, name))
+
+    def begin(self, connection: Connection) -> None:
+        if connection.dialect.name != "sqlite":  # there BEGIN is a statement
+            self.sent.append("BEGIN")
+
+    def commit(self, connection: Connection) -> None:
+        self.sent.append("COMMIT")
+
+    def rollback(self, connection: Connection) -> None:
+        self.sent.append("ROLLBACK")
+
+    def before_cursor_execute(self, connection, cursor, statement, *args) -> None:
+        self.sent.append(re.sub(r"\s+", " ", statement).replace("BEGIN IMMEDIATE", "BEGIN"))
+
+
+class Run:
+    """One run of a document from top to bottom, as its reader would do it."""
+
+    def __init__(self, path: Path, url: str, wire: Wire) -> None:
+        self.url = url
+        self.wire = wire
+        self.raised: BaseException | None = None
+        self.runner = asyncio.Runner()
+        languages = {"python": self.python, "sql": self.sql, "text": self.text}
+        parsers = [CodeBlockParser(name, run) for name, run in languages.items()]
+        self.document = Document.parse(str(path), *parsers)
+        self.document.namespace["__name__"] = path.stem
+
+    def __call__(self) -> None:
+        with self.runner:
+            for example in self.document.examples():
+                example.evaluate()
+        self.expect_nothing_raised()
+
+    def expect_nothing_raised(self) -> None:
+        raised, self.raised = self.raised, None
+        if raised is not None:
+            raise raised
+
+    def python(self, example: Example) -> None:
+        """Run a block as `python -m asyncio` does: `await` needs no function around it."""
+        self.expect_nothing_raised()
+        source = pad(example.parsed, example.line + example.parsed.line_offset)
+        source = source.replace(f'"{URL}"', f'"{self.url}"')
+        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        code = compile(source, example.path, "exec", flags, dont_inherit=True)
+        try:
+            result = eval(code, example.namespace)
+            if inspect.iscoroutine(result):
+                self.runner.run(self.awaited(result, example.namespace))
+        except DBScopeError as error:
+            self.raised = error
+
+    async def awaited(self, coroutine, namespace) -> None:
+        try:
+            await coroutine
+        finally:
+            for value in list(namespace.values()):
+                if isinstance(value, AsyncDatabase):
+                    await value.dispose()
+                elif isinstance(value, Database):
+                    value.dispose()
+
+    def sql(self, example: Example) -> str | None:
+        """Make the request of the first line, and compare what it sends."""
+        self.expect_nothing_raised()
+        first, *told = example.parsed.strip().splitlines()
+        asked = REQUEST.match(first)
+        assert asked, f"{first!r} is no request"
+        status, sent = self.request(example.namespace["app"], asked["method"], asked["path"])
+        wanted = [line.partition("--")[0].strip() for line in told]
+        wanted = [line for line in wanted if line]
+        if status == int(asked["status"]) and matches("\n".join(wanted), "\n".join(sent)):
+            return None
+        return "\n".join([f"{first} was answered {status} and sent:", *sent])
+
+    def request(self, app, method: str, path: str) -> tuple[int, list[str]]:
+        app.middleware_stack = None  # a new start, with the exception handlers added since
+        with TestClient(app) as client:
+            self.wire.sent.clear()
+            try:
+                status = client.request(method, path).status_code
+            except DBScopeError as error:
+                status, self.raised = 500, error
+            return status, list(self.wire.sent)
+
+    def text(self, example: Example) -> str | None:
+        """Compare what the block before it has raised."""
+        error, self.raised = self.raised, None
+        told = f"{type(error).__module__}.{type(error).__name__}: {error}"
+        return None if matches(example.parsed.strip(), told) else told
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Tell whether they are the same: `...` stands for anything, and a line may end anywhere."""
+    regex = ".*".join(re.escape(" ".join(part.split())) for part in f" {pattern} ".split("..."))
+    return re.fullmatch(regex, " ".join(text.split())) is not None
+
+
+@pytest.fixture
+def wire() -> Iterator[Wire]:
+    with Wire() as wire:
+        yield wire
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
+def test_documents_are_true_on_sqlite(path, tmp_path, monkeypatch, wire):
+    """Every block of a document runs, sends what is shown, and raises what is shown."""
+    monkeypatch.chdir(tmp_path)
+    Run(path, URL, wire)()
