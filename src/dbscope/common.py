@@ -257,6 +257,7 @@ class CurrentSession(ScopedRegistry[Any]):
         super().__init__(lambda: database.session, current.get)
 
     def __call__(self) -> Any:
+        """Return the session of the current scope."""
         return self.createfunc()
 
     def has(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import cached_property
 from typing import Any, Literal, cast, overload
@@ -28,6 +28,11 @@ S = TypeVar("S", bound=Session, default=Session)
 T = TypeVar("T")
 Function = TypeVar("Function", bound=Callable[..., Any])
 AsyncFunction = TypeVar("AsyncFunction", bound=Callable[..., Coroutine[Any, Any, Any]])
+
+
+# The checkers do not let a default of a generic argument decide what is generic; these do.
+ASYNC_SESSION: Any = AsyncSession
+SESSION: Any = Session
 
 
 class AsyncDatabase(CommonDatabase[A]):
@@ -64,7 +69,7 @@ class AsyncDatabase(CommonDatabase[A]):
         engine: AsyncEngine | None = None,
         engine_options: Options | None = None,
         session_options: Options | None = None,
-        session_class: type[A] = cast("type[A]", AsyncSession),
+        session_class: type[A] = ASYNC_SESSION,
         manual_commit: Literal["allow", "forbid"] = "allow",
         **inside: Any,
     ) -> None:
@@ -107,7 +112,7 @@ class AsyncDatabase(CommonDatabase[A]):
     @overload
     def scope(self, function: AsyncFunction, /) -> AsyncFunction: ...
     @overload
-    def scope(self, *, atomic: bool = True) -> AsyncJobScope: ...
+    def scope(self, /, *, atomic: bool = True) -> AsyncJobScope: ...
     def scope(self, function: Any = None, /, *, atomic: bool = True) -> Any:
         """Open a scope: commit at its end, or roll back if an exception leaves it; close always.
 
@@ -124,7 +129,7 @@ class AsyncDatabase(CommonDatabase[A]):
     @overload
     def atomic(self, function: AsyncFunction, /) -> AsyncFunction: ...
     @overload
-    def atomic(self, *, savepoint: bool = True, durable: bool = False) -> AsyncAtomic: ...
+    def atomic(self, /, *, savepoint: bool = True, durable: bool = False) -> AsyncAtomic: ...
     def atomic(
         self, function: Any = None, /, *, savepoint: bool = True, durable: bool = False
     ) -> Any:
@@ -193,7 +198,7 @@ class AsyncDatabase(CommonDatabase[A]):
         self._source.loop = None
 
     @asynccontextmanager
-    async def lifespan(self, app: Any = None) -> AsyncIterator[None]:  # noqa: ARG002
+    async def lifespan(self, app: Any = None) -> AsyncGenerator[None, None]:  # noqa: ARG002
         """Be the lifespan of an application, or a part of it: dispose at the end."""
         try:
             yield
@@ -232,7 +237,7 @@ class Database(CommonDatabase[S]):
         engine: Engine | None = None,
         engine_options: Options | None = None,
         session_options: Options | None = None,
-        session_class: type[S] = cast("type[S]", Session),
+        session_class: type[S] = SESSION,
         manual_commit: Literal["allow", "forbid"] = "allow",
         **inside: Any,
     ) -> None:
@@ -276,7 +281,7 @@ class Database(CommonDatabase[S]):
     @overload
     def scope(self, function: Function, /) -> Function: ...
     @overload
-    def scope(self, *, atomic: bool = True) -> SyncJobScope: ...
+    def scope(self, /, *, atomic: bool = True) -> SyncJobScope: ...
     def scope(self, function: Any = None, /, *, atomic: bool = True) -> Any:
         """Open a scope; see `AsyncDatabase.scope`."""
         opened = SyncJobScope(atomic=atomic)
@@ -285,7 +290,7 @@ class Database(CommonDatabase[S]):
     @overload
     def atomic(self, function: Function, /) -> Function: ...
     @overload
-    def atomic(self, *, savepoint: bool = True, durable: bool = False) -> SyncAtomic: ...
+    def atomic(self, /, *, savepoint: bool = True, durable: bool = False) -> SyncAtomic: ...
     def atomic(
         self, function: Any = None, /, *, savepoint: bool = True, durable: bool = False
     ) -> Any:
@@ -331,7 +336,7 @@ class Database(CommonDatabase[S]):
             self.engine.dispose()
 
     @asynccontextmanager
-    async def lifespan(self, app: Any = None) -> AsyncIterator[None]:  # noqa: ARG002
+    async def lifespan(self, app: Any = None) -> AsyncGenerator[None, None]:  # noqa: ARG002
         """Be the lifespan of an application, or part of it: dispose at the end."""
         try:
             yield

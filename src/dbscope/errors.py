@@ -106,7 +106,7 @@ class ConfigurationError(DBScopeError):
     """The database is not configured in a way that can work."""
 
 
-class Rollback(Exception):  # noqa: N818  (Rails' name: it is control flow, not a failure)
+class Rollback(Exception):
     """Raise it to leave a block and roll it back quietly; the block swallows it.
 
     In a block that joined another (`savepoint=False`) it travels on to the block whose

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import sqlite3
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakSet
 
 import aiosqlite
@@ -48,8 +48,8 @@ class AsyncConnection(aiosqlite.Connection):
             return None  # the worker takes nothing after the first call
         if isinstance(self._connection, Connection):
             self._connection.interrupt()
-            self._tx.put_nowait((None, self._connection.end))
-        return super().stop()
+            cast("Any", self)._tx.put_nowait((None, self._connection.end))
+        return cast("Any", super()).stop()  # type: ignore[no-any-return]
 
     async def close(self) -> None:
         """End, and wait until the file is closed."""
@@ -62,5 +62,6 @@ def connect(database: str, **kwargs: Any) -> AsyncConnection:
     """Return a connection to await, in the way of `aiosqlite.connect`."""
     connector = functools.partial(sqlite3.connect, database, factory=Connection, **kwargs)
     connection = AsyncConnection(connector, iter_chunk_size=64)
-    connection._thread.daemon = True  # noqa: SLF001  (as SQLAlchemy does, not to keep the process)
+    # As SQLAlchemy does, so that it cannot keep the process alive.
+    connection._thread.daemon = True  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     return connection

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import anyio
 import anyio.lowlevel
@@ -25,7 +25,8 @@ T = TypeVar("T")
 
 async def in_greenlet(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run a plain function that may wait inside, as `AsyncSession` runs its `Session`."""
-    return await greenlet_spawn(function, *args, **kwargs)
+    spawn: Any = greenlet_spawn
+    return cast("T", await spawn(function, *args, **kwargs))
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -74,7 +75,7 @@ async def to_the_end(work: Coroutine[Any, Any, T], *, limit: float, at_once: boo
                 if cancelled is None and not task.done():
                     cancelled = error
                     timer = timer or task.get_loop().call_later(limit, task.cancel)
-            except BaseException:  # noqa: BLE001, S110  (the task's own, which is raised below)
+            except BaseException:  # noqa: S110  (the task's own, which is raised below)
                 pass
     if timer is not None:
         timer.cancel()
@@ -138,7 +139,7 @@ class Greenlets:
     """The world of `AsyncDatabase`: plain functions that wait on the event loop."""
 
     def __init__(self) -> None:
-        from greenlet import getcurrent  # noqa: PLC0415  (an extra: only async needs it)
+        from greenlet import getcurrent
 
         self.me: Callable[[], object] = getcurrent
 

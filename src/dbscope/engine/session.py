@@ -95,7 +95,7 @@ class UnitSession(Session):
             return timeout
         return error
 
-    def begin(self, nested: bool = False) -> SessionTransaction:  # noqa: FBT001, FBT002
+    def begin(self, nested: bool = False) -> SessionTransaction:
         """Begin a transaction by hand; not inside an explicit `atomic`."""
         unit = self.dbscope_unit
         if unit is None or unit.leaving:

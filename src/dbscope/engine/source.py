@@ -87,7 +87,7 @@ class EngineSource:
         self.loop: asyncio.AbstractEventLoop | None = None
         self._given = engine
         self._engine_options = engine_options
-        self._session_options = SESSION_OPTIONS | dict(session_options)
+        self._session_options: dict[str, Any] = SESSION_OPTIONS | dict(session_options)
         self._session_class = session_class
         self._engine: Engine | AsyncEngine | None = None
         self._factory: Any = None
@@ -142,15 +142,19 @@ class EngineSource:
             raise missing_driver(self.url, error) from error
 
     @property
+    def _bind(self) -> Any:
+        return self.engine
+
+    @property
     def factory(self) -> Any:
         """Return the session factory, which is made at the first call."""
         if self._factory is None:
             if self.is_async:
                 cls: Any = async_session_class(self._session_class)
-                self._factory = async_sessionmaker(self.engine, class_=cls, **self._session_options)
+                self._factory = async_sessionmaker(self._bind, class_=cls, **self._session_options)
             else:
                 cls = session_class(self._session_class)
-                self._factory = sessionmaker(self.engine, class_=cls, **self._session_options)
+                self._factory = sessionmaker(self._bind, class_=cls, **self._session_options)
         return self._factory
 
     # -- what units ask for --------------------------------------------------------------------

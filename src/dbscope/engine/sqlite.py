@@ -126,7 +126,7 @@ def write_queue(url: URL) -> WriteQueue:
 
 
 def _absolute(name: str) -> str:
-    from pathlib import Path  # noqa: PLC0415  (once for each database)
+    from pathlib import Path
 
     return str(Path(name.removeprefix("file:").partition("?")[0]).resolve())
 
@@ -151,7 +151,7 @@ def engine_options(url: URL, *, is_async: bool) -> dict[str, Any]:
 
 
 def _connect_aiosqlite(*args: Any, **kwargs: Any) -> Any:
-    from dbscope.engine.aiosqlite import connect  # noqa: PLC0415  (an extra)
+    from dbscope.engine.aiosqlite import connect
 
     return connect(*args, **kwargs)
 

@@ -21,9 +21,9 @@ async def by_handler(scope: Any, failure: BaseException, send: Any) -> None:
     if handler is None:
         raise failure
     # Starlette is here if its application is.
-    from starlette._utils import is_async_callable  # noqa: PLC0415
-    from starlette.concurrency import run_in_threadpool  # noqa: PLC0415
-    from starlette.requests import Request  # noqa: PLC0415
+    from starlette._utils import is_async_callable
+    from starlette.concurrency import run_in_threadpool
+    from starlette.requests import Request
 
     request = Request(scope)
     if is_async_callable(handler):

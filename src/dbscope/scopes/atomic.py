@@ -128,7 +128,7 @@ class AsyncAtomic(AtomicBase):
     def __call__(self, function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Any]:
         """Decorate an `async def` function; each call opens a block of its own."""
         must_be_async(function, "atomic")
-        atomic = self.at(place.of(function))
+        atomic: AsyncAtomic = self.at(place.of(function))
 
         @functools.wraps(function)
         async def in_block(*args: P.args, **kwargs: P.kwargs) -> T | None:
@@ -190,7 +190,7 @@ class SyncAtomic(AtomicBase):
     def __call__(self, function: Callable[P, T]) -> Callable[P, Any]:
         """Decorate a plain function; each call opens a block of its own."""
         must_be_plain(function, "atomic")
-        atomic = self.at(place.of(function))
+        atomic: SyncAtomic = self.at(place.of(function))
 
         @functools.wraps(function)
         def in_block(*args: P.args, **kwargs: P.kwargs) -> T | None:
@@ -207,7 +207,7 @@ class AsyncSavepoint(AsyncAtomic):
     def __init__(self, source: Source, **settings: Any) -> None:
         super().__init__(source, **{**settings, "required": True})
 
-    def __call__(self, function: Any) -> Any:
+    def __call__(self, function: Any) -> Any:  # noqa: ARG002
         """Refuse: a savepoint far from its `except` hides which failure it is for."""
         raise TypeError(NOT_A_DECORATOR)
 
@@ -218,7 +218,7 @@ class SyncSavepoint(SyncAtomic):
     def __init__(self, source: Source, **settings: Any) -> None:
         super().__init__(source, **{**settings, "required": True})
 
-    def __call__(self, function: Any) -> Any:
+    def __call__(self, function: Any) -> Any:  # noqa: ARG002
         """Refuse: a savepoint far from its `except` hides which failure it is for."""
         raise TypeError(NOT_A_DECORATOR)
 

@@ -61,6 +61,7 @@ class DBSessionMiddleware:
         self.states = states or {}
 
     async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -103,7 +104,7 @@ class RequestScope(Scope):
         try:
             await app(self.asgi, receive, self.send)
             await self._end_tail()
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             await self._end_failed(error)
         finally:
             close(self)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from dbscope.engine import carry
 from dbscope.errors import Rollback
@@ -60,7 +60,7 @@ class JobScope:
 class AsyncJobScope(JobScope):
     """A scope for async code: `async with`, or a decorator that opens a fresh one each call."""
 
-    async def __aenter__(self) -> AsyncJobScope:
+    async def __aenter__(self) -> Self:
         self.enter()
         return self
 
@@ -95,7 +95,7 @@ class AsyncJobScope(JobScope):
 class SyncJobScope(JobScope):
     """A scope for plain code: `with`, or a decorator that opens a fresh one for each call."""
 
-    def __enter__(self) -> SyncJobScope:
+    def __enter__(self) -> Self:
         self.enter()
         return self
 

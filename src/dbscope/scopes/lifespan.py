@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dbscope.scopes.http import DBSessionMiddleware
 from dbscope.unit.policy import CommitVeto, default_commit_veto
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
 
 def install(
@@ -23,7 +23,7 @@ def install(
     states = _middleware_of(app, commit_veto).kwargs["states"]
     if state_key is not None:
         states[state_key] = database
-    installed: set[Any] = vars(app).setdefault("dbscope_installed", set())
+    installed: set[Any] = cast("Any", vars(app)).setdefault("dbscope_installed", set())
     if database not in installed:
         installed.add(database)
         app.router.lifespan_context = _with_disposal(app.router.lifespan_context, database)
@@ -40,7 +40,7 @@ def _middleware_of(app: Any, commit_veto: CommitVeto | None) -> Any:
 
 def _with_disposal(lifespan: Any, database: Any) -> Any:
     @asynccontextmanager
-    async def with_disposal(app: Any) -> AsyncIterator[Any]:
+    async def with_disposal(app: Any) -> AsyncGenerator[Any, None]:
         async with database.lifespan(app), lifespan(app) as state:
             yield state
 

@@ -14,7 +14,7 @@ from dbscope.unit import ending
 from dbscope.unit.current import Scope, current
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from dbscope.unit.hooks import Hook
     from dbscope.unit.unit import Unit
@@ -46,7 +46,7 @@ def settle(units: list[Unit], *, keep: bool) -> tuple[list[BaseException], list[
 def _try(errors: list[BaseException], work: partial[None]) -> None:
     try:
         work()
-    except BaseException as error:  # noqa: BLE001  (the caller raises it)
+    except BaseException as error:
         errors.append(error)
 
 
@@ -66,7 +66,7 @@ def run_hooks(unit: Unit) -> list[BaseException]:
         for hook in due:
             try:
                 _run_hook(unit, hook)
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:
                 unit.source.counters["hooks_failed"] += 1
                 if hook.robust:
                     logger.exception("The robust hook %s of %s failed.", hook, unit.scope.name)
@@ -88,7 +88,7 @@ def _run_hook(unit: Unit, hook: Hook) -> None:
 
 
 @contextmanager
-def entered(scope: Scope) -> Iterator[Scope]:
+def entered(scope: Scope) -> Generator[Scope, None, None]:
     """Make the scope the current one; it is closed afterwards."""
     token = current.set(scope)
     try:

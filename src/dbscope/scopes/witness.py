@@ -20,7 +20,7 @@ HANDLERS = "starlette.exception_handlers"
 
 def note(error: Exception) -> None:
     """Tell the request of the running code that an exception left its endpoint."""
-    request = current.get()
+    request: Any = current.get()
     if hasattr(request, "exception"):
         request.exception = error
 
@@ -39,6 +39,7 @@ class Witness:
         self._witnessed: Any = None
 
     async def __call__(self, scope: ASGIScope, receive: Any, send: Any) -> None:
+        """Serve one ASGI scope, and see what leaves the router."""
         handlers = scope.get(HANDLERS)
         if handlers is not None:
             scope[HANDLERS] = self._with_witness(handlers)
@@ -85,6 +86,6 @@ def place_at(app: Any) -> None:
     if app in _with_witness:
         return
     _with_witness.add(app)
-    router = getattr(app, "router", None)
+    router: Any = getattr(app, "router", None)
     if hasattr(router, "middleware_stack"):
         router.middleware_stack = Witness(router.middleware_stack)

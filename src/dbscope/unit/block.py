@@ -93,7 +93,7 @@ class Block:
         """Tell whether a statement failed in it, so that it can only be rolled back."""
         return self.physical.fault is not None
 
-    def set_rollback(self, rollback: bool = True) -> None:  # noqa: FBT001, FBT002  (Django's)
+    def set_rollback(self, rollback: bool = True) -> None:
         """Roll this block back quietly when it is left; False takes that and a failure back."""
         block = self.physical
         block.rollback_only = rollback

@@ -20,19 +20,19 @@ class Hook:
 
     def __str__(self) -> str:
         """Return the name of the function, for messages."""
-        function = self.function
-        while isinstance(function, functools.partial):
-            function = function.func
-        return getattr(function, "__qualname__", repr(function))
+        called: Any = self.function
+        while isinstance(called, functools.partial):
+            called = called.func
+        return getattr(called, "__qualname__", repr(called))
 
 
 @dataclass(slots=True)
 class Hooks:
     """The hooks of one block; they follow the fate of the savepoint they were registered in."""
 
-    on_commit: list[Hook] = field(default_factory=list)
-    on_rollback: list[Hook] = field(default_factory=list)
-    before_commit: list[Hook] = field(default_factory=list)
+    on_commit: list[Hook] = field(default_factory=list["Hook"])
+    on_rollback: list[Hook] = field(default_factory=list["Hook"])
+    before_commit: list[Hook] = field(default_factory=list["Hook"])
 
     def join(self, inner: Hooks) -> None:
         """Take over what an inner block promised."""
@@ -52,17 +52,19 @@ class Hooks:
         return due
 
 
-def checked(function: HookFunction) -> HookFunction:
+def checked(function: Any) -> HookFunction:
     """Return the function; TypeError if it cannot be called."""
     if not callable(function):
         message = f"a hook must be callable, not {function!r}"
         raise TypeError(message)
-    return function
+    hook: HookFunction = function
+    return hook
 
 
 def is_async(function: HookFunction) -> bool:
     """Tell whether calling the function gives something to await."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    call = getattr(function, "__call__", None)  # noqa: B004  (a callable object, see below)
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+    called: Any = function
+    while isinstance(called, functools.partial):
+        called = called.func
+    method: Any = getattr(called, "__call__", None)  # noqa: B004  (an object may be callable)
+    return inspect.iscoroutinefunction(called) or inspect.iscoroutinefunction(method)

@@ -24,7 +24,7 @@ class Place:
 
 def here() -> Place | str:
     """Return the innermost line that is not ours."""
-    frame = sys._getframe(1)  # noqa: SLF001  (inspect.stack() reads source files)
+    frame = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     while frame.f_back is not None:
         if not frame.f_globals.get("__name__", "").startswith(OURS):
             break

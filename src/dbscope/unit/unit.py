@@ -11,6 +11,7 @@ from dbscope.unit.turn import Turn, World
 
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Callable
 
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session, SessionTransaction
@@ -26,6 +27,7 @@ class Source(Protocol):
     forbid_manual_commit: bool
     atomic_requests: bool
     finish_timeout: float
+    run_due: Callable[[Unit], None]  # runs the hooks that a commit by hand made due
 
     @property
     def world(self) -> World:
@@ -58,10 +60,6 @@ class Source(Protocol):
 
     def describe_wait(self, unit: Unit) -> str:
         """Say who waited for a connection in vain."""
-        ...
-
-    def run_due(self, unit: Unit) -> None:
-        """Run the hooks that a commit by hand made due."""
         ...
 
 
@@ -276,4 +274,4 @@ class Leaving:
 
 def is_clean(session: Session) -> bool:
     """Tell whether the session has nothing to flush."""
-    return session._is_clean()  # noqa: SLF001  (session.dirty would build a set each time)
+    return session._is_clean()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  (session.dirty would build a set each time)
