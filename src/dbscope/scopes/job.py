@@ -69,7 +69,7 @@ class AsyncJobScope(JobScope):
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool:
+    ) -> bool | None:
         scope = self.exit()
         try:
             if units := used(scope):
@@ -85,9 +85,10 @@ class AsyncJobScope(JobScope):
 
         @functools.wraps(function)
         async def in_scope(*args: P.args, **kwargs: P.kwargs) -> T | None:
+            result: T | None = None  # if the function leaves by Rollback
             async with AsyncJobScope(atomic=self.atomic, where=where):
-                return await function(*args, **kwargs)
-            return None  # the function left by Rollback
+                result = await function(*args, **kwargs)
+            return result
 
         return in_scope
 
@@ -104,7 +105,7 @@ class SyncJobScope(JobScope):
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool:
+    ) -> bool | None:
         scope = self.exit()
         try:
             if units := used(scope):
@@ -120,9 +121,10 @@ class SyncJobScope(JobScope):
 
         @functools.wraps(function)
         def in_scope(*args: P.args, **kwargs: P.kwargs) -> T | None:
+            result: T | None = None
             with SyncJobScope(atomic=self.atomic, where=where):
-                return function(*args, **kwargs)
-            return None
+                result = function(*args, **kwargs)
+            return result
 
         return in_scope
 

