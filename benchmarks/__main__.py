@@ -1,4 +1,4 @@
-"""`python -m benchmarks [names...] [--rounds N] [--check]`; README.md says what it means."""
+"""`python -m benchmarks [names...] [--rounds N] [--clock cpu] [--check]`; README.md says what it means."""
 
 import argparse
 import asyncio
@@ -7,6 +7,7 @@ import sys
 from benchmarks import report
 from benchmarks.cases import CASES, Case, run
 from benchmarks.client import WrongResult
+from benchmarks.measure import CLOCKS
 from benchmarks.places import Places
 
 
@@ -16,12 +17,13 @@ def main() -> int:
     if not cases:
         sys.stderr.write(f"There is no such case: {' '.join(options.names)}.\n")
         return 2
-    print(report.header(options.rounds), flush=True)
+    print(report.header(options.rounds, options.clock), flush=True)
     over = wrong = False
+    clock = CLOCKS[options.clock]
     with Places() as places:
         for case in cases:
             try:
-                result = asyncio.run(run(case, places, options.rounds))
+                result = asyncio.run(run(case, places, options.rounds, clock))
             except WrongResult as error:
                 print(f"{case.name} {case.method} {case.driver}: wrong: {error}", flush=True)
                 wrong = True
@@ -36,6 +38,9 @@ def arguments() -> argparse.Namespace:
     names = ", ".join(dict.fromkeys(case.name for case in CASES))
     parser.add_argument("names", nargs="*", help=f"{names}, or a part of a driver's name")
     parser.add_argument("--rounds", type=int, default=60, help="at least 40 tell something")
+    parser.add_argument(
+        "--clock", choices=CLOCKS, default="wall", help="cpu: of this process, all threads"
+    )
     parser.add_argument("--check", action="store_true", help="exit with 1 when over a bar")
     options = parser.parse_args()
     if options.rounds < 2:

@@ -11,7 +11,7 @@ from sqlalchemy.engine import URL
 
 from benchmarks import by_dbscope, by_hand, model
 from benchmarks.client import Client, WrongResult
-from benchmarks.measure import Result, measure
+from benchmarks.measure import Clock, Result, measure
 from benchmarks.places import Places, plain
 
 Make = Callable[[URL], tuple[FastAPI, Callable[[], Any]]]
@@ -54,14 +54,14 @@ CASES = [
 ]
 
 
-async def run(case: Case, places: Places, rounds: int) -> Result:
+async def run(case: Case, places: Places, rounds: int, clock: Clock) -> Result:
     """Measure one case."""
     if case.name == "unused":
         apps = (by_hand.bare(), by_dbscope.bare(), by_hand.bare())
-        return await measure([Client(app, case.method) for app in apps], rounds)
+        return await measure([Client(app, case.method) for app in apps], rounds, clock)
     urls = [places.new(case.driver) for _ in case.makers]
     async with clients_of(case, urls) as clients:
-        result = await measure(clients, rounds)
+        result = await measure(clients, rounds, clock)
     check_stored(clients, urls)
     return result
 

@@ -2,10 +2,10 @@
 
 import gc
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
-from time import perf_counter
+from time import perf_counter, process_time
 
 from benchmarks.client import Client
 
@@ -14,6 +14,8 @@ REQUESTS = 10  # each of so many requests
 WARM_UP = 300  # requests: caches of compiled and prepared statements, pools, threads
 
 HAND, OURS, CONTROL = range(3)
+Clock = Callable[[], float]
+CLOCKS: dict[str, Clock] = {"wall": perf_counter, "cpu": process_time}
 Times = list[float]  # microseconds for each request, of each variant
 
 
@@ -41,7 +43,7 @@ class Result:
         return median(times[OURS] - times[HAND] for times in self.rounds)
 
 
-async def measure(clients: Sequence[Client], rounds: int) -> Result:
+async def measure(clients: Sequence[Client], rounds: int, clock: Clock = perf_counter) -> Result:
     """Measure the variants, after a warm-up that is like a round."""
     for client in clients:
         await client.request(WARM_UP)
@@ -49,13 +51,13 @@ async def measure(clients: Sequence[Client], rounds: int) -> Result:
     gc.collect()
     gc.freeze()
     try:
-        await one_round(clients)
-        return Result([await one_round(clients) for _ in range(rounds)])
+        await one_round(clients, clock)
+        return Result([await one_round(clients, clock) for _ in range(rounds)])
     finally:
         gc.unfreeze()
 
 
-async def one_round(clients: Sequence[Client]) -> Times:
+async def one_round(clients: Sequence[Client], clock: Clock) -> Times:
     """Let the variants take turns in ever new order; what was left for gc is collected after."""
     seconds = [0.0] * len(clients)
     order = list(range(len(clients)))
@@ -64,9 +66,9 @@ async def one_round(clients: Sequence[Client]) -> Times:
         for _ in range(TURNS):
             random.shuffle(order)
             for variant in order:
-                start = perf_counter()
+                start = clock()
                 await clients[variant].request(REQUESTS)
-                seconds[variant] += perf_counter() - start
+                seconds[variant] += clock() - start
     finally:
         gc.enable()
     for client in clients:

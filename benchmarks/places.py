@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from functools import cached_property
 from itertools import count
 from pathlib import Path
+from typing import Self
 
 import psycopg
 from sqlalchemy.engine import URL, make_url
@@ -19,7 +20,7 @@ class Places:
         self._stack = ExitStack()
         self._numbers = count(1)
 
-    def __enter__(self) -> "Places":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:

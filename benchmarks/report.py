@@ -13,12 +13,12 @@ WIDTHS = (6, 4, 18, 9, 9, 8, 6, 13, 7, 13, 6, 4)
 PACKAGES = ("sqlalchemy", "fastapi", "starlette", "anyio", "asyncpg", "psycopg", "aiosqlite")
 
 
-def header(rounds: int) -> str:
+def header(rounds: int, clock: str) -> str:
     python = ".".join(map(str, sys.version_info[:3]))
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     return (
         f"Python {python}, {versions}; {os.cpu_count()} cores.\n"
-        f"{rounds} rounds of {TURNS * REQUESTS} requests for each variant; times in µs, medians.\n"
+        f"{rounds} rounds of {TURNS * REQUESTS} requests for each variant; {clock} time in µs, medians.\n"
         f"\n{line(HEAD)}\n{line(tuple('-' * width for width in WIDTHS))}"
     )
 

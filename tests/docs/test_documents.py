@@ -1,11 +1,13 @@
-"""The documents are run: their code, the SQL they say it sends, and the errors they say it raises."""
+"""The documents are run: their code, the SQL they say it sends, the errors it raises."""
 
 import ast
 import asyncio
 import inspect
 import re
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 from sqlalchemy import Connection, Engine, event
@@ -33,7 +35,7 @@ class Wire:
     def __init__(self) -> None:
         self.sent: list[str] = []
 
-    def __enter__(self) -> "Wire":
+    def __enter__(self) -> Self:
         for name in self.EVENTS:
             event.listen(Engine, name, getattr(self, name))
         return self
@@ -140,14 +142,69 @@ def matches(pattern: str, text: str) -> bool:
     return re.fullmatch(regex, " ".join(text.split())) is not None
 
 
+@pytest.fixture(autouse=True)
+def relative_paths(blocking_calls, blockbuster) -> None:
+    """SQLAlchemy may look up the current folder, for the `app.db` of the documents."""
+    for name in ("os.path.abspath", "os.getcwd"):
+        blockbuster.functions[name].deactivate()
+
+
 @pytest.fixture
 def wire() -> Iterator[Wire]:
     with Wire() as wire:
         yield wire
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
+by_document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
+
+
+@by_document
 def test_documents_are_true_on_sqlite(path, tmp_path, monkeypatch, wire):
     """Every block of a document runs, sends what is shown, and raises what is shown."""
     monkeypatch.chdir(tmp_path)
     Run(path, URL, wire)()
+
+
+@by_document
+def test_documents_are_true_on_postgresql(path, tmp_path, monkeypatch, wire, postgres_url):
+    """The same blocks send and raise the same on PostgreSQL."""
+    monkeypatch.chdir(tmp_path)
+    Run(path, postgres_url, wire)()
+
+
+def test_the_example_of_the_readme_stores_what_it_answers_for(tmp_path, monkeypatch, wire, capsys):
+    """A 201 means that it is stored, and that the hook has run."""
+    monkeypatch.chdir(tmp_path)
+    readme = Run(README, URL, wire)
+    readme()
+    with sqlite3.connect("app.db") as connection:
+        connection.execute("CREATE TABLE notes (words TEXT)")
+    status, sent = readme.request(readme.document.namespace["app"], "POST", "/notes?words=hi")
+    assert (status, sent[0], sent[-1]) == (201, "BEGIN", "COMMIT")
+    assert connection.execute("SELECT words FROM notes").fetchall() == [("hi",)]
+    assert capsys.readouterr().out == "stored: hi\n"
+    connection.close()
+
+
+def test_the_readme_fits_on_a_screen():
+    """Who comes by reads one screen, and not a second."""
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 70
+
+
+def test_every_error_has_its_section():
+    """Messages link to docs/errors.md, so each class has a section there, in the same order."""
+    classes = [
+        name
+        for name, member in vars(errors).items()
+        if inspect.isclass(member) and member.__module__ == errors.__name__
+    ]
+    text = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == classes
+
+
+@by_document
+def test_links_lead_somewhere(path):
+    """What a document links to in the repository is there."""
+    text = path.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#:]*)(?:#[^)]*)?\)", text):
+        assert (path.parent / target).exists(), target

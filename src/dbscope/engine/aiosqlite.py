@@ -48,7 +48,7 @@ class AsyncConnection(aiosqlite.Connection):
             return None  # the worker takes nothing after the first call
         if isinstance(self._connection, Connection):
             self._connection.interrupt()
-            cast("Any", self)._tx.put_nowait((None, self._connection.end))
+            cast("Any", self)._tx.put_nowait((None, self._connection.end))  # noqa: SLF001
         return cast("Any", super()).stop()  # type: ignore[no-any-return]
 
     async def close(self) -> None:

@@ -131,11 +131,9 @@ class AsyncAtomic(AtomicBase):
         atomic: AsyncAtomic = self.at(place.of(function))
 
         @functools.wraps(function)
-        async def in_block(*args: P.args, **kwargs: P.kwargs) -> T | None:
-            result: T | None = None  # if the function leaves by Rollback
+        async def in_block(*args: P.args, **kwargs: P.kwargs) -> T:
             async with atomic:
-                result = await function(*args, **kwargs)
-            return result
+                return await function(*args, **kwargs)
 
         return in_block
 
@@ -194,11 +192,9 @@ class SyncAtomic(AtomicBase):
         atomic: SyncAtomic = self.at(place.of(function))
 
         @functools.wraps(function)
-        def in_block(*args: P.args, **kwargs: P.kwargs) -> T | None:
-            result: T | None = None
+        def in_block(*args: P.args, **kwargs: P.kwargs) -> T:
             with atomic:
-                result = function(*args, **kwargs)
-            return result
+                return function(*args, **kwargs)
 
         return in_block
 

@@ -84,11 +84,9 @@ class AsyncJobScope(JobScope):
         where = place.of(function)
 
         @functools.wraps(function)
-        async def in_scope(*args: P.args, **kwargs: P.kwargs) -> T | None:
-            result: T | None = None  # if the function leaves by Rollback
+        async def in_scope(*args: P.args, **kwargs: P.kwargs) -> T:
             async with AsyncJobScope(atomic=self.atomic, where=where):
-                result = await function(*args, **kwargs)
-            return result
+                return await function(*args, **kwargs)
 
         return in_scope
 
@@ -120,11 +118,9 @@ class SyncJobScope(JobScope):
         where = place.of(function)
 
         @functools.wraps(function)
-        def in_scope(*args: P.args, **kwargs: P.kwargs) -> T | None:
-            result: T | None = None
+        def in_scope(*args: P.args, **kwargs: P.kwargs) -> T:
             with SyncJobScope(atomic=self.atomic, where=where):
-                result = function(*args, **kwargs)
-            return result
+                return function(*args, **kwargs)
 
         return in_scope
 
