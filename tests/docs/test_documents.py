@@ -142,13 +142,6 @@ def matches(pattern: str, text: str) -> bool:
     return re.fullmatch(regex, " ".join(text.split())) is not None
 
 
-@pytest.fixture(autouse=True)
-def relative_paths(blocking_calls, blockbuster) -> None:
-    """SQLAlchemy may look up the current folder, for the `app.db` of the documents."""
-    for name in ("os.path.abspath", "os.getcwd"):
-        blockbuster.functions[name].deactivate()
-
-
 @pytest.fixture
 def wire() -> Iterator[Wire]:
     with Wire() as wire:

@@ -36,6 +36,9 @@ class Connection(sqlite3.Connection):
         for cursor in list(self._cursors):
             cursor.close()
         self.rollback()
+        # An interrupt lasts until the next statement begins; without one, closing would leave out
+        # the checkpoint, and with it the newest data of the file.
+        self.execute("SELECT 1").close()
         self.close()
 
 

@@ -40,7 +40,7 @@ def install(engine: Engine, name: str) -> None:
             return
         # An error that went past SQLAlchemy: the server would answer this COMMIT with ROLLBACK.
         if look(connection.connection.dbapi_connection) is Local.IN_ERROR:
-            raise UnexpectedRollback(f"{unit.scope.name}:")
+            raise UnexpectedRollback(f"In {unit.scope.name}:")
         unit.commit_sent = True
 
     @event.listens_for(engine, "do_connect")
@@ -83,7 +83,7 @@ def _failed_commit(
         return None
     if lost or faults.sqlstate(error.orig) in OUTCOME_OPEN:
         unit.commit_lost()
-        return TransactionOutcomeUnknown(f"{unit.scope.name}:")
+        return TransactionOutcomeUnknown(f"In {unit.scope.name}:")
     # SQLite stays in the transaction and keeps the write lock, and SQLAlchemy thinks it is over.
     connection.dialect.do_rollback(connection.connection)
     return None

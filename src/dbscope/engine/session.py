@@ -76,7 +76,7 @@ class UnitSession(Session):
         """End the transaction of a single statement or flush (`scope(atomic=False)`)."""
         if unit.leaving or not self._is_autobegun():
             return result
-        if hasattr(result, "freeze"):
+        if getattr(result, "returns_rows", False):
             result = result.freeze()()
         with Leaving(unit):
             super().commit()

@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from collections import Counter
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -15,7 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolExhausted
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, sessionmaker
 
-from dbscope.engine import events, guard, sqlite
+from dbscope.engine import events, guard, postgresql, sqlite
 from dbscope.engine.carry import Greenlets, Threads
 from dbscope.engine.session import async_session_class, session_class
 from dbscope.engine.url import missing_driver
@@ -94,8 +95,11 @@ class EngineSource:
         self._world: World | None = None
         self._mutex = threading.Lock()
         self._is_sqlite = url.get_backend_name() == "sqlite"
-        self._queue = sqlite.write_queue(url) if self._is_sqlite else None
         _sources.add(self)
+
+    @cached_property
+    def _queue(self) -> sqlite.WriteQueue | None:
+        return sqlite.write_queue(self.url) if self._is_sqlite else None
 
     @property
     def world(self) -> World:
@@ -124,7 +128,7 @@ class EngineSource:
     def _make_engine(self) -> Engine | AsyncEngine:
         engine = self._given or self._create_engine()
         plain = engine.sync_engine if isinstance(engine, AsyncEngine) else engine
-        events.install(plain, str(self))
+        events.install(plain, f"{self} ({self.url.render_as_string(hide_password=True)})")
         guard.install(plain, self.counters)
         if self._is_sqlite:
             sqlite.install(plain)
@@ -134,7 +138,10 @@ class EngineSource:
         options: dict[str, Any] = {"pool_timeout": POOL_TIMEOUT, "pool_reset_on_return": None}
         if self._is_sqlite:
             options |= sqlite.engine_options(self.url, is_async=self.is_async)
-        options |= self._engine_options
+        elif self.is_async and self.url.get_driver_name() == "psycopg":
+            options |= postgresql.engine_options()
+        arguments = options.get("connect_args", {}) | self._engine_options.get("connect_args", {})
+        options |= {**self._engine_options, "connect_args": arguments}
         create = create_async_engine if self.is_async else create_engine
         try:
             return create(self.url, **options)
@@ -242,8 +249,7 @@ class EngineSource:
         """Start anew in a forked child: the parent's sockets and locks are not ours to use."""
         self.loop = None
         self._mutex = threading.Lock()
-        if self._queue is not None:
-            self._queue.forget()
+        sqlite.forget_writers()
         if self._engine is not None:
             self.sync_engine.dispose(close=False)
 

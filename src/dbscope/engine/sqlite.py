@@ -9,6 +9,7 @@ at once by BEGIN IMMEDIATE, because a read lock that must become a write lock fa
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -122,7 +123,7 @@ def write_queue(url: URL) -> WriteQueue:
     name = url.database or ":memory:"
     if is_memory(url):
         return WriteQueue(name)
-    key = str(_absolute(name))
+    key = os.path.realpath(name.removeprefix("file:").partition("?")[0])
     with _queues_mutex:
         queue = _queues.get(key)
         if queue is None:
@@ -130,10 +131,10 @@ def write_queue(url: URL) -> WriteQueue:
         return queue
 
 
-def _absolute(name: str) -> str:
-    from pathlib import Path
-
-    return str(Path(name.removeprefix("file:").partition("?")[0]).resolve())
+def forget_writers() -> None:
+    """Start anew in a forked child, where no writer of the parent lives."""
+    for queue in list(_queues.values()):
+        queue.forget()
 
 
 def is_memory(url: URL) -> bool:

@@ -86,7 +86,7 @@ def serves(url: URL, *, is_async: bool) -> bool:
 def missing_driver(url: URL, error: ImportError) -> ConfigurationError:
     """Say which extra brings the driver of this URL."""
     driver = url.get_driver_name()
-    extra = EXTRAS.get(driver, driver)
+    package = f"'dbscope[{EXTRAS[driver]}]'" if driver in EXTRAS else driver
     return ConfigurationError(
-        f"The driver {driver!r} is not installed ({error}): pip install 'dbscope[{extra}]'."
+        f"The driver {driver!r} is not installed ({error}): pip install {package}."
     )

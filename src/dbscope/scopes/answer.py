@@ -25,7 +25,7 @@ async def by_handler(scope: Any, failure: BaseException, send: Any) -> None:
     from starlette.concurrency import run_in_threadpool
     from starlette.requests import Request
 
-    request = Request(scope)
+    request = Request(scope, no_more_body)
     if is_async_callable(handler):
         response = await handler(request, failure)
     else:

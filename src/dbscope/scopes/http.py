@@ -107,6 +107,7 @@ class RequestScope(Scope):
         except BaseException as error:
             await self._end_failed(error)
         finally:
+            await self._drop_rest()
             close(self)
             current.reset(token)
 
@@ -163,20 +164,21 @@ class RequestScope(Scope):
                 raise errors[0]
 
     async def _end_failed(self, error: BaseException) -> None:
-        if units := used(self):
-            errors, hook_errors = await settled(units, keep=False)
-            log_all(errors + hook_errors, self)
+        await self._drop_rest()
         if self.started or not isinstance(error, Exception):
             raise error
         if self.failure is not None:
-            await answer.by_handler(self.asgi, self.failure, self._send_answer)
+            await answer.by_handler(self.asgi, self.failure, self.send)
+            await self._end_tail()
         elif isinstance(error, DatabaseUnavailable | PoolTimeout):
             await answer.unavailable(error, self._send)
         else:
             raise error
 
-    async def _send_answer(self, message: Message) -> None:
-        await self.send(message)
+    async def _drop_rest(self) -> None:
+        if units := used(self):
+            errors, hook_errors = await settled(units, keep=False)
+            log_all(errors + hook_errors, self)
 
 
 async def settled(

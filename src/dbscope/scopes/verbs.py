@@ -76,14 +76,14 @@ def durable(function: F, source: Source) -> F:
     def before() -> None:
         unit = unit_here(source)
         if unit is not None and unit.block is not None:
-            raise DurableError(f"{where} was called inside the block of {unit.block.where}.")
+            raise DurableError(f"The function at {where} was called inside {unit.block}.")
 
     def after() -> None:
         unit = unit_here(source)
         if unit is not None and unit.session is not None and unit.session.in_transaction():
             ending.roll_back(unit)
             raise TransactionManagementError(
-                f"{where} is durable, and left a transaction open; it was rolled back."
+                f"The durable function at {where} left a transaction open; it was rolled back."
             )
 
     return around(function, before, after)

@@ -115,7 +115,7 @@ class Block:
     def _hooks(self) -> Hooks:
         if self.outcome is not None:
             raise TransactionManagementError(
-                f"The block opened at {self.where} is finalized ({self.outcome.value})."
+                f"It is too late for a hook of {self}, which is finalized ({self.outcome.value})."
             )
         if self.hooks is None:
             self.hooks = Hooks()
@@ -136,11 +136,14 @@ class Block:
         if hooks is not None and self.parent is not None:
             self.parent._hooks().join(hooks)  # noqa: SLF001  (the same class)
 
+    def __str__(self) -> str:
+        return str(self.where) if self.owner is None else f"the block opened at {self.where}"
+
     def __repr__(self) -> str:
         state = self.outcome.value if self.outcome else "broken" if self.is_broken else "open"
-        return f"<Block {self.kind.value} {state}, opened at {self.where}>"
+        return f"<Block {self.kind.value} {state}, {self}>"
 
 
 def describe(blocks: list[Block]) -> str:
     """Name the blocks, outermost first, for a message."""
-    return ", ".join(f"{block.kind.value} opened at {block.where}" for block in blocks)
+    return ", ".join(str(block) for block in blocks)

@@ -38,17 +38,16 @@ def about_to_commit(unit: Unit) -> None:
     if unit.leaving:
         return
     check_allowed(unit)
-    fault = unit.fault
-    if fault is not None:
+    if unit.block is not None and unit.fault is not None:
         unit.source.counters["unexpected_rollbacks"] += 1
-        raise UnexpectedRollback(f"{unit.scope.name}:") from fault
+        raise UnexpectedRollback(f"In {unit.block.physical}:") from unit.fault
 
 
 def check_allowed(unit: Unit) -> None:
     """Raise if commit() or rollback() by hand is not allowed here."""
     for block in unit.blocks:
         if block.owner is not None and block.owner is not MANUAL:
-            raise ManualCommitForbidden(f"Inside the block opened at {block.where}.")
+            raise ManualCommitForbidden(f"Inside {block}.")
     if unit.source.forbid_manual_commit:
         raise ManualCommitForbidden(f"{unit.source} was made with manual_commit='forbid'.")
 

@@ -144,9 +144,10 @@ def _wait_for_turn(unit: Unit) -> None:
     while unit.turn.take() is None:
         if not unit.turn.wait(unit.source.finish_timeout):
             # Whoever it is will not come back in time: end its statement, with the connection.
-            unit.turn.holder = None
+            unit.turn.seize()
             _discard(unit)
             unit.break_all(ConcurrentUse(f"{unit.scope.name} ended during a statement."))
+            return
 
 
 def _refuse_open_blocks(unit: Unit) -> None:
@@ -161,7 +162,7 @@ def _finish_root(unit: Unit, root: Block) -> None:
     elif root.fault is not None:
         roll_back(unit)
         unit.source.counters["unexpected_rollbacks"] += 1
-        raise UnexpectedRollback(f"{unit.scope.name}:") from root.fault
+        raise UnexpectedRollback(f"In {root}:") from root.fault
     else:
         commit(unit)
 
@@ -194,7 +195,7 @@ def _after_failed_commit(unit: Unit, root: Block, error: BaseException) -> None:
     _discard(unit)
     if isinstance(error, TransactionOutcomeUnknown):
         raise error
-    raise TransactionOutcomeUnknown(f"{unit.scope.name}:") from error
+    raise TransactionOutcomeUnknown(f"In {root}:") from error
 
 
 def is_lost(error: BaseException) -> bool:

@@ -25,7 +25,7 @@ def enter(
     unit.check_free()
     parent = unit.block
     if parent is not None and durable:
-        raise DurableError(f"A durable block was opened at {where}, inside that of {parent.where}.")
+        raise DurableError(f"A durable block was opened at {where}, inside {parent}.")
     block = Block(_kind(parent, savepoint=savepoint), where, parent, owner)
     if block.kind is Kind.SAVEPOINT and unit.session is not None and not _is_pristine(unit):
         # SQLAlchemy sends SAVEPOINT itself only with the first statement inside.
@@ -101,7 +101,7 @@ def leave(unit: Unit, block: Block, error: BaseException | None) -> None:
 def _complain(unit: Unit, block: Block, error: BaseException | None) -> None:
     if error is None and block.fault is not None and not block.rollback_only:
         unit.source.counters["unexpected_rollbacks"] += 1
-        raise UnexpectedRollback(f"The block opened at {block.where}:") from block.fault
+        raise UnexpectedRollback(f"In {block}:") from block.fault
 
 
 def _leave_joined(unit: Unit, block: Block, error: BaseException | None) -> None:
@@ -116,7 +116,7 @@ def _leave_joined(unit: Unit, block: Block, error: BaseException | None) -> None
 
 
 def _leave_out_of_order(unit: Unit, block: Block, error: BaseException | None) -> None:
-    failure = BlocksOutOfOrder(f"The block opened at {block.where} was not the innermost one.")
+    failure = BlocksOutOfOrder(f"Left {block} while it was not the innermost one.")
     if block in unit.blocks:
         unit.blocks.remove(block)
         unit.break_all(failure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -43,20 +44,23 @@ class World(Protocol):
 class Turn:
     """The right to use a unit; whoever uses it already may use it again."""
 
-    __slots__ = ("_waiting", "holder", "world")
+    __slots__ = ("_lock", "_waiting", "holder", "world")
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.holder: object = None
+        self._lock = threading.Lock()
         self._waiting: list[Gate] = []
 
     def take(self) -> bool | None:
         """Take the turn. True: it is mine now; False: it was already; None: another has it."""
         me = self.world.me()
-        if self.holder is None:
-            self.holder = me
-            return True
-        return None if self.holder != me else False
+        if self.holder == me:
+            return False
+        if not self._lock.acquire(blocking=False):
+            return None
+        self.holder = me
+        return True
 
     def is_taken(self) -> bool:
         """Tell whether somebody else is using the unit at this moment."""
@@ -64,9 +68,16 @@ class Turn:
 
     def give_back(self) -> None:
         """End the use, and let those go on who wait for that."""
+        if self.holder != self.world.me():
+            return  # it was seized meanwhile
         self.holder = None
+        self._lock.release()
         if self._waiting:
             self.wake()
+
+    def seize(self) -> None:
+        """Take the turn from whoever has it, and does not come back."""
+        self.holder = self.world.me()
 
     def wake(self) -> None:
         """Let all who wait look again."""

@@ -178,7 +178,7 @@ class Unit:
         block = self.block
         fault = None if block is None else block.physical.fault
         if block is not None and fault is not None:
-            raise TransactionBroken(f"The block opened at {block.physical.where}:") from fault
+            raise TransactionBroken(f"In {block.physical}:") from fault
         self.broken = False
 
     def mark_broken(self, error: BaseException) -> None:
