@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import logging
 import select
+import weakref
 from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError
+
+from dbscope.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -109,10 +112,15 @@ def install(engine: Engine, counters: Counter[str]) -> None:
     polled = engine.dialect.driver.startswith("psycopg") and hasattr(select, "poll")
 
     @event.listens_for(engine, "checkout")
-    def on_checkout(connection: Any, record: Any, proxy: Any) -> None:  # noqa: ARG001
+    def on_checkout(connection: Any, record: Any, proxy: Any) -> None:
         state = look(connection)
         if state is not Local.IDLE or (polled and has_unread_bytes(connection)):
             counters["connections_discarded"] += 1
+            refused = record.record_info.get("dbscope.refused")
+            if refused is not None and refused() is proxy:
+                # SQLAlchemy gives up here, by an error that does not say why.
+                raise DatabaseUnavailable("A connection was lost as soon as it was made.")
+            record.record_info["dbscope.refused"] = weakref.ref(proxy)
             raise DisconnectionError(f"found {state.value} in the pool")
 
     @event.listens_for(engine, "reset")

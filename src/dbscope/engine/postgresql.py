@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 
-
 def engine_options() -> dict[str, Any]:
     """Return what `create_async_engine` needs for psycopg."""
     return {"connect_args": {"async_creator_fn": _connect}}

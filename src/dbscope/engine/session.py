@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
@@ -30,47 +31,48 @@ class UnitSession(Session):
 
     # Session.execute, scalar, scalars and SQLModel's exec all end here, in 2.0 and in 2.1.
     def _execute_internal(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
-        unit = self.dbscope_unit
-        if unit is None or not unit.begin_use(will_write=writes(statement)):
-            return super()._execute_internal(statement, *args, **kwargs)
-        try:
-            result = super()._execute_internal(statement, *args, **kwargs)
-            return result if unit.blocks else self._autocommit(unit, result)
-        except BaseException as error:
-            raise self._failed(unit, error)  # noqa: B904  (the same error, or one caused by it)
-        finally:
-            unit.turn.give_back()
+        operation = partial(super()._execute_internal, statement, *args, **kwargs)
+        return self._use(operation, will_write=writes(statement))
 
     def flush(self, objects: Any = None) -> None:
         """Flush, as one operation of the unit; a failed flush breaks its block."""
-        unit = self.dbscope_unit
-        if unit is None or self._flushing or is_clean(self):
+        if self.dbscope_unit is None or self._flushing or is_clean(self):
             super().flush(objects)
-            return
-        mine = unit.begin_use(will_write=True)
+        else:
+            self._use(partial(self._marked, super().flush, objects), will_write=True)
+
+    def _bulk_save_mappings(self, *args: Any, **kwargs: Any) -> None:
+        operation = partial(self._marked, super()._bulk_save_mappings, *args, **kwargs)
+        self._use(operation, will_write=True)
+
+    def _marked(self, flush: Callable[..., None], *args: Any, **kwargs: Any) -> None:
         try:
-            super().flush(objects)
-            if mine and not unit.blocks:
-                self._autocommit(unit, None)
+            flush(*args, **kwargs)
         except BaseException as error:
             # Whatever the error is, SQLAlchemy has rolled back what the flush was part of.
-            unit.mark_broken(error)
-            raise self._failed(unit, error)  # noqa: B904
-        finally:
-            if mine:
-                unit.turn.give_back()
+            if self.dbscope_unit is not None:
+                self.dbscope_unit.mark_broken(error)
+            raise
 
     def connection(self, *args: Any, **kwargs: Any) -> Connection:
         """Return the connection of the transaction, which is begun by that."""
+        operation = partial(super().connection, *args, **kwargs)
+        connection: Connection = self._use(operation, will_write=True, autocommits=False)
+        return connection
+
+    def _use(
+        self, operation: Callable[[], Any], *, will_write: bool, autocommits: bool = True
+    ) -> Any:
         unit = self.dbscope_unit
-        if unit is None or not unit.begin_use(will_write=True):
-            return super().connection(*args, **kwargs)
+        if unit is None or not unit.begin_use(will_write=will_write):
+            return operation()
         try:
-            return super().connection(*args, **kwargs)
+            result = operation()
+            return result if unit.blocks or not autocommits else self._autocommit(unit, result)
         except BaseException as error:
-            raise self._failed(unit, error)  # noqa: B904
+            raise self._failed(unit, error)  # noqa: B904  (the same error, or one caused by it)
         finally:
-            unit.turn.give_back()
+            unit.end_use()
 
     def _autocommit(self, unit: Unit, result: Any) -> Any:
         """End the transaction of a single statement or flush (`scope(atomic=False)`)."""

@@ -167,6 +167,8 @@ def install(engine: Engine) -> None:
 
     @event.listens_for(engine, "connect")
     def on_connect(connection: Any, record: Any) -> None:  # noqa: ARG001
+        if connection.isolation_level is not None:  # an engine that was made elsewhere
+            connection.isolation_level = None
         cursor = connection.cursor()
         for pragma in PRAGMAS:
             cursor.execute(pragma)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbscope.engine import carry
 from dbscope.errors import DatabaseUnavailable, PoolTimeout
-from dbscope.scopes import answer, witness
+from dbscope.scopes import answer, cookies, witness
 from dbscope.scopes.dependencies import route_choice
 from dbscope.scopes.job import used
 from dbscope.scopes.settle import close, log_all, settle
@@ -78,7 +78,16 @@ class DBSessionMiddleware:
 class RequestScope(Scope):
     """The scope of one HTTP request, and what stands between the application and `send`."""
 
-    __slots__ = ("_around", "_commit_veto", "_send", "asgi", "exception", "failure", "started")
+    __slots__ = (
+        "_around",
+        "_commit_veto",
+        "_cookies",
+        "_send",
+        "asgi",
+        "exception",
+        "failure",
+        "started",
+    )
 
     def __init__(self, asgi: ASGIScope, send: Send, commit_veto: CommitVeto | None) -> None:
         super().__init__(self, will_write=asgi["method"] not in SAFE_METHODS)
@@ -88,6 +97,7 @@ class RequestScope(Scope):
         self.started = False
         self._around = sys.exception()
         self._commit_veto = commit_veto
+        self._cookies = cookies.remember(asgi) if "session" in asgi else None
         self._send = send
 
     def __str__(self) -> str:
@@ -167,6 +177,7 @@ class RequestScope(Scope):
         await self._drop_rest()
         if self.started or not isinstance(error, Exception):
             raise error
+        cookies.restore(self._cookies)
         if self.failure is not None:
             await answer.by_handler(self.asgi, self.failure, self.send)
             await self._end_tail()

@@ -59,6 +59,8 @@ def transaction_ended(unit: Unit, transaction: SessionTransaction) -> None:
     if transaction.nested:
         _savepoint_ended(unit, transaction, committed=committed)
         return
+    if unit.connection is not None and not unit.is_lost:
+        unit.source.counters["commits" if committed else "rollbacks"] += 1
     unit.connection = None
     unit.source.after_transaction(unit)
     if not unit.leaving and unit.blocks:
@@ -79,7 +81,6 @@ def _savepoint_ended(unit: Unit, transaction: SessionTransaction, *, committed: 
 def _ended_by_hand(unit: Unit, *, committed: bool) -> None:
     root = unit.blocks[0]
     outcome = Outcome.COMMITTED if committed else root.outcome or Outcome.ROLLED_BACK
-    unit.source.counters["commits" if committed else "rollbacks"] += 1
     unit.due += root.end(outcome)
     unit.blocks = [Block(Kind.ROOT, root.where)]
     unit.broken = False

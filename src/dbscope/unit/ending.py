@@ -182,7 +182,6 @@ def commit(unit: Unit) -> None:
                 unit.session.commit()
     except BaseException as error:
         _after_failed_commit(unit, root, error)
-    unit.source.counters["commits"] += 1
     unit.due += root.end(Outcome.COMMITTED)
 
 
@@ -222,7 +221,6 @@ def roll_back(unit: Unit, error: BaseException | None = None) -> None:
         if not isinstance(failure, Exception):
             raise
     finally:
-        unit.source.counters["rollbacks"] += 1
         for block in reversed(unit.blocks):
             unit.due += block.end(Outcome.ROLLED_BACK)
 

@@ -162,9 +162,15 @@ class Unit:
             elif will_write:
                 self.source.before_write(self)
         except BaseException:
-            self.turn.give_back()
+            self.end_use()
             raise
         return True
+
+    def end_use(self) -> None:
+        """End an operation; if it came to nothing, there is no transaction to hold a turn for."""
+        if self.connection is None:
+            self.source.after_transaction(self)
+        self.turn.give_back()
 
     def _wait_or_refuse(self, mine: bool | None) -> None:
         if mine:
@@ -200,6 +206,11 @@ class Unit:
         if self.blocks:
             self.blocks[0].outcome = Outcome.UNKNOWN
 
+    @property
+    def is_lost(self) -> bool:
+        """Tell whether the answer to COMMIT was lost."""
+        return bool(self.blocks) and self.blocks[0].outcome is Outcome.UNKNOWN
+
     def is_unused(self) -> bool:
         """Tell whether there is nothing to finish: nothing sent, pending or promised."""
         session = self.session
@@ -209,7 +220,8 @@ class Unit:
             and self.turn.holder is None
             and not self.due
             and all(
-                block.hooks is None and block.owner is None and block.fault is None
+                block.outcome is not None
+                or (block.hooks is None and block.owner is None and block.fault is None)
                 for block in self.blocks
             )
         )

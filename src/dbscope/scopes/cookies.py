@@ -1,0 +1,28 @@
+"""The cookie session (`request.session`): what a failed request wrote there is taken back."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from typing import Any
+
+Memory = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
+
+
+def remember(asgi: MutableMapping[str, Any]) -> Memory | None:
+    """Return the session as it is now, if a middleware outside of us has put one there."""
+    session = asgi.get("session")
+    if not isinstance(session, dict):
+        return None
+    return session, dict(session), dict(getattr(session, "__dict__", {}))
+
+
+def restore(memory: Memory | None) -> None:
+    """Make it what it was: not changed, for who sends the cookie only if it was."""
+    if memory is None:
+        return
+    session, items, flags = memory
+    dict.clear(session)
+    dict.update(session, items)
+    if hasattr(session, "__dict__"):
+        session.__dict__.clear()
+        session.__dict__.update(flags)
