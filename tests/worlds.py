@@ -290,8 +290,13 @@ def record_statements(world: World) -> None:
 
     @event.listens_for(engine, "begin")
     def on_begin(conn: Any) -> None:
-        if not world.is_sqlite:  # there it is a statement like others
+        if not world.is_sqlite:  # there it is heard from the driver
             world.statements.append("BEGIN")
+
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: Any, record: Any) -> None:
+        if world.is_sqlite:
+            listen_to_sqlite(connection, world)
 
     @event.listens_for(engine, "before_cursor_execute")
     def on_statement(conn: Any, cursor: Any, statement: str, *rest: Any) -> None:
@@ -304,6 +309,19 @@ def record_statements(world: World) -> None:
     @event.listens_for(engine, "rollback")
     def on_rollback(conn: Any) -> None:
         world.statements.append("ROLLBACK")
+
+
+def listen_to_sqlite(connection: Any, world: World) -> None:
+    """Write down BEGIN, which goes to the driver directly."""
+
+    def hear(statement: str) -> None:
+        if statement.startswith("BEGIN"):
+            world.statements.append(statement)
+
+    if hasattr(connection, "run_async"):
+        connection.run_async(lambda driver: driver.set_trace_callback(hear))
+    else:
+        connection.set_trace_callback(hear)
 
 
 def insert(db: Both, name: str) -> Item:

@@ -89,15 +89,17 @@ LOOKS: dict[str, Look] = {
 }
 
 
-def has_unread_bytes(connection: Any) -> bool:
+def has_unread_bytes(connection: Any, info: dict[str, Any]) -> bool:
     """Tell whether an idle psycopg connection has something to read: it was told goodbye.
 
     libpq learns that the server has closed a connection only by reading, and an idle one is not
     read; asyncpg's transport is watched by the loop, and knows by itself.
     """
-    driver = getattr(connection, "driver_connection", connection)
-    poll = select.poll()
-    poll.register(driver.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
+    poll = info.get("dbscope.poll")
+    if poll is None:
+        driver = getattr(connection, "driver_connection", connection)
+        poll = info["dbscope.poll"] = select.poll()
+        poll.register(driver.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
     return bool(poll.poll(0))
 
 
@@ -114,7 +116,7 @@ def install(engine: Engine, counters: Counter[str]) -> None:
     @event.listens_for(engine, "checkout")
     def on_checkout(connection: Any, record: Any, proxy: Any) -> None:
         state = look(connection)
-        if state is not Local.IDLE or (polled and has_unread_bytes(connection)):
+        if state is not Local.IDLE or (polled and has_unread_bytes(connection, record.info)):
             counters["connections_discarded"] += 1
             refused = record.record_info.get("dbscope.refused")
             if refused is not None and refused() is proxy:
@@ -124,20 +126,23 @@ def install(engine: Engine, counters: Counter[str]) -> None:
             raise DisconnectionError(f"found {state.value} in the pool")
 
     @event.listens_for(engine, "reset")
-    def on_reset(connection: Any, record: Any, state: Any) -> None:  # noqa: ARG001
-        if state.asyncio_safe and look(connection) not in (Local.IDLE, Local.CLOSED):
+    def on_reset(connection: Any, record: Any, state: Any) -> None:
+        found = look(connection)
+        if found is Local.IDLE:
+            return
+        if found is not Local.CLOSED and state.asyncio_safe:
             engine.dialect.do_rollback(connection)
+            found = look(connection)
+        record.info["dbscope.found"] = found
 
     @event.listens_for(engine, "checkin")
     def on_checkin(connection: Any, record: Any) -> None:
-        unit = record.info.pop("dbscope.unit", None)
-        record.info.pop("dbscope.savepoint", None)
-        record.info.pop("dbscope.begin", None)
-        if connection is None:
-            return
-        state = look(connection)
-        if state is not Local.IDLE:
+        info = record.info
+        unit = info.pop("dbscope.unit", None)
+        info.pop("dbscope.begin", None)
+        state = info.pop("dbscope.found", Local.IDLE)
+        if connection is not None and state is not Local.IDLE:
             counters["connections_discarded"] += 1
-            where = "" if unit is None else f" from {unit.scope.name}"
+            where = "" if unit is None else f" from {unit.scope}"
             logger.error("A connection came back%s %s; it is discarded.", where, state.value)
             record.invalidate()

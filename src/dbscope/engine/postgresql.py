@@ -1,8 +1,19 @@
-"""PostgreSQL: psycopg's async connection, which ends though the server no longer answers."""
+"""PostgreSQL: connections that end, and end their query, though nobody waits for it any more."""
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.util import await_only
+
+from dbscope.engine import carry
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+CANCEL_TIMEOUT = 1.0  # seconds
 
 
 def engine_options() -> dict[str, Any]:
@@ -14,3 +25,16 @@ async def _connect(*args: Any, **kwargs: Any) -> Any:
     from dbscope.engine.psycopg import AsyncConnection
 
     return await AsyncConnection.connect(*args, **kwargs)
+
+
+def interrupt(connection: Connection) -> None:
+    """Let asyncpg ask the server to stop what a cancelled task has left running.
+
+    It asks in a task of its own, which would be ended together with the connection; psycopg asks
+    by itself.
+    """
+    asking = getattr(connection.connection.driver_connection, "_cancellations", None)
+    if asking:
+        work = asyncio.wait(asking, timeout=CANCEL_TIMEOUT)
+        with suppress(asyncio.CancelledError):  # one is under way already
+            await_only(carry.to_the_end(work, limit=CANCEL_TIMEOUT))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio
 import psycopg
 
 CANCEL_TIMEOUT = 1.0  # seconds
@@ -17,9 +18,13 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
     """A connection that is closed if the server cannot even be asked to cancel."""
 
     async def cancel_safe(self, *, timeout: float = CANCEL_TIMEOUT) -> None:
-        """Ask the server to cancel; give the connection up if that takes too long."""
+        """Ask the server to cancel; give the connection up if that takes too long.
+
+        Shielded, for an anyio scope would cancel the asking too, and the query would go on.
+        """
         try:
-            await super().cancel_safe(timeout=min(timeout, CANCEL_TIMEOUT))
+            with anyio.CancelScope(shield=True):
+                await super().cancel_safe(timeout=min(timeout, CANCEL_TIMEOUT))
         except psycopg.errors.CancellationTimeout:
             self.pgconn.finish()
             raise

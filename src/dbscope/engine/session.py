@@ -116,9 +116,10 @@ class UnitSession(Session):
             super().commit()
             return
         unit.check_free()
-        by_hand.check_allowed(unit)
-        mine = unit.turn.take()
+        mine: bool | None = False
         try:
+            by_hand.about_to_commit(unit)
+            mine = unit.turn.take()
             super().commit()
         except UnexpectedRollback:
             super().rollback()
@@ -228,8 +229,12 @@ def _after_begin(session: UnitSession, transaction: Any, connection: Connection)
 
 @event.listens_for(UnitSession, "before_commit", propagate=True)
 def _before_commit(session: UnitSession) -> None:
-    if session.dbscope_unit is not None:
-        by_hand.about_to_commit(session.dbscope_unit)
+    unit = session.dbscope_unit
+    if unit is not None:
+        by_hand.about_to_commit(unit)
+        if not session.in_nested_transaction():
+            unit.source.before_commit(unit)
+            unit.committing = True
 
 
 @event.listens_for(UnitSession, "after_commit", propagate=True)

@@ -20,7 +20,12 @@ from dbscope.engine import events, guard, postgresql, sqlite
 from dbscope.engine.carry import Greenlets, Threads
 from dbscope.engine.session import async_session_class, session_class
 from dbscope.engine.url import missing_driver
-from dbscope.errors import ConfigurationError, DatabaseUnavailable, PoolTimeout
+from dbscope.errors import (
+    ConfigurationError,
+    DatabaseUnavailable,
+    PoolTimeout,
+    UnexpectedRollback,
+)
 from dbscope.unit.unit import Unit
 
 if TYPE_CHECKING:
@@ -128,7 +133,8 @@ class EngineSource:
     def _make_engine(self) -> Engine | AsyncEngine:
         engine = self._given or self._create_engine()
         plain = engine.sync_engine if isinstance(engine, AsyncEngine) else engine
-        events.install(plain, f"{self} ({self.url.render_as_string(hide_password=True)})")
+        told = f"{self} ({self.url.render_as_string(hide_password=True)})"
+        events.install(plain, told, sqlite.interrupt if self._is_sqlite else postgresql.interrupt)
         guard.install(plain, self.counters)
         if self._is_sqlite:
             sqlite.install(plain)
@@ -194,21 +200,32 @@ class EngineSource:
     def after_begin(self, unit: Unit, connection: Connection) -> None:
         """Send SQLite's BEGIN, now that it is known whether the unit will write."""
         if self._queue is not None and connection.info.get("dbscope.begin"):
-            sqlite.begin(connection, immediate=self._queue.writer is unit)
+            try:
+                sqlite.begin(connection, immediate=self._queue.writer is unit)
+            except BaseException as error:
+                unit.mark_broken(error)
+                raise
+
+    def before_commit(self, unit: Unit) -> None:
+        """Look for an error that went past SQLAlchemy: COMMIT would become ROLLBACK by it."""
+        connection = unit.connection
+        if connection is None or connection.invalidated:
+            return
+        if self._look(connection.connection.dbapi_connection) is guard.Local.IN_ERROR:
+            raise UnexpectedRollback(f"In {unit.scope}:")
+
+    @cached_property
+    def _look(self) -> guard.Look:
+        return guard.look_of(self.sync_engine)
 
     def after_transaction(self, unit: Unit) -> None:
         """Let the next one write."""
         if self._queue is not None:
             self._queue.leave(unit)
 
-    def on_fault(self, unit: Unit, connection: Connection, error: BaseException) -> None:  # noqa: ARG002
-        """Stop what a cancelled task has left running."""
-        if self._is_sqlite and sqlite.was_cancelled(error):
-            sqlite.interrupt(connection)
-
     def describe_wait(self, unit: Unit) -> str:
         """Say, for a PoolTimeout, who waited, and whether an outer scope held a connection."""
-        told = f"{unit.scope.name} waited for a connection of {self}."
+        told = f"{unit.scope} waited for a connection of {self}."
         if self._holder_around(unit) is not None:
             told += (
                 " A scope around it holds another one: a `scope()` inside a scope takes a second."

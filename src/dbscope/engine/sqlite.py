@@ -8,15 +8,18 @@ at once by BEGIN IMMEDIATE, because a read lock that must become a write lock fa
 
 from __future__ import annotations
 
-import asyncio
 import os
+import sqlite3
 import threading
 from collections import deque
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from sqlalchemy import URL, event
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
+from sqlalchemy.util import await_only
 
 from dbscope.errors import DatabaseUnavailable, TransactionManagementError
 
@@ -79,14 +82,14 @@ class WriteQueue:
 
     def _refuse_deadlock(self, unit: Unit, writer: Unit) -> None:
         raise TransactionManagementError(
-            f"{unit.scope.name} wants to write to {self.name} while the transaction of "
-            f"{writer.scope.name}, around it, is writing; SQLite has one writer at a time. "
+            f"{unit.scope} wants to write to {self.name} while the transaction of "
+            f"{writer.scope}, around it, is writing; SQLite has one writer at a time. "
             "Do the writing in one scope, or end the outer transaction first."
         )
 
     def _who(self) -> str:
         writer = self.writer
-        return "somebody" if writer is None else str(writer.scope.name)
+        return "somebody" if writer is None else str(writer.scope)
 
     def _withdraw(self, unit: Unit) -> bool:
         with self._mutex:
@@ -187,14 +190,26 @@ def install(engine: Engine) -> None:
 
 
 def begin(connection: Connection, *, immediate: bool) -> None:
-    """Send BEGIN."""
-    connection.info.pop("dbscope.begin", None)
-    send(connection, "BEGIN IMMEDIATE" if immediate else "BEGIN")
+    """Send BEGIN by the shortest way that the driver has.
 
+    A cursor of SQLAlchemy's adapter would take three turns of aiosqlite's thread instead of one.
 
-def send(connection: Connection, statement: str) -> None:
-    """Send a statement in the shortest way that the driver has, with SQLAlchemy's errors."""
-    connection.exec_driver_sql(statement).close()
+    Raises:
+        OperationalError: another process holds the lock for longer than the busy timeout.
+    """
+    del connection.info["dbscope.begin"]
+    statement = "BEGIN IMMEDIATE" if immediate else "BEGIN"
+    driver: Any = connection.connection.driver_connection
+    try:
+        result = driver.execute(statement)
+        if isawaitable(result):
+            await_only(result)
+    except sqlite3.Error as error:
+        raise OperationalError(statement, None, error) from error
+    except BaseException:
+        interrupt(connection)
+        connection.invalidate()
+        raise
 
 
 def interrupt(connection: Connection) -> None:
@@ -203,11 +218,6 @@ def interrupt(connection: Connection) -> None:
     Else it goes on, holding the write lock, and nothing tells it that nobody waits any more.
     """
     driver = connection.connection.driver_connection
-    sqlite = getattr(driver, "_conn", None)
-    if sqlite is not None:
-        sqlite.interrupt()
-
-
-def was_cancelled(error: BaseException) -> bool:
-    """Tell whether a statement ended because its task was cancelled."""
-    return isinstance(error, asyncio.CancelledError)
+    connected: sqlite3.Connection | None = getattr(driver, "_connection", None)
+    if connected is not None:
+        connected.interrupt()

@@ -70,7 +70,7 @@ class AtomicBase:
         for block in reversed(unit.blocks):
             if block.owner is self:
                 return unit, block
-        raise BlocksOutOfOrder(f"The block opened at {self.where}, in {unit.scope.name}.")
+        raise BlocksOutOfOrder(f"The block opened at {self.where}, in {unit.scope}.")
 
 
 def leave(unit: Unit, block: Block, error: BaseException | None) -> None:
@@ -78,12 +78,12 @@ def leave(unit: Unit, block: Block, error: BaseException | None) -> None:
     try:
         nesting.leave(unit, block, error)
     except BaseException:
-        log_all(run_hooks(unit), unit.scope.name)
+        log_all(run_hooks(unit), unit.scope)
         raise
     errors = run_hooks(unit)
     if error is None:
         raise_first(errors)
-    log_all(errors, unit.scope.name)
+    log_all(errors, unit.scope)
 
 
 def swallows(block: Block, error: BaseException | None) -> bool:

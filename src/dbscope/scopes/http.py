@@ -59,46 +59,56 @@ class DBSessionMiddleware:
         self.app = app
         self.commit_veto = commit_veto
         self.states = states or {}
+        self._known: Any = None
 
     async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        if (application := scope.get("app")) is not None:
-            witness.place_at(application)
-        if self.states:
-            scope["state"] = with_session(scope.get("state", {}), self.states)
+        self._prepare(scope)
         if open_scope() is not None:
             await self.app(scope, receive, send)
             return
-        await RequestScope(scope, send, self.commit_veto).run(self.app, receive)
+        request = RequestScope(scope, send, self.commit_veto)
+        token = current.set(request)
+        try:
+            await self.app(scope, receive, request.send)
+            if request.units:
+                await request.end_tail()
+        except BaseException as error:
+            await request.end_failed(error)
+        finally:
+            if request.units:
+                await request.drop_rest()
+            request.part()
+            current.reset(token)
+
+    def _prepare(self, scope: ASGIScope) -> None:
+        application = scope.get("app")
+        if application is not self._known:
+            witness.place_at(application)
+            self._known = application
+        if self.states:
+            scope["state"] = with_session(scope.get("state", {}), self.states)
 
 
 class RequestScope(Scope):
     """The scope of one HTTP request, and what stands between the application and `send`."""
 
-    __slots__ = (
-        "_around",
-        "_commit_veto",
-        "_cookies",
-        "_send",
-        "asgi",
-        "exception",
-        "failure",
-        "started",
-    )
+    exception: BaseException | None = None
+    failure: BaseException | None = None
+    started = False
 
     def __init__(self, asgi: ASGIScope, send: Send, commit_veto: CommitVeto | None) -> None:
-        super().__init__(self, will_write=asgi["method"] not in SAFE_METHODS)
         self.asgi = asgi
-        self.exception: BaseException | None = None
-        self.failure: BaseException | None = None
-        self.started = False
-        self._around = sys.exception()
-        self._commit_veto = commit_veto
-        self._cookies = cookies.remember(asgi) if "session" in asgi else None
+        self.units = {}
+        self.parent = current.get()
+        self.will_write = asgi["method"] not in SAFE_METHODS
         self._send = send
+        self._commit_veto = commit_veto
+        self._around = sys.exception()
+        self._cookies = cookies.remember(asgi) if "session" in asgi else None
 
     def __str__(self) -> str:
         return f"{self.asgi['method']} {self.asgi['path']}"
@@ -108,26 +118,27 @@ class RequestScope(Scope):
         chosen = route_choice(self.asgi.get("endpoint"), source)
         return source.atomic_requests if chosen is None else chosen
 
-    async def run(self, app: ASGIApp, receive: Receive) -> None:
-        """Call the application, and end whatever it has opened."""
-        token = current.set(self)
-        try:
-            await app(self.asgi, receive, self.send)
-            await self._end_tail()
-        except BaseException as error:
-            await self._end_failed(error)
-        finally:
-            await self._drop_rest()
-            close(self)
-            current.reset(token)
-
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         """Commit before `http.response.start` leaves; let everything else pass."""
-        if message["type"] == "http.response.start" and not self.started:
-            await self._before_start(message)
-        elif self.started and not message.get("more_body", False):
-            self.will_write = True  # background tasks are next
+        if self.started:
+            if not message.get("more_body", False):
+                self.will_write = True  # background tasks are next
+        elif message["type"] == "http.response.start":
+            if self.units or self.failure is not None:
+                return self._send_start(message)
+            self._start(message)
+        return self._send(message)
+
+    async def _send_start(self, message: Message) -> None:
+        await self._before_start(message)
+        self._start(message)
         await self._send(message)
+
+    def _start(self, message: Message) -> None:
+        self.started = True
+        self.will_write = False
+        if self._commit_veto is default_commit_veto:
+            message["headers"] = without_override(message.get("headers", ()))
 
     async def _before_start(self, message: Message) -> None:
         if self.failure is not None and message["status"] < FIRST_ERROR_STATUS:
@@ -135,10 +146,6 @@ class RequestScope(Scope):
         if self.units:
             keep = keeps(self._commit_veto, self.asgi, message, self._seen_exception())
             await self._settle(keep=keep)
-        if self._commit_veto is default_commit_veto:
-            message["headers"] = without_override(message.get("headers", ()))
-        self.started = True
-        self.will_write = False
 
     def _seen_exception(self) -> BaseException | None:
         # While a handler's response is sent, Python is still in the `except` that awaits it.
@@ -165,7 +172,7 @@ class RequestScope(Scope):
             ending.close(unit)
         raise self.failure
 
-    async def _end_tail(self) -> None:
+    async def end_tail(self) -> None:
         if units := used(self):
             was_cancelled = any(isinstance(unit.fault, CancelledError) for unit in units)
             errors, hook_errors = await settled(units, keep=not was_cancelled)
@@ -173,20 +180,25 @@ class RequestScope(Scope):
             if errors:
                 raise errors[0]
 
-    async def _end_failed(self, error: BaseException) -> None:
-        await self._drop_rest()
+    async def end_failed(self, error: BaseException) -> None:
+        await self.drop_rest()
         if self.started or not isinstance(error, Exception):
             raise error
         cookies.restore(self._cookies)
         if self.failure is not None:
             await answer.by_handler(self.asgi, self.failure, self.send)
-            await self._end_tail()
+            await self.end_tail()
         elif isinstance(error, DatabaseUnavailable | PoolTimeout):
             await answer.unavailable(error, self._send)
         else:
             raise error
 
-    async def _drop_rest(self) -> None:
+    def part(self) -> None:
+        """Close, and let go of what would keep the request alive until the garbage collector."""
+        close(self)
+        self.exception = self.failure = self._around = None
+
+    async def drop_rest(self) -> None:
         if units := used(self):
             errors, hook_errors = await settled(units, keep=False)
             log_all(errors + hook_errors, self)
@@ -206,6 +218,7 @@ async def settled(
 
 def without_override(headers: Any) -> Any:
     """Return the headers without `X-Tm`, which is for us and not for the client."""
-    if any(name.lower() == OVERRIDE_HEADER for name, _ in headers):
-        return [header for header in headers if header[0].lower() != OVERRIDE_HEADER]
+    for header in headers:
+        if header[0].lower() == OVERRIDE_HEADER:
+            return [header for header in headers if header[0].lower() != OVERRIDE_HEADER]
     return headers

@@ -24,6 +24,17 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+class OpenedScope(Scope):
+    """A scope that some line of code has opened."""
+
+    def __init__(self, where: object, *, atomic: bool) -> None:
+        super().__init__("", atomic=atomic)
+        self.where = where
+
+    def __str__(self) -> str:
+        return f"the scope opened at {self.where}"
+
+
 class JobScope:
     """What both kinds of `scope()` share: entering and leaving the ContextVar."""
 
@@ -34,7 +45,7 @@ class JobScope:
 
     def enter(self) -> Scope:
         """Make a scope, and make it the current one."""
-        scope = Scope(f"the scope opened at {self.where}", atomic=self.atomic)
+        scope = OpenedScope(self.where, atomic=self.atomic)
         self._entered.append((scope, current.set(scope)))
         return scope
 
@@ -154,7 +165,7 @@ def conclude(
     if error is None:
         raise_first(errors + hook_errors)
     else:
-        log_all(errors + hook_errors, scope.name)
+        log_all(errors + hook_errors, scope)
 
 
 def must_be_async(function: Any, what: str) -> None:

@@ -32,8 +32,9 @@ def settle(units: list[Unit], *, keep: bool) -> tuple[list[BaseException], list[
     """
     errors: list[BaseException] = []
     for unit in units:
-        if keep:
-            _try(errors, partial(_run_before_commit, unit))
+        if keep and unit.has_before_commit():
+            before = partial(ending.run_before_commit, unit)
+            _try(errors, partial(unit.turn.world.run, before))
         unit.seal()
         end = partial(ending.finish, unit, keep=keep and not errors)
         _try(errors, partial(unit.turn.world.run, end))
@@ -50,12 +51,6 @@ def _try(errors: list[BaseException], work: partial[None]) -> None:
         errors.append(error)
 
 
-def _run_before_commit(unit: Unit) -> None:
-    while due := unit.take_before_commit():
-        for hook in due:
-            unit.turn.world.call(hook.function)
-
-
 def run_hooks(unit: Unit) -> list[BaseException]:
     """Run the hooks that are due, each in a scope of its own, and return what went wrong.
 
@@ -69,7 +64,7 @@ def run_hooks(unit: Unit) -> list[BaseException]:
             except Exception as error:
                 unit.source.counters["hooks_failed"] += 1
                 if hook.robust:
-                    logger.exception("The robust hook %s of %s failed.", hook, unit.scope.name)
+                    logger.exception("The robust hook %s of %s failed.", hook, unit.scope)
                 else:
                     errors.append(error)
     return errors
@@ -77,7 +72,7 @@ def run_hooks(unit: Unit) -> list[BaseException]:
 
 def _run_hook(unit: Unit, hook: Hook) -> None:
     unit.source.counters["hooks_run"] += 1
-    with entered(Scope(f"the hook {hook} of {unit.scope.name}")) as scope:
+    with entered(Scope(f"the hook {hook} of {unit.scope}")) as scope:
         keep = False
         try:
             unit.turn.world.call(hook.function)
@@ -101,7 +96,9 @@ def entered(scope: Scope) -> Generator[Scope, None, None]:
 def close(scope: Scope) -> None:
     """End the scope: whoever still holds on to it gets ScopeClosed."""
     scope.closed = True
-    for unit in scope.units.values():
+    # What refers to each other is parted, so that nothing waits for the garbage collector.
+    units, scope.units = scope.units, {}
+    for unit in units.values():
         ending.close(unit)
 
 

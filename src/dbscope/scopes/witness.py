@@ -10,7 +10,7 @@ from dbscope.unit.current import current
 from dbscope.unit.hooks import is_async
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 
     ASGIScope = MutableMapping[str, Any]
     ASGIApp = Callable[[ASGIScope, Any, Any], Awaitable[None]]
@@ -82,10 +82,21 @@ _with_witness: WeakSet[Any] = WeakSet()
 
 
 def place_at(app: Any) -> None:
-    """Put the layer around the router of a Starlette application, once."""
+    """Put the layer around the router of a Starlette application, and of those mounted in it."""
     if app in _with_witness:
         return
     _with_witness.add(app)
     router: Any = getattr(app, "router", None)
     if hasattr(router, "middleware_stack"):
         router.middleware_stack = Witness(router.middleware_stack)
+        for mounted in _mounted(router.routes):
+            place_at(mounted)
+
+
+def _mounted(routes: Iterable[Any]) -> Iterator[Any]:
+    for route in routes:
+        app = getattr(route, "app", None)
+        if hasattr(app, "router"):
+            yield app
+        else:
+            yield from _mounted(getattr(route, "routes", None) or ())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dbscope.errors import ManualCommitForbidden, UnexpectedRollback
+from dbscope.unit import ending
 from dbscope.unit.block import MANUAL, Block, Kind, Outcome
 
 if TYPE_CHECKING:
@@ -22,13 +23,13 @@ def transaction_begun(unit: Unit, transaction: SessionTransaction, connection: C
                 block.materialised = True
     else:
         unit.connection = connection
-        unit.commit_sent = False
+        unit.committing = False
         unit.source.counters["transactions"] += 1
 
 
 def savepoint_begun(unit: Unit, transaction: SessionTransaction) -> None:
     """`session.begin_nested()` was called by hand."""
-    block = Block(Kind.SAVEPOINT, f"{unit.scope.name}, by begin_nested()", unit.block, MANUAL)
+    block = Block(Kind.SAVEPOINT, f"{unit.scope}, by begin_nested()", unit.block, MANUAL)
     block.nested = transaction
     unit.blocks.append(block)
 
@@ -41,6 +42,12 @@ def about_to_commit(unit: Unit) -> None:
     if unit.block is not None and unit.fault is not None:
         unit.source.counters["unexpected_rollbacks"] += 1
         raise UnexpectedRollback(f"In {unit.block.physical}:") from unit.fault
+    if unit.has_before_commit() and len(unit.blocks) == 1:
+        try:
+            ending.run_before_commit(unit)
+        except BaseException as error:
+            unit.mark_broken(error)
+            raise
 
 
 def check_allowed(unit: Unit) -> None:
@@ -62,6 +69,7 @@ def transaction_ended(unit: Unit, transaction: SessionTransaction) -> None:
     if unit.connection is not None and not unit.is_lost:
         unit.source.counters["commits" if committed else "rollbacks"] += 1
     unit.connection = None
+    unit.committing = False
     unit.source.after_transaction(unit)
     if not unit.leaving and unit.blocks:
         _ended_by_hand(unit, committed=committed)

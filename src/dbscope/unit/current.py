@@ -19,15 +19,23 @@ class Scope:
     It is a box: whatever a worker thread or a child task opens in it is seen by whoever ends it.
     """
 
-    __slots__ = ("__weakref__", "atomic", "closed", "name", "parent", "units", "will_write")
+    closed = False
+    atomic = True
+    will_write = True
 
-    def __init__(self, name: object, *, atomic: bool = True, will_write: bool = True) -> None:
-        self.name = name
+    def __init__(self, told: str, *, atomic: bool = True) -> None:
+        self.told = told
         self.atomic = atomic
-        self.will_write = will_write
         self.parent = current.get()
         self.units: dict[Source, Unit] = {}
-        self.closed = False
+
+    @property
+    def name(self) -> str:
+        """Return what messages call it."""
+        return str(self)
+
+    def __str__(self) -> str:
+        return self.told
 
     def is_atomic(self, source: Source) -> bool:  # noqa: ARG002  (a request asks its route)
         """Tell whether the unit of this database is one transaction, or autocommits."""
@@ -67,6 +75,6 @@ def unit_of(source: Source) -> Unit:
     unit = scope.units.get(source)
     if unit is None:
         if scope.closed:
-            raise ScopeClosed(f"{source} was used after the end of {scope.name}.")
+            raise ScopeClosed(f"{source} was used after the end of {scope}.")
         unit = scope.units.setdefault(source, source.make_unit(scope))
     return unit

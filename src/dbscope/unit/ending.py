@@ -20,7 +20,7 @@ from dbscope.unit.block import MANUAL, Block, Kind, Outcome, describe
 from dbscope.unit.unit import Leaving, Unit, is_clean
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, NestedTransaction
     from sqlalchemy.orm import Session
 
 logger = logging.getLogger("dbscope")
@@ -36,7 +36,12 @@ def keep(unit: Unit, block: Block) -> None:
     """Leave a sound block: RELEASE its savepoint, or COMMIT."""
     if block.kind is Kind.ROOT:
         try:
-            commit(unit)
+            run_before_commit(unit)
+        except BaseException as error:
+            undo(unit, block, error)
+            raise
+        try:
+            _finish_root(unit, block)
         finally:
             unit.blocks.remove(block)
         return
@@ -78,21 +83,21 @@ def _send_rollback(unit: Unit, block: Block) -> None:
         unit.session.rollback()
         return
     connection = unit.connection
+    savepoint = None if connection is None else connection.get_nested_transaction()
     block.nested.rollback()
     if connection is None:
         return
     if connection.invalidated:
         unit.break_all(block.fault or ConnectionError("the connection was lost"))
-    elif block.materialised:
-        _release_rolled_back(connection)
+    elif block.materialised and savepoint is not None:
+        _release_rolled_back(connection, savepoint)
 
 
-def _release_rolled_back(connection: Connection) -> None:
+def _release_rolled_back(connection: Connection, savepoint: NestedTransaction) -> None:
     # ROLLBACK TO keeps the savepoint; a loop of failing blocks would pile them up
     # (https://code.djangoproject.com/ticket/23074).
-    name = connection.info.pop("dbscope.savepoint", None)
-    if name is not None:
-        connection.dialect.do_release_savepoint(connection, name)
+    name: str = savepoint._savepoint  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    connection.dialect.do_release_savepoint(connection, name)
 
 
 def _give_up(unit: Unit, failure: BaseException, error: BaseException | None) -> None:
@@ -146,14 +151,14 @@ def _wait_for_turn(unit: Unit) -> None:
             # Whoever it is will not come back in time: end its statement, with the connection.
             unit.turn.seize()
             _discard(unit)
-            unit.break_all(ConcurrentUse(f"{unit.scope.name} ended during a statement."))
+            unit.break_all(ConcurrentUse(f"{unit.scope} ended during a statement."))
             return
 
 
 def _refuse_open_blocks(unit: Unit) -> None:
     open_blocks = describe(unit.blocks[1:])
     roll_back(unit)
-    raise BlocksOutOfOrder(f"{unit.scope.name} ended with a block still open: {open_blocks}.")
+    raise BlocksOutOfOrder(f"{unit.scope} ended with a block still open: {open_blocks}.")
 
 
 def _finish_root(unit: Unit, root: Block) -> None:
@@ -173,6 +178,16 @@ def _finish_autocommit(unit: Unit) -> None:
     roll_back(unit)
 
 
+def run_before_commit(unit: Unit) -> None:
+    """Run what wants to run inside the transaction, unless that is to be rolled back."""
+    while not (unit.doomed or unit.fault or unit.blocks[0].rollback_only):
+        due = unit.take_before_commit()
+        if not due:
+            return
+        for hook in due:
+            unit.turn.world.call(hook.function)
+
+
 def commit(unit: Unit) -> None:
     """COMMIT; whatever goes wrong, nothing is left open."""
     root = unit.blocks[0]
@@ -186,7 +201,7 @@ def commit(unit: Unit) -> None:
 
 
 def _after_failed_commit(unit: Unit, root: Block, error: BaseException) -> None:
-    if not (unit.commit_sent and is_lost(error)):
+    if not (unit.committing and is_lost(error)):
         roll_back(unit, error)
         raise error
     root.end(Outcome.UNKNOWN)
@@ -232,4 +247,5 @@ def close(unit: Unit) -> None:
     if session is not None:
         with Leaving(unit):
             session.close()
+        unit.session = unit.handle = None
     unit.turn.wake()

@@ -54,12 +54,12 @@ class Source(Protocol):
         """Send what the database wants to hear first."""
         ...
 
-    def after_transaction(self, unit: Unit) -> None:
-        """Give back what `before_transaction` got."""
+    def before_commit(self, unit: Unit) -> None:
+        """Look whether the server would answer COMMIT with ROLLBACK."""
         ...
 
-    def on_fault(self, unit: Unit, connection: Connection, error: BaseException) -> None:
-        """Learn that a statement failed or was cancelled, before the connection is."""
+    def after_transaction(self, unit: Unit) -> None:
+        """Give back what `before_transaction` got."""
         ...
 
     def describe_wait(self, unit: Unit) -> str:
@@ -84,7 +84,7 @@ class Unit:
     __slots__ = (
         "blocks",
         "broken",
-        "commit_sent",
+        "committing",
         "connection",
         "doomed",
         "due",
@@ -106,12 +106,12 @@ class Unit:
         self.handle: Any = None  # what people hold: the session, or the AsyncSession around it
         self.connection: Connection | None = None
         self.turn = Turn(source.world)
-        self.blocks: list[Block] = [Block(Kind.ROOT, scope.name)] if atomic else []
+        self.blocks: list[Block] = [Block(Kind.ROOT, scope)] if atomic else []
         self.due: list[Hook] = []
         self.broken = False
         self.doomed = False
         self.leaving = False
-        self.commit_sent = False
+        self.committing = False
         self.just_committed: SessionTransaction | None = None
 
     @property
@@ -131,14 +131,14 @@ class Unit:
     def check_open(self) -> None:
         """Raise ScopeClosed if the scope has ended."""
         if self.state is State.CLOSED:
-            raise ScopeClosed(f"{self.source} was used after the end of {self.scope.name}.")
+            raise ScopeClosed(f"{self.source} was used after the end of {self.scope}.")
 
     def check_free(self) -> None:
         """Raise unless this code may use the unit now."""
         self.check_open()
         if self.turn.is_taken():
             self.source.counters["concurrent_uses"] += 1
-            raise ConcurrentUse(f"{self.source} in {self.scope.name}.")
+            raise ConcurrentUse(f"{self.source} in {self.scope}.")
 
     def begin_use(self, *, will_write: bool) -> bool:
         """Start an operation of the session; nothing was sent for it yet.
@@ -189,6 +189,7 @@ class Unit:
 
     def mark_broken(self, error: BaseException) -> None:
         """Note that a statement failed: the innermost transaction or savepoint is lost."""
+        self.committing = False
         if self.block is None or self.leaving:
             return
         block = self.block.physical
@@ -247,7 +248,7 @@ class Unit:
 
     def renew(self) -> None:
         """Begin the tail: the same session, a new transaction."""
-        self.blocks = [Block(Kind.ROOT, self.scope.name)] if self.blocks else []
+        self.blocks = [Block(Kind.ROOT, self.scope)] if self.blocks else []
         self.broken = self.doomed = False
         self.state = State.OPEN
         self.turn.wake()
@@ -268,7 +269,7 @@ class Unit:
 
     def __repr__(self) -> str:
         session = "no session" if self.session is None else "with a session"
-        return f"<Unit {self.state.value}, {len(self.blocks)} blocks, {session}, {self.scope.name}>"
+        return f"<Unit {self.state.value}, {len(self.blocks)} blocks, {session}, {self.scope}>"
 
 
 class Leaving:
