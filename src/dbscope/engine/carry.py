@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import anyio
@@ -23,10 +24,11 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-async def in_greenlet(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def in_greenlet(
+    function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> Coroutine[Any, Any, T]:
     """Run a plain function that may wait inside, as `AsyncSession` runs its `Session`."""
-    spawn: Any = greenlet_spawn
-    return cast("T", await spawn(function, *args, **kwargs))
+    return cast("Any", greenlet_spawn)(function, *args, **kwargs)  # type: ignore[no-any-return]
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -66,24 +68,26 @@ async def to_the_end(work: Coroutine[Any, Any, T], *, limit: float, at_once: boo
     """
     task = asyncio.create_task(work)
     timer = task.get_loop().call_later(limit, task.cancel) if at_once else None
-    cancelled: asyncio.CancelledError | None = None
-    with anyio.CancelScope(shield=True):
-        while not task.done():
-            try:
-                await asyncio.shield(task)
-            except asyncio.CancelledError as error:
-                if cancelled is None and not task.done():
-                    cancelled = error
-                    timer = timer or task.get_loop().call_later(limit, task.cancel)
-            except BaseException:  # noqa: S110  (the task's own, which is raised below)
-                pass
-    if timer is not None:
-        timer.cancel()
-    if cancelled is None:
-        return task.result()
-    if not task.cancelled() and (failure := task.exception()) is not None:
-        cancelled.__context__ = failure
-    raise cancelled
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError as cancelled:
+        if task.cancelled():
+            raise
+        timer = timer or task.get_loop().call_later(limit, task.cancel)
+        with anyio.CancelScope(shield=True):
+            await _outlast(task)
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            cancelled.__context__ = failure
+        raise
+    finally:
+        if timer is not None:
+            timer.cancel()
+
+
+async def _outlast(task: asyncio.Task[Any]) -> None:
+    while not task.done():
+        with suppress(BaseException):  # another cancellation; the task's own error is read later
+            await asyncio.shield(task)
 
 
 async def look_for_cancellation() -> None:
@@ -187,10 +191,11 @@ def _is_in_greenlet() -> bool:
         return False
 
 
-async def carried(
+def carried(
     units: Iterable[Unit], function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
-) -> T:
+) -> Coroutine[Any, Any, T]:
     """Run a plain function that ends these units: in a greenlet, or in a thread if all block."""
-    if any(isinstance(unit.turn.world, Greenlets) for unit in units):
-        return await in_greenlet(function, *args, **kwargs)
-    return await in_thread(function, *args, **kwargs)
+    for unit in units:
+        if isinstance(unit.turn.world, Greenlets):
+            return in_greenlet(function, *args, **kwargs)
+    return in_thread(function, *args, **kwargs)

@@ -108,6 +108,12 @@ def look_of(engine: Engine) -> Look:
     return LOOKS.get(engine.dialect.driver, look_anything)
 
 
+def look_for_error_of(engine: Engine) -> Look | None:
+    """Return the look that can tell a failed transaction from a sound one; only psycopg's can."""
+    look = look_of(engine)
+    return look if look is look_psycopg else None
+
+
 def install(engine: Engine, counters: Counter[str]) -> None:
     """Watch over the pool of an engine: once for its life."""
     look = look_of(engine)
@@ -130,10 +136,9 @@ def install(engine: Engine, counters: Counter[str]) -> None:
         found = look(connection)
         if found is Local.IDLE:
             return
+        record.info["dbscope.found"] = found
         if found is not Local.CLOSED and state.asyncio_safe:
             engine.dialect.do_rollback(connection)
-            found = look(connection)
-        record.info["dbscope.found"] = found
 
     @event.listens_for(engine, "checkin")
     def on_checkin(connection: Any, record: Any) -> None:

@@ -54,6 +54,12 @@ class UnitSession(Session):
                 self.dbscope_unit.mark_broken(error)
             raise
 
+    def _autobegin_t(self, *args: Any, **kwargs: Any) -> SessionTransaction:
+        # add(), merge(), delete() and begin() come here first.
+        if self.dbscope_unit is not None:
+            self.dbscope_unit.check_open()
+        return super()._autobegin_t(*args, **kwargs)
+
     def connection(self, *args: Any, **kwargs: Any) -> Connection:
         """Return the connection of the transaction, which is begun by that."""
         operation = partial(super().connection, *args, **kwargs)
@@ -116,6 +122,7 @@ class UnitSession(Session):
             super().commit()
             return
         unit.check_free()
+        by_hand.check_allowed(unit)
         mine: bool | None = False
         try:
             by_hand.about_to_commit(unit)
@@ -123,6 +130,11 @@ class UnitSession(Session):
             super().commit()
         except UnexpectedRollback:
             super().rollback()
+            raise
+        except BaseException as error:
+            # A failed flush waits for a rollback(), and a failed hook came after COMMIT.
+            if unit.fault is None and self.in_transaction():
+                by_hand.commit_failed(unit, error)
             raise
         finally:
             if mine:

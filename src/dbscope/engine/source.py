@@ -26,7 +26,7 @@ from dbscope.errors import (
     PoolTimeout,
     UnexpectedRollback,
 )
-from dbscope.unit.unit import Unit
+from dbscope.unit.unit import Unit, is_by_hand
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -189,7 +189,11 @@ class EngineSource:
             self._count_second_connection(unit)
         if self._queue is None:
             return
-        if will_write or (unit.scope.will_write and not self._queue.is_held_around(unit)):
+        if not unit.blocks and unit.session is not None and not is_by_hand(unit.session):
+            pass  # in autocommit a statement is all of its transaction
+        elif unit.scope.will_write and not self._queue.is_held_around(unit):
+            will_write = True
+        if will_write:
             self._queue.enter(unit, sqlite.BUSY_TIMEOUT)
 
     def before_write(self, unit: Unit) -> None:
@@ -209,14 +213,14 @@ class EngineSource:
     def before_commit(self, unit: Unit) -> None:
         """Look for an error that went past SQLAlchemy: COMMIT would become ROLLBACK by it."""
         connection = unit.connection
-        if connection is None or connection.invalidated:
+        if self._look is None or connection is None or connection.invalidated:
             return
         if self._look(connection.connection.dbapi_connection) is guard.Local.IN_ERROR:
             raise UnexpectedRollback(f"In {unit.scope}:")
 
     @cached_property
-    def _look(self) -> guard.Look:
-        return guard.look_of(self.sync_engine)
+    def _look(self) -> guard.Look | None:
+        return guard.look_for_error_of(self.sync_engine)
 
     def after_transaction(self, unit: Unit) -> None:
         """Let the next one write."""

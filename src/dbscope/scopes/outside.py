@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from dbscope.errors import TransactionManagementError, TransactionRequired
 from dbscope.scopes.verbs import unit_here
 from dbscope.unit.hooks import Hook, HookFunction, is_async
+from dbscope.unit.unit import is_by_hand
 
 if TYPE_CHECKING:
     from dbscope.unit.unit import Source
@@ -25,7 +26,7 @@ def run_now(source: Source, function: HookFunction, *, robust: bool) -> None:
         TransactionRequired: an async function outside any scope.
     """
     unit = unit_here(source)
-    if unit is not None and unit.session is not None and unit.session.in_transaction():
+    if unit is not None and unit.session is not None and is_by_hand(unit.session):
         raise TransactionManagementError(
             "on_commit() cannot know when a transaction begun by hand is committed; use `atomic`."
         )

@@ -10,6 +10,7 @@ from dbscope.errors import DurableError, TransactionManagementError, Transaction
 from dbscope.unit import ending, place
 from dbscope.unit.current import open_scope
 from dbscope.unit.hooks import is_async
+from dbscope.unit.unit import is_by_hand
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,7 +81,7 @@ def durable(function: F, source: Source) -> F:
 
     def after() -> None:
         unit = unit_here(source)
-        if unit is not None and unit.session is not None and unit.session.in_transaction():
+        if unit is not None and unit.session is not None and is_by_hand(unit.session):
             ending.roll_back(unit)
             raise TransactionManagementError(
                 f"The durable function at {where} left a transaction open; it was rolled back."

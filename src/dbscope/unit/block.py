@@ -76,6 +76,11 @@ class Block:
         return id(self)
 
     @property
+    def is_untouched(self) -> bool:
+        """Tell whether nobody entered it, promised anything or failed in it."""
+        return self.hooks is None and self.owner is None and self.fault is None
+
+    @property
     def depth(self) -> int:
         """Return how many blocks are around this one."""
         return 0 if self.parent is None else self.parent.depth + 1

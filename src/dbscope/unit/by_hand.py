@@ -90,5 +90,24 @@ def _ended_by_hand(unit: Unit, *, committed: bool) -> None:
     root = unit.blocks[0]
     outcome = Outcome.COMMITTED if committed else root.outcome or Outcome.ROLLED_BACK
     unit.due += root.end(outcome)
-    unit.blocks = [Block(Kind.ROOT, root.where)]
+    _renew(unit)
+
+
+def _renew(unit: Unit) -> None:
+    unit.blocks = [Block(Kind.ROOT, unit.blocks[0].where)]
     unit.broken = False
+
+
+def commit_failed(unit: Unit, error: BaseException) -> None:
+    """Leave nothing open after a COMMIT by hand that failed; the next transaction is new."""
+    if not unit.blocks:
+        return
+    try:
+        ending.after_failed_commit(unit, unit.blocks[0], error)
+    except BaseException as raised:
+        _renew(unit)
+        try:
+            unit.source.run_due(unit)
+        except Exception as failure:
+            raised.add_note(f"A hook failed as well: {failure!r}")
+        raise

@@ -6,6 +6,7 @@ Plain functions over a plain `Session`; where they wait, they are carried.
 from __future__ import annotations
 
 import logging
+from asyncio import CancelledError
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -17,7 +18,7 @@ from dbscope.errors import (
     UnexpectedRollback,
 )
 from dbscope.unit.block import MANUAL, Block, Kind, Outcome, describe
-from dbscope.unit.unit import Leaving, Unit, is_clean
+from dbscope.unit.unit import Leaving, Unit, is_by_hand, is_clean
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, NestedTransaction
@@ -70,7 +71,7 @@ def undo(unit: Unit, block: Block, error: BaseException | None) -> None:
             _send_rollback(unit, block)
     except BaseException as failure:
         _give_up(unit, failure, error or block.fault)
-        if not isinstance(failure, Exception):
+        if not isinstance(failure, Exception | CancelledError):
             raise
     finally:
         unit.due += block.end(Outcome.ROLLED_BACK)
@@ -173,9 +174,15 @@ def _finish_root(unit: Unit, root: Block) -> None:
 
 
 def _finish_autocommit(unit: Unit) -> None:
-    if unit.session is not None and not is_clean(unit.session):
-        unit.session.flush()
-    roll_back(unit)
+    session = unit.session
+    try:
+        if session is not None and not is_clean(session):
+            with Leaving(unit):
+                session.flush()
+                if not is_by_hand(session):
+                    session.commit()
+    finally:
+        roll_back(unit)
 
 
 def run_before_commit(unit: Unit) -> None:
@@ -196,11 +203,12 @@ def commit(unit: Unit) -> None:
             if unit.session is not None:
                 unit.session.commit()
     except BaseException as error:
-        _after_failed_commit(unit, root, error)
+        after_failed_commit(unit, root, error)
     unit.due += root.end(Outcome.COMMITTED)
 
 
-def _after_failed_commit(unit: Unit, root: Block, error: BaseException) -> None:
+def after_failed_commit(unit: Unit, root: Block, error: BaseException) -> None:
+    """Leave nothing open after a COMMIT that failed, and raise what that means."""
     if not (unit.committing and is_lost(error)):
         roll_back(unit, error)
         raise error
@@ -233,7 +241,7 @@ def roll_back(unit: Unit, error: BaseException | None = None) -> None:
                 unit.session.rollback()
     except BaseException as failure:
         _give_up(unit, failure, error)
-        if not isinstance(failure, Exception):
+        if not isinstance(failure, Exception | CancelledError):
             raise
     finally:
         for block in reversed(unit.blocks):

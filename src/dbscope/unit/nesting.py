@@ -27,6 +27,8 @@ def enter(
     if parent is not None and durable:
         raise DurableError(f"A durable block was opened at {where}, inside {parent}.")
     block = Block(_kind(parent, savepoint=savepoint), where, parent, owner)
+    if parent is None and unit.session is not None and not is_clean(unit.session):
+        unit.session.flush()  # in autocommit: what was added before is not part of the block
     if block.kind is Kind.SAVEPOINT and unit.session is not None and not _is_pristine(unit):
         # SQLAlchemy sends SAVEPOINT itself only with the first statement inside.
         unit.session.flush()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sqlalchemy.orm import SessionTransactionOrigin
+
 from dbscope.errors import ConcurrentUse, ScopeClosed, TransactionBroken
 from dbscope.unit.block import Block, Kind, Outcome
 from dbscope.unit.turn import Turn, World
@@ -214,18 +216,12 @@ class Unit:
 
     def is_unused(self) -> bool:
         """Tell whether there is nothing to finish: nothing sent, pending or promised."""
-        session = self.session
-        return (
-            self.connection is None
-            and (session is None or is_clean(session))
-            and self.turn.holder is None
-            and not self.due
-            and all(
-                block.outcome is not None
-                or (block.hooks is None and block.owner is None and block.fault is None)
-                for block in self.blocks
-            )
-        )
+        if self.connection is not None or self.due or self.turn.holder is not None:
+            return False
+        for block in self.blocks:
+            if block.outcome is None and not block.is_untouched:
+                return False
+        return self.session is None or is_clean(self.session)
 
     def has_before_commit(self) -> bool:
         """Tell whether something wants to run inside the transaction, before COMMIT."""
@@ -294,3 +290,9 @@ class Leaving:
 def is_clean(session: Session) -> bool:
     """Tell whether the session has nothing to flush."""
     return session._is_clean()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  (session.dirty would build a set each time)
+
+
+def is_by_hand(session: Session) -> bool:
+    """Tell whether the session is in a transaction that was opened by `session.begin()`."""
+    transaction = session.get_transaction()
+    return transaction is not None and transaction.origin is not SessionTransactionOrigin.AUTOBEGIN
