@@ -57,11 +57,11 @@ def _on_error(
     unit: Unit, connection: Connection, context: ExceptionContext
 ) -> BaseException | None:
     error = context.sqlalchemy_exception or context.original_exception
-    if not isinstance(error, DBAPIError) and not context.is_disconnect:
-        return None
     # COMMIT and ROLLBACK have no statement.
     if unit.committing and context.statement is None:
         return _failed_commit(unit, connection, error, lost=context.is_disconnect)
+    if not isinstance(error, DBAPIError) and not context.is_disconnect:
+        return None
     unit.mark_broken(error)
     if context.is_disconnect and isinstance(error, DBAPIError):
         return DatabaseUnavailable(f"The connection of {unit.scope} was lost: {error.orig}.")
@@ -71,12 +71,10 @@ def _on_error(
 def _failed_commit(
     unit: Unit, connection: Connection, error: BaseException, *, lost: bool
 ) -> BaseException | None:
-    if not isinstance(error, DBAPIError):
+    if lost or not isinstance(error, DBAPIError) or faults.sqlstate(error.orig) in OUTCOME_OPEN:
         unit.commit_lost()
-        return None
-    if lost or faults.sqlstate(error.orig) in OUTCOME_OPEN:
-        unit.commit_lost()
-        return TransactionOutcomeUnknown(f"In {unit.scope}:")
+        is_error = isinstance(error, Exception)  # and not a cancellation
+        return TransactionOutcomeUnknown(f"In {unit.scope}:") if is_error else None
     # SQLite stays in the transaction and keeps the write lock, and SQLAlchemy thinks it is over.
     unit.committing = False
     connection.dialect.do_rollback(connection.connection)

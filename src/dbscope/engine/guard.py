@@ -133,21 +133,16 @@ def install(engine: Engine, counters: Counter[str]) -> None:
 
     @event.listens_for(engine, "reset")
     def on_reset(connection: Any, record: Any, state: Any) -> None:
-        found = look(connection)
-        if found is Local.IDLE:
-            return
-        record.info["dbscope.found"] = found
-        if found is not Local.CLOSED and state.asyncio_safe:
-            engine.dialect.do_rollback(connection)
-
-    @event.listens_for(engine, "checkin")
-    def on_checkin(connection: Any, record: Any) -> None:
         info = record.info
         unit = info.pop("dbscope.unit", None)
         info.pop("dbscope.begin", None)
-        state = info.pop("dbscope.found", Local.IDLE)
-        if connection is not None and state is not Local.IDLE:
-            counters["connections_discarded"] += 1
-            where = "" if unit is None else f" from {unit.scope}"
-            logger.error("A connection came back%s %s; it is discarded.", where, state.value)
-            record.invalidate()
+        found = look(connection)
+        if found is Local.IDLE:
+            return
+        counters["connections_discarded"] += 1
+        where = "" if unit is None else f" from {unit.scope}"
+        logger.error("A connection came back%s %s; it is discarded.", where, found.value)
+        if found is not Local.CLOSED and state.asyncio_safe:
+            engine.dialect.do_rollback(connection)
+        # An error here makes SQLAlchemy invalidate the connection.
+        raise DisconnectionError(f"came back {found.value}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import event
+from sqlalchemy import TextClause, event
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
@@ -160,9 +160,9 @@ def writes(statement: Any) -> bool:
     """Tell whether a statement is going to write; text is taken to, unless it is a SELECT."""
     if getattr(statement, "is_dml", False):
         return True
-    text = getattr(statement, "text", None)
-    if getattr(statement, "is_text", False) and isinstance(text, str):
-        return not text.lstrip(" \t\r\n(").upper().startswith(("SELECT", "PRAGMA", "EXPLAIN"))
+    words = getattr(statement, "element", statement)  # of text().columns() and from_statement()
+    if isinstance(words, TextClause):
+        return not words.text.lstrip(" \t\r\n(").upper().startswith(("SELECT", "PRAGMA", "EXPLAIN"))
     return not getattr(statement, "is_select", True)
 
 
@@ -245,6 +245,8 @@ def _before_commit(session: UnitSession) -> None:
     if unit is not None:
         by_hand.about_to_commit(unit)
         if not session.in_nested_transaction():
+            if not is_clean(session):
+                session.flush()
             unit.source.before_commit(unit)
             unit.committing = True
 

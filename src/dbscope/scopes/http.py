@@ -14,7 +14,7 @@ from dbscope.scopes.job import used
 from dbscope.scopes.settle import close, log_all, settle
 from dbscope.scopes.state import with_session
 from dbscope.unit import ending
-from dbscope.unit.current import Scope, current, open_scope
+from dbscope.unit.current import Scope, current
 from dbscope.unit.policy import (
     FIRST_ERROR_STATUS,
     OVERRIDE_HEADER,
@@ -66,31 +66,29 @@ class DBSessionMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        self._prepare(scope)
-        if open_scope() is not None:
+        if scope.get("app") is not self._known:
+            self._meet(scope["app"])
+        if self.states:
+            scope["state"] = with_session(scope.get("state", {}), self.states)
+        around = current.get()
+        if around is not None and not around.closed:
             await self.app(scope, receive, send)
             return
         request = RequestScope(scope, send, self.commit_veto)
         token = current.set(request)
         try:
             await self.app(scope, receive, request.send)
-            if request.units:
-                await request.end_tail()
+            if request.units and (units := used(request)):
+                await request.end_tail(units)
         except BaseException as error:
             await request.end_failed(error)
         finally:
-            if request.units:
-                await request.drop_rest()
-            request.part()
+            close(request)
             current.reset(token)
 
-    def _prepare(self, scope: ASGIScope) -> None:
-        application = scope.get("app")
-        if application is not self._known:
-            witness.place_at(application)
-            self._known = application
-        if self.states:
-            scope["state"] = with_session(scope.get("state", {}), self.states)
+    def _meet(self, application: Any) -> None:
+        witness.place_at(application)
+        self._known = application
 
 
 class RequestScope(Scope):
@@ -99,16 +97,19 @@ class RequestScope(Scope):
     exception: BaseException | None = None
     failure: BaseException | None = None
     started = False
+    _around: BaseException | None = None
+    _cookies: cookies.Memory | None = None
 
     def __init__(self, asgi: ASGIScope, send: Send, commit_veto: CommitVeto | None) -> None:
         self.asgi = asgi
         self.units = {}
-        self.parent = current.get()
         self.will_write = asgi["method"] not in SAFE_METHODS
         self._send = send
         self._commit_veto = commit_veto
-        self._around = sys.exception()
-        self._cookies = cookies.remember(asgi) if "session" in asgi else None
+        if (around := sys.exception()) is not None:
+            self._around = around
+        if "session" in asgi:
+            self._cookies = cookies.remember(asgi)
 
     def __str__(self) -> str:
         return f"{self.asgi['method']} {self.asgi['path']}"
@@ -172,33 +173,40 @@ class RequestScope(Scope):
             ending.close(unit)
         raise self.failure
 
-    async def end_tail(self) -> None:
-        if units := used(self):
-            was_cancelled = any(isinstance(unit.fault, CancelledError) for unit in units)
-            errors, hook_errors = await settled(units, keep=not was_cancelled)
-            log_all(hook_errors, self)
-            if errors:
-                raise errors[0]
+    async def end_tail(self, units: list[Unit]) -> None:
+        """Commit what was done after the response had started, unless the client went away."""
+        was_cancelled = any(isinstance(unit.fault, CancelledError) for unit in units)
+        errors, hook_errors = await settled(units, keep=not was_cancelled)
+        log_all(hook_errors, self)
+        if errors:
+            raise errors[0]
 
     async def end_failed(self, error: BaseException) -> None:
-        await self.drop_rest()
+        """Roll back what is left; answer, if that has not begun, or let the error go on."""
+        await self._drop_rest()
+        try:
+            await self._answer(error)
+        finally:
+            await self._drop_rest()
+            # They refer to the frames that refer to us, until the garbage collector comes.
+            self.exception = self.failure = self._around = None
+
+    async def _answer(self, error: BaseException) -> None:
         if self.started or not isinstance(error, Exception):
             raise error
         cookies.restore(self._cookies)
-        if self.failure is not None:
+        failure = self.failure or error
+        has_handler = self.failure is not None and answer.handler_of(self.asgi, failure)
+        if isinstance(failure, DatabaseUnavailable | PoolTimeout) and not has_handler:
+            await answer.unavailable(failure, self._send)
+        elif self.failure is not None:
             await answer.by_handler(self.asgi, self.failure, self.send)
-            await self.end_tail()
-        elif isinstance(error, DatabaseUnavailable | PoolTimeout):
-            await answer.unavailable(error, self._send)
+            if units := used(self):
+                await self.end_tail(units)
         else:
             raise error
 
-    def part(self) -> None:
-        """Close, and let go of what would keep the request alive until the garbage collector."""
-        close(self)
-        self.exception = self.failure = self._around = None
-
-    async def drop_rest(self) -> None:
+    async def _drop_rest(self) -> None:
         if units := used(self):
             errors, hook_errors = await settled(units, keep=False)
             log_all(errors + hook_errors, self)

@@ -36,11 +36,14 @@ def settle(units: list[Unit], *, keep: bool) -> tuple[list[BaseException], list[
             before = partial(ending.run_before_commit, unit)
             _try(errors, partial(unit.turn.world.run, before))
         unit.seal()
-        end = partial(ending.finish, unit, keep=keep and not errors)
-        _try(errors, partial(unit.turn.world.run, end))
+        try:
+            unit.turn.world.run(partial(ending.finish, unit, keep=keep and not errors))
+        except BaseException as error:
+            errors.append(error)
     hook_errors: list[BaseException] = []
     for unit in units:
-        hook_errors += run_hooks(unit)
+        if unit.due:
+            hook_errors += run_hooks(unit)
     return errors, hook_errors
 
 
@@ -96,6 +99,8 @@ def entered(scope: Scope) -> Generator[Scope, None, None]:
 def close(scope: Scope) -> None:
     """End the scope: whoever still holds on to it gets ScopeClosed."""
     scope.closed = True
+    if not scope.units:
+        return
     # What refers to each other is parted, so that nothing waits for the garbage collector.
     units, scope.units = scope.units, {}
     for unit in units.values():

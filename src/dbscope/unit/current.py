@@ -22,6 +22,7 @@ class Scope:
     closed = False
     atomic = True
     will_write = True
+    parent: Scope | None = None
 
     def __init__(self, told: str, *, atomic: bool = True) -> None:
         self.told = told

@@ -133,7 +133,8 @@ def finish(unit: Unit, *, keep: bool) -> None:
     """
     _wait_for_turn(unit)
     try:
-        unit.blocks = [block for block in unit.blocks if block.owner is not MANUAL]
+        if len(unit.blocks) > 1:
+            unit.blocks = [block for block in unit.blocks if block.owner is not MANUAL]
         if not keep or unit.doomed:
             roll_back(unit)
         elif len(unit.blocks) > 1:

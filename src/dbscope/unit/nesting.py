@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dbscope.errors import BlocksOutOfOrder, DurableError, Rollback, UnexpectedRollback
+from dbscope.errors import (
+    BlocksOutOfOrder,
+    DurableError,
+    Rollback,
+    TransactionManagementError,
+    UnexpectedRollback,
+)
 from dbscope.unit import ending
 from dbscope.unit.block import Block, Kind, Outcome
-from dbscope.unit.unit import Leaving, is_clean
+from dbscope.unit.unit import Leaving, is_by_hand, is_clean
 
 if TYPE_CHECKING:
     from dbscope.unit.unit import Unit
@@ -20,12 +26,17 @@ def enter(
 
     Raises:
         DurableError: `durable`, and there is a block around it.
+        TransactionManagementError: in autocommit, inside `with session.begin()`.
         ConcurrentUse: another task is in the middle of using the unit.
     """
     unit.check_free()
     parent = unit.block
     if parent is not None and durable:
         raise DurableError(f"A durable block was opened at {where}, inside {parent}.")
+    if parent is None and unit.session is not None and is_by_hand(unit.session):
+        raise TransactionManagementError(
+            f"The block opened at {where} cannot be part of a transaction begun by hand."
+        )
     block = Block(_kind(parent, savepoint=savepoint), where, parent, owner)
     if parent is None and unit.session is not None and not is_clean(unit.session):
         unit.session.flush()  # in autocommit: what was added before is not part of the block
