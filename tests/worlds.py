@@ -22,6 +22,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from dbscope import AsyncDatabase, Database
+from dbscope.unit.current import current
 from tests.asgi import call
 from tests.support.look import Onlooker
 
@@ -67,24 +68,14 @@ class Both:
     def __getattr__(self, name: str) -> Any:
         """Give a member of the real one; what it returns to be awaited is awaited."""
         member = getattr(self.real, name)
-        return waiting(member) if callable(member) and name in WAITING else member
+        if name in OPENING:  # to decorate, there is `decorated`
+            return entering(member)
+        return waiting(member) if name in WAITING else member
 
     @property
     def session(self) -> Any:
         """The session, which needs no await either."""
         return BothSession(self.real.session) if self.is_async else self.real.session
-
-    def atomic(self, **kwargs: Any) -> Any:
-        """Open a block; to decorate, there is `decorated`."""
-        return both_context(self.real.atomic(**kwargs))
-
-    def savepoint(self) -> Any:
-        """Open a savepoint."""
-        return both_context(self.real.savepoint())
-
-    def scope(self, **kwargs: Any) -> Any:
-        """Open a scope."""
-        return both_context(self.real.scope(**kwargs))
 
     def decorated(self, decorator: Callable[..., Any], function: Callable[..., Any]) -> Any:
         """Return a plain function decorated; as an async one where the database is async."""
@@ -107,6 +98,7 @@ class Both:
         return await_only(begun.start()) if self.is_async else begun
 
 
+OPENING = {"atomic", "savepoint", "scope", "begin", "begin_nested"}
 WAITING = {"execute", "scalar", "scalars", "get_by_pk", "ensure_schema", "ping", "dispose"}
 
 
@@ -119,15 +111,9 @@ class BothSession:
     def __getattr__(self, name: str) -> Any:
         """Give a member of the real one."""
         member = getattr(self.real, name)
+        if name in OPENING:
+            return entering(member)
         return waiting(member) if callable(member) else member
-
-    def begin(self) -> Any:
-        """Begin by hand."""
-        return both_context(self.real.begin())
-
-    def begin_nested(self) -> Any:
-        """Open a savepoint by hand."""
-        return both_context(self.real.begin_nested())
 
 
 def waiting(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -138,6 +124,11 @@ def waiting(function: Callable[..., Any]) -> Callable[..., Any]:
         return await_only(result) if asyncio.iscoroutine(result) else result
 
     return call_and_wait
+
+
+def entering(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function, whose context manager needs no `async with`."""
+    return lambda **kwargs: both_context(function(**kwargs))
 
 
 @contextmanager
@@ -155,9 +146,6 @@ def both_context(context: Any) -> Iterator[Any]:
             raise
     else:
         await_only(context.__aexit__(None, None, None))
-
-
-KIND: Any = re.compile(r"ROLLBACK TO|\w+")
 
 
 @dataclass
@@ -197,15 +185,19 @@ class World:
         try:
             return story(db)
         finally:
-            self.database.dispose()
+            self._end()
 
     async def _carried(self, story: Callable[[Both], Any], db: Both) -> Any:
         try:
             return await greenlet_spawn(story, db)
         finally:
-            disposed = self.database.dispose()
-            if disposed is not None:
+            if (disposed := self._end()) is not None:
                 await disposed
+
+    def _end(self) -> Any:
+        assert current.get() is None
+        self.statements = list(self.statements)  # what closing sends does not count
+        return self.database.dispose()
 
     def in_scope(self, db: Both, body: Callable[[Both], Any]) -> Any:
         """Run it in `db.scope()`."""
@@ -239,14 +231,9 @@ class World:
     def at_once(self, *stories: Callable[[], Any]) -> list[Any]:
         """Run the stories at the same time, in tasks or in threads; return or raise what comes."""
         if self.is_async:
-            return await_only(self._gathered(stories))
+            return await_only(asyncio.gather(*map(greenlet_spawn, stories)))
         with ThreadPoolExecutor(len(stories)) as pool:
             return [future.result() for future in [pool.submit(story) for story in stories]]
-
-    async def _gathered(self, stories: tuple[Callable[[], Any], ...]) -> list[Any]:
-        tasks = [asyncio.create_task(greenlet_spawn(story)) for story in stories]
-        await asyncio.wait(tasks)
-        return [task.result() for task in tasks]
 
     def barrier(self, parties: int) -> Callable[[], Any]:
         """Return what stories that run at once call to wait for each other."""
@@ -260,7 +247,7 @@ class World:
 
     def sent(self) -> list[str]:
         """Return the kinds of what was sent: BEGIN, INSERT, SAVEPOINT, ROLLBACK TO, COMMIT, …"""
-        return [KIND.match(statement)[0].upper() for statement in self.statements]
+        return [re.findall(r"ROLLBACK TO|\w+", statement)[0] for statement in self.statements]
 
     def check_clean(self) -> None:
         """Fail if anything was left behind."""
@@ -287,41 +274,21 @@ def plain_engine(database: Any) -> Any:
 def record_statements(world: World) -> None:
     """Write down what is sent, in the order of sending; a driver's BEGIN where it is decided."""
     engine = plain_engine(world.database)
+    if world.is_sqlite:  # it tells everything by itself
 
-    @event.listens_for(engine, "begin")
-    def on_begin(conn: Any) -> None:
-        if not world.is_sqlite:  # there it is heard from the driver
-            world.statements.append("BEGIN")
+        @event.listens_for(engine, "connect")
+        def on_connect(connection: Any, record: Any) -> None:
+            driver = getattr(connection, "driver_connection", connection)
+            waiting(driver.set_trace_callback)(world.statements.append)
 
-    @event.listens_for(engine, "connect")
-    def on_connect(connection: Any, record: Any) -> None:
-        if world.is_sqlite:
-            listen_to_sqlite(connection, world)
+        return
 
     @event.listens_for(engine, "before_cursor_execute")
     def on_statement(conn: Any, cursor: Any, statement: str, *rest: Any) -> None:
         world.statements.append(statement)
 
-    @event.listens_for(engine, "commit")
-    def on_commit(conn: Any) -> None:
-        world.statements.append("COMMIT")
-
-    @event.listens_for(engine, "rollback")
-    def on_rollback(conn: Any) -> None:
-        world.statements.append("ROLLBACK")
-
-
-def listen_to_sqlite(connection: Any, world: World) -> None:
-    """Write down BEGIN, which goes to the driver directly."""
-
-    def hear(statement: str) -> None:
-        if statement.startswith("BEGIN"):
-            world.statements.append(statement)
-
-    if hasattr(connection, "run_async"):
-        connection.run_async(lambda driver: driver.set_trace_callback(hear))
-    else:
-        connection.set_trace_callback(hear)
+    for kind in ("begin", "commit", "rollback"):
+        event.listen(engine, kind, lambda conn, kind=kind: world.statements.append(kind.upper()))
 
 
 def insert(db: Both, name: str) -> Item:

@@ -45,8 +45,7 @@ class Wire:
             event.remove(Engine, name, getattr(self, name))
 
     def begin(self, connection: Connection) -> None:
-        if connection.dialect.name != "sqlite":  # there BEGIN is a statement
-            self.sent.append("BEGIN")
+        self.sent.append("BEGIN")
 
     def commit(self, connection: Connection) -> None:
         self.sent.append("COMMIT")
@@ -55,7 +54,7 @@ class Wire:
         self.sent.append("ROLLBACK")
 
     def before_cursor_execute(self, connection, cursor, statement, *args) -> None:
-        self.sent.append(re.sub(r"\s+", " ", statement).replace("BEGIN IMMEDIATE", "BEGIN"))
+        self.sent.append(re.sub(r"\s+", " ", statement))
 
 
 class Run:

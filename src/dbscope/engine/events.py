@@ -40,7 +40,10 @@ def install(engine: Engine, name: str, on_cancel: Callable[[Connection], None]) 
             return None
         if isinstance(context.original_exception, CancelledError):
             on_cancel(connection)
-        unit: Unit | None = connection.info.get("dbscope.unit")
+        try:
+            unit: Unit | None = connection.info.get("dbscope.unit")
+        except NotImplementedError:  # the connection by which SQLAlchemy gets to know the server
+            return None
         return None if unit is None else _on_error(unit, connection, context)
 
     @event.listens_for(engine, "do_connect")

@@ -33,8 +33,11 @@ def interrupt(connection: Connection) -> None:
     It asks in a task of its own, which would be ended together with the connection; psycopg asks
     by itself.
     """
-    asking = getattr(connection.connection.driver_connection, "_cancellations", None)
+    driver = connection.connection.driver_connection
+    asking = set(getattr(driver, "_cancellations", ()))
     if asking:
         work = asyncio.wait(asking, timeout=CANCEL_TIMEOUT)
         with suppress(asyncio.CancelledError):  # one is under way already
             await_only(carry.to_the_end(work, limit=CANCEL_TIMEOUT))
+        if not all(task.done() for task in asking):
+            driver.terminate()  # nobody is there, so nobody would hear a goodbye either

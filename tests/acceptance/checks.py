@@ -1,0 +1,139 @@
+"""What must hold after every fault, whatever it was: the universal end checks."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from sqlalchemy import delete
+
+from tests.acceptance.application import CLEAN, Application, Base, Row
+from tests.support.look import Onlooker
+
+PATIENCE = 1.0  # seconds until no backend may be idle in a transaction
+LOCK_PATIENCE = 0.5  # seconds until SQLite's write lock must be free
+CLEAN_REQUESTS = 200
+
+
+class Complaints(logging.Handler):
+    """What SQLAlchemy says when it must clean up what nobody gave back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep it."""
+        self.seen.append(record.getMessage())
+
+
+@asynccontextmanager
+async def end_checks(
+    under: Application, *, clean: int = CLEAN_REQUESTS
+) -> AsyncIterator[set[int]]:
+    """Make the tables; give the set of acknowledged rows; after the faults check everything."""
+    await empty_tables(under)
+    tasks = asyncio.all_tasks()
+    complaints = Complaints()
+    logging.getLogger("sqlalchemy.pool").addHandler(complaints)
+    acknowledged: set[int] = set()
+    try:
+        yield acknowledged
+        await check_nothing_is_held(under)
+        await check_clean_requests(under, clean)
+        await asyncio.to_thread(check_rows, under, acknowledged)
+        assert stray_tasks(tasks) == set()
+        gc.collect()
+        assert complaints.seen == []
+    finally:
+        logging.getLogger("sqlalchemy.pool").removeHandler(complaints)
+        await under.db.dispose()
+
+
+async def empty_tables(under: Application) -> None:
+    """Have the tables there, and nothing in them."""
+    await under.db.ensure_schema(Base.metadata)
+    async with under.db.engine.begin() as connection:
+        await connection.execute(delete(Row))
+
+
+async def check_nothing_is_held(under: Application) -> None:
+    """No connection is checked out, no backend idle in a transaction, no write lock held."""
+    with Onlooker(under.url) as look:
+        if under.is_sqlite:
+            await until(look.write_lock_is_free, LOCK_PATIENCE)
+        else:
+            await until(lambda: look.idle_in_transaction() == [], PATIENCE)
+            backends = look.backends()
+            assert len(backends) <= size_of_pool(under), backends
+    assert under.db.stats()["pool_checked_out"] == 0
+
+
+def size_of_pool(under: Application) -> int:
+    """Return how many connections the pool may have."""
+    pool = under.db.engine.pool
+    return pool.size() + pool._max_overflow
+
+
+async def until(holds: Callable[[], bool], patience: float) -> None:
+    """Wait until something holds; fail if it takes longer than the patience."""
+    deadline = time.monotonic() + patience
+    while not await asyncio.to_thread(holds):
+        assert time.monotonic() < deadline, "it was not so in time"
+        await asyncio.sleep(0.01)
+
+
+async def check_clean_requests(under: Application, count: int = CLEAN_REQUESTS) -> None:
+    """Requests that nothing is wrong with succeed, and each reads its own row."""
+    answers: Counter[object] = Counter()
+    for _ in range(count):
+        answer = await under.post(under.next_clean())
+        answers[repr(answer.error) if answer.error else answer.status] += 1
+    assert answers == {200: count}
+
+
+def check_rows(under: Application, acknowledged: set[int]) -> None:
+    """Acknowledged rows are there; no row is there by half; hooks ran for the rows that are."""
+    present, halves = rows_of(under.url)
+    assert acknowledged - present == set(), "acknowledged, but lost"
+    assert halves == 0, "half of a transaction"
+    assert under.hooks - present == set(), "a hook ran for what was not committed"
+    assert acknowledged - under.hooks == set(), "a hook did not run"
+
+
+def rows_of(url: str) -> tuple[set[int], int]:
+    """Return the rows of the faults as another client sees them, and how many are half done."""
+    with Onlooker(url) as look:
+        rows = look.rows("SELECT id, n FROM fault_row WHERE id < ?", CLEAN)
+    return {i for i, _ in rows}, sum(n == 0 for _, n in rows)
+
+
+def stray_tasks(before: set[asyncio.Task[object]]) -> set[asyncio.Task[object]]:
+    """Return the tasks that somebody has left running."""
+    return {task for task in asyncio.all_tasks() - before if not task.done()}
+
+
+class Stall:
+    """Watches how long the event loop was away: the longest delay of a task that only ticks."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+
+    async def __aenter__(self) -> Stall:
+        self._task = asyncio.create_task(self._tick())
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def _tick(self) -> None:
+        while True:
+            start = time.perf_counter()
+            await asyncio.sleep(0.001)
+            self.longest = max(self.longest, time.perf_counter() - start - 0.001)

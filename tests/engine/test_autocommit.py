@@ -1,0 +1,226 @@
+"""`scope(atomic=False)`: Django's autocommit, not the driver's (decision 11)."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import insert as core_insert
+from sqlalchemy import select, text, update
+from sqlalchemy.exc import IntegrityError
+
+from dbscope import UnexpectedRollback
+from tests.worlds import Both, Child, Item, World, insert
+
+pytestmark = pytest.mark.worlds(places=["scope"])
+
+
+class Trouble(Exception):
+    """Something that the application raises."""
+
+
+def in_autocommit(world: World, body: Any) -> None:
+    """Run the body in a scope of autocommit."""
+
+    def story(db: Both) -> None:
+        with db.scope(atomic=False):
+            body(db)
+
+    world.play(story)
+
+
+def test_each_statement_is_its_own_transaction(world: World) -> None:
+    """A write is visible to others at once, and stays whatever comes after."""
+
+    def body(db: Both) -> None:
+        db.execute(core_insert(Item).values(name="a"))
+        assert world.items() == ["a"]
+        db.execute(update(Item).values(name="b"))
+        assert world.items() == ["b"]
+        raise Trouble
+
+    with pytest.raises(Trouble):
+        in_autocommit(world, body)
+    assert world.items() == ["b"]
+    assert world.sent() == ["BEGIN", "INSERT", "COMMIT", "BEGIN", "UPDATE", "COMMIT"]
+
+
+def test_each_flush_is_one_transaction(world: World) -> None:
+    """A failing flush leaves nothing (the driver's AUTOCOMMIT leaves an orphaned parent row)."""
+
+    def body(db: Both) -> None:
+        db.session.add_all([Item(name="a"), Item(name="b")])
+        db.session.flush()
+        assert world.items() == ["a", "b"]
+        db.session.add_all([Item(name="c"), Item(name="c")])
+        with pytest.raises(IntegrityError):
+            db.session.flush()
+
+    in_autocommit(world, body)
+    assert world.items() == ["a", "b"]
+
+
+def test_a_flush_whose_commit_fails_leaves_nothing(world: World) -> None:
+    """A deferred constraint is looked at by COMMIT; then the next flush works."""
+
+    def body(db: Both) -> None:
+        db.session.add_all([Item(name="a"), Child(item_id=999)])
+        with pytest.raises(IntegrityError):
+            db.session.flush()
+        assert world.items() == []
+        db.session.expunge_all()
+        insert(db, "b")
+
+    in_autocommit(world, body)
+    assert world.items() == ["b"]
+
+
+def test_a_query_flushes_first_and_both_are_stored(world: World) -> None:
+    """Autoflush is a flush."""
+
+    def body(db: Both) -> None:
+        db.session.add(Item(name="a"))
+        assert db.scalar(select(Item.name)) == "a"
+        assert world.items() == ["a"]
+
+    in_autocommit(world, body)
+
+
+def test_what_is_pending_at_the_end_is_stored(world: World) -> None:
+    """As in every scope that ends well; and not if an error leaves it."""
+
+    def failing(db: Both) -> None:
+        db.session.add(Item(name="b"))
+        raise Trouble
+
+    in_autocommit(world, lambda db: db.session.add(Item(name="a")))
+    with pytest.raises(Trouble):
+        in_autocommit(world, failing)
+    assert world.items() == ["a"]
+
+
+def test_a_block_is_a_real_transaction(world: World) -> None:
+    """With everything that belongs to one: COMMIT at its end, savepoints, rollback."""
+
+    def body(db: Both) -> None:
+        with db.atomic():
+            insert(db, "a")
+            assert world.items() == []
+            with pytest.raises(Trouble), db.atomic():
+                insert(db, "b")
+                raise Trouble
+        assert world.items() == ["a"]
+        with pytest.raises(Trouble), db.atomic():
+            insert(db, "c")
+            raise Trouble
+        insert(db, "d")
+
+    in_autocommit(world, body)
+    assert world.items() == ["a", "d"]
+
+
+def test_what_is_pending_before_a_block_is_not_part_of_it(world: World) -> None:
+    """It was added in autocommit, so the block's rollback does not undo it."""
+
+    def body(db: Both) -> None:
+        db.session.add(Item(name="a"))
+        with pytest.raises(Trouble), db.atomic():
+            insert(db, "b")
+            raise Trouble
+
+    in_autocommit(world, body)
+    assert world.items() == ["a"]
+
+
+def test_a_block_in_autocommit_can_break(world: World) -> None:
+    """The rules of blocks hold in it, and end with it."""
+
+    def body(db: Both) -> None:
+        insert(db, "a")
+        with pytest.raises(UnexpectedRollback), db.atomic():
+            insert(db, "b")
+            with pytest.raises(IntegrityError):
+                db.execute(core_insert(Item).values(name="a"))
+        insert(db, "c")
+
+    in_autocommit(world, body)
+    assert world.items() == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    "failing",
+    [
+        lambda db: db.execute(core_insert(Item).values(name="a")),
+        lambda db: insert(db, "a"),
+        lambda db: db.execute(text("no sense at all")),
+    ],
+)
+def test_an_error_breaks_nothing(world: World, failing: Any) -> None:
+    """A17: the next statement is sent, without a rollback by hand."""
+
+    def body(db: Both) -> None:
+        insert(db, "a")
+        with pytest.raises(Exception, match=r"(?i)unique|syntax"):
+            failing(db)
+        db.session.expunge_all()
+        assert db.scalar(select(Item.name)) == "a"
+        insert(db, "b")
+
+    in_autocommit(world, body)
+    assert world.items() == ["a", "b"]
+
+
+def test_no_connection_is_held_between_statements(world: World) -> None:
+    """Nor after one that failed, nor while a result is read."""
+
+    def held(db: Both) -> int:
+        return db.stats()["pool_checked_out"]
+
+    def body(db: Both) -> None:
+        insert(db, "a")
+        assert held(db) == 0
+        with pytest.raises(IntegrityError):
+            insert(db, "a")
+        assert held(db) == 0
+        result = db.execute(select(Item.name))
+        assert held(db) == 0
+        assert result.all() == [("a",)]
+        with db.atomic():
+            insert(db, "b")
+            assert held(db) == 1
+        assert held(db) == 0
+
+    in_autocommit(world, body)
+
+
+def test_results_and_objects_are_as_usual(world: World) -> None:
+    """Rows, mappings, scalars, objects with identity; row counts of writes."""
+
+    def body(db: Both) -> None:
+        item = insert(db, "a")
+        assert db.get_by_pk(Item, item.id) is item
+        assert db.execute(select(Item)).scalar_one() is item
+        assert db.execute(select(Item.id, Item.name)).mappings().all()[0]["name"] == "a"
+        assert db.scalars(select(Item.name)).all() == ["a"]
+        assert db.execute(update(Item).values(name="b")).rowcount == 1
+        db.session.refresh(item)
+        assert item.name == "b"
+
+    in_autocommit(world, body)
+
+
+def test_a_request_can_autocommit(world: World) -> None:
+    """`atomic_requests=False`: the same, for every request."""
+    world.database = type(world.database)(world.url, atomic_requests=False)
+
+    def body(db: Both) -> None:
+        insert(db, "a")
+        assert world.items() == ["a"]
+        assert not db.in_transaction()
+        raise Trouble
+
+    def story(db: Both) -> None:
+        with pytest.raises(Trouble):
+            world.in_request(db, body)
+
+    world.place = "request"
+    world.play(story)
+    assert world.items() == ["a"]

@@ -1,0 +1,398 @@
+"""SQLite by one exact recipe, the same for sqlite3 and aiosqlite. Cases J and G9."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.util import await_only, greenlet_spawn
+
+from dbscope import AsyncDatabase, Database, DatabaseUnavailable, TransactionManagementError
+from tests.worlds import SYNC, Base, Both, Child, Item, World, insert, plain_engine
+
+KINDS = {"aiosqlite": AsyncDatabase, "sqlite3": Database}
+SQLITE = pytest.mark.worlds(places=["scope"], drivers=lambda driver: driver in KINDS)
+EVERYWHERE = pytest.mark.worlds(drivers=lambda driver: driver in KINDS)
+
+
+class Trouble(Exception):
+    """Something that the application raises."""
+
+
+def play(kind: str, url: str, story: Callable[[Both], Any]) -> None:
+    """Run a story on a database that only it has."""
+    database = KINDS[kind](url)
+    if kind in SYNC:
+        story(Both(database))
+        database.dispose()
+        return
+
+    async def carried() -> None:
+        await greenlet_spawn(story, Both(database))
+        await database.dispose()
+
+    asyncio.run(carried())
+
+
+# -- transactions ----------------------------------------------------------------------------------
+
+
+@EVERYWHERE
+def test_a_savepoint_is_inside_the_transaction(world: World) -> None:
+    """J1: even as its first statement (the driver's legacy mode keeps the row)."""
+
+    def body(db: Both) -> None:
+        db.execute(text("SAVEPOINT mine"))
+        insert(db, "a")
+        db.execute(text("RELEASE mine"))
+        raise Trouble
+
+    with pytest.raises(Trouble):
+        world.run(body)
+    assert world.items() == []
+
+
+@EVERYWHERE
+def test_a_schema_change_is_rolled_back_like_anything(world: World) -> None:
+    """J2: a migration that fails half-way leaves nothing (the legacy mode keeps the table)."""
+
+    def body(db: Both) -> None:
+        db.execute(text("CREATE TABLE half (id INTEGER)"))
+        db.execute(text("ALTER TABLE item ADD COLUMN price INTEGER"))
+        db.execute(text("INSERT INTO half VALUES (1)"))
+        raise Trouble
+
+    with pytest.raises(Trouble):
+        world.run(body)
+    assert world.look.scalar("SELECT count(*) FROM sqlite_master WHERE name = 'half'") == 0
+    assert len(world.look.rows("PRAGMA table_info(item)")) == 2
+
+
+@SQLITE
+def test_autocommit_is_visible_at_once_and_survives_rollback(world: World) -> None:
+    """J4: with SQLAlchemy's AUTOCOMMIT and the usual recipes it is silently never committed."""
+
+    def story(db: Both) -> None:
+        with db.scope(atomic=False):
+            insert(db, "a")
+            db.execute(text("INSERT INTO item (name) VALUES ('b')"))
+            assert world.items() == ["a", "b"]
+            db.session.rollback()
+
+    world.play(story)
+    assert world.items() == ["a", "b"]
+
+
+@EVERYWHERE
+def test_a_failed_commit_frees_the_write_lock_at_once(world: World) -> None:
+    """G9: SQLite stays in the transaction, and the pool would keep it so."""
+    states: list[bool] = []
+
+    def orphan(db: Both) -> None:
+        connection = db.session.connection()
+        plain = getattr(connection, "sync_connection", connection)
+        driver = plain.connection.driver_connection
+        db.on_rollback(lambda: states.append(driver.in_transaction))
+        db.session.add(Child(item_id=999))
+
+    def story(db: Both) -> None:
+        with pytest.raises(IntegrityError):
+            world.inside(db, orphan)
+        assert world.look.write_lock_is_free()
+        world.inside(db, lambda db: insert(db, "a"))
+
+    world.play(story)
+    assert (states, world.items()) == ([False], ["a"])
+
+
+# -- every connection ------------------------------------------------------------------------------
+
+PRAGMAS = {"journal_mode": "wal", "foreign_keys": 1, "synchronous": 1, "busy_timeout": 5000}
+
+
+@SQLITE
+def test_every_pooled_connection_is_set_up(world: World) -> None:
+    """J5: what it says is what is in force, also after a transaction was rolled back."""
+
+    def read(connection: Any) -> dict[str, Any]:
+        return {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in PRAGMAS}
+
+    def story(db: Both) -> None:
+        with pytest.raises(Trouble), db.scope():
+            insert(db, "a")
+            raise Trouble
+        with ExitStack() as stack:
+            engine = plain_engine(db.real)
+            connections = [stack.enter_context(engine.connect()) for _ in range(4)]
+            assert [read(connection) for connection in connections] == [PRAGMAS] * 4
+
+    world.play(story)
+
+
+@EVERYWHERE
+def test_foreign_keys_are_in_force(world: World) -> None:
+    """J5: a child without parent is not stored."""
+    with pytest.raises(IntegrityError):
+        world.run(lambda db: db.session.add(Child(item_id=999)))
+    assert world.look.scalar("SELECT count(*) FROM child") == 0
+
+
+# -- in memory -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """Each of the two drivers."""
+    return request.param
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
+def test_a_database_in_memory_is_one_database(kind: str, url: str) -> None:
+    """Every scope sees what the others have stored; rollback works there, too."""
+
+    def story(db: Both) -> None:
+        db.ensure_schema(Base.metadata)
+        with db.scope():
+            insert(db, "a")
+        with pytest.raises(Trouble), db.scope():
+            insert(db, "b")
+            raise Trouble
+        with db.scope(atomic=False):
+            assert list(db.scalars(select(Item.name))) == ["a"]
+        db.ping()
+
+    play(kind, url, story)
+
+
+def test_two_databases_in_memory_are_two(kind: str) -> None:
+    """Nothing is shared by chance, and neither waits for the other's writer."""
+    other = Both(KINDS[kind]("sqlite://", name="other"))
+
+    def story(db: Both) -> None:
+        db.ensure_schema(Base.metadata)
+        other.ensure_schema(Base.metadata)
+        with db.scope():
+            insert(db, "a")
+            insert(other, "a")
+        with other.scope():
+            assert other.scalar(select(func.count(Item.id))) == 1
+        other.dispose()
+
+    play(kind, "sqlite://", story)
+
+
+@SQLITE
+def test_scopes_at_once_take_turns_in_memory(world: World) -> None:
+    """There is one connection, and nobody gets an empty database of his own."""
+    kind = world.driver
+
+    def story(db: Both) -> None:
+        db.ensure_schema(Base.metadata)
+
+        def writer(name: str) -> Callable[[], None]:
+            def write() -> None:
+                with db.scope():
+                    insert(db, name)
+
+            return write
+
+        world.at_once(*(writer(str(number)) for number in range(8)))
+        with db.scope():
+            assert db.scalar(select(func.count(Item.id))) == 8
+
+    play(kind, "sqlite://", story)
+
+
+# -- the write queue -------------------------------------------------------------------------------
+
+
+def pause(world: World, seconds: float) -> None:
+    """Wait without blocking others."""
+    if world.is_async:
+        await_only(asyncio.sleep(seconds))
+    else:
+        time.sleep(seconds)
+
+
+@SQLITE
+def test_writers_take_turns_in_the_order_of_arrival(world: World) -> None:
+    """Decision 16: SQLite's own lock lets them poll and starve."""
+
+    def story(db: Both) -> None:
+        def writer(number: int) -> Callable[[], None]:
+            def write() -> None:
+                pause(world, number * 0.02)
+                with db.scope():
+                    insert(db, str(number))
+                    pause(world, 0.05 if number == 0 else 0)
+
+            return write
+
+        world.at_once(*(writer(number) for number in range(5)))
+
+    world.play(story)
+    assert world.items() == ["0", "1", "2", "3", "4"]
+
+
+@SQLITE
+def test_two_databases_on_one_file_share_the_queue(world: World) -> None:
+    """Decision 16: also when one of them writes its path in another way."""
+    path = Path(world.url.partition("///")[2])
+    winding = world.url.replace(str(path), f"{path.parent}/../{path.parent.name}/{path.name}")
+    other = Both(type(world.database)(winding, name="other"))
+
+    def story(db: Both) -> None:
+        def first() -> None:
+            with db.scope():
+                insert(db, "first")
+                pause(world, 0.1)
+                insert(db, "still first")
+
+        def second() -> None:
+            pause(world, 0.03)
+            with other.scope():
+                insert(other, "second")
+            other.dispose()
+
+        world.at_once(first, second)
+
+    world.play(story)
+    assert world.items() == ["first", "still first", "second"]
+
+
+@SQLITE
+def test_the_companion_shares_the_queue(world: World) -> None:
+    """J7: a scope that writes through both would wait for itself, and is told so at once."""
+    companion = world.database.sync if world.is_async else world.database
+
+    def story(db: Both) -> None:
+        with db.scope():
+            insert(db, "a")
+            with pytest.raises(TransactionManagementError), companion.scope():
+                companion.session.add(Item(name="b"))
+                companion.session.flush()
+        companion.dispose()
+
+    world.play(story)
+    assert world.items() == ["a"]
+
+
+@SQLITE
+def test_a_scope_inside_a_writing_scope_cannot_write(world: World) -> None:
+    """J7: an immediate, clear error instead of five seconds and "database is locked"."""
+
+    def story(db: Both) -> None:
+        began = time.monotonic()
+        with db.scope():
+            insert(db, "a")
+            with pytest.raises(TransactionManagementError, match="one writer"), db.scope():
+                insert(db, "b")
+            insert(db, "c")
+        assert time.monotonic() - began < 1
+
+    world.play(story)
+    assert world.items() == ["a", "c"]
+
+
+@SQLITE
+def test_who_waits_too_long_is_told_for_whom(world: World, monkeypatch: Any) -> None:
+    """Decision 16: the error names the writer's place; then the writer goes on."""
+    monkeypatch.setattr("dbscope.engine.sqlite.BUSY_TIMEOUT", 0.1)
+
+    def story(db: Both) -> None:
+        def slow() -> None:
+            with db.scope():
+                insert(db, "slow")
+                pause(world, 0.4)
+
+        def hasty() -> None:
+            pause(world, 0.05)
+            with pytest.raises(DatabaseUnavailable, match=r"worlds\.py:\d+ has been writing"):
+                world.in_scope(db, lambda db: insert(db, "hasty"))
+
+        world.at_once(slow, hasty)
+        world.in_scope(db, lambda db: insert(db, "later"))
+
+    world.play(story)
+    assert world.items() == ["slow", "later"]
+
+
+@pytest.mark.worlds(places=["scope"], drivers=lambda driver: driver == "aiosqlite")
+def test_who_waits_can_be_cancelled(world: World) -> None:
+    """Decision 16: and does not get the turn that somebody else waits for."""
+
+    def story(db: Both) -> None:
+        def slow() -> None:
+            with db.scope():
+                insert(db, "slow")
+                pause(world, 0.1)
+
+        def cancelled() -> None:
+            pause(world, 0.02)
+            waiting = asyncio.create_task(greenlet_spawn(world.in_scope, db, name_it("never")))
+            pause(world, 0.02)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await_only(waiting)
+
+        def patient() -> None:
+            pause(world, 0.06)
+            world.in_scope(db, name_it("patient"))
+
+        world.at_once(slow, cancelled, patient)
+
+    world.play(story)
+    assert world.items() == ["slow", "patient"]
+
+
+def name_it(name: str) -> Callable[[Both], Item]:
+    """Return a body that stores this name."""
+    return lambda db: insert(db, name)
+
+
+@SQLITE
+def test_readers_never_wait_for_a_writer(world: World) -> None:
+    """Decision 16: they see what was committed before."""
+    world.look.execute("INSERT INTO item (name) VALUES ('before')")
+
+    def story(db: Both) -> None:
+        def write() -> None:
+            with db.scope():
+                insert(db, "a")
+                pause(world, 0.3)
+
+        def read() -> None:
+            pause(world, 0.05)
+            began = time.monotonic()
+            with db.scope(atomic=False):
+                assert list(db.scalars(select(Item.name))) == ["before"]
+            assert time.monotonic() - began < 0.2
+
+        world.at_once(write, read)
+
+    world.play(story)
+
+
+@SQLITE
+def test_another_process_is_waited_for_by_the_database(world: World) -> None:
+    """Decision 16: `busy_timeout` is for those whom our queue does not know."""
+    url = world.url + "?timeout=0.1"
+    other = Both(type(world.database)(url, name="impatient"))
+
+    def story(db: Both) -> None:
+        world.look.execute("BEGIN IMMEDIATE")
+        try:
+            with pytest.raises((OperationalError, DatabaseUnavailable), match="locked"):
+                world.in_scope(other, lambda db: insert(db, "a"))
+        finally:
+            world.look.execute("ROLLBACK")
+        world.in_scope(other, lambda db: insert(db, "b"))
+        other.dispose()
+
+    world.play(story)
+    assert world.items() == ["b"]

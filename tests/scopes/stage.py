@@ -1,0 +1,287 @@
+"""An application on a database, with an independent look at it while its answer leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.util import greenlet_spawn
+from starlette.responses import JSONResponse
+
+from dbscope.unit.current import current
+from tests.asgi import Answer, ask
+from tests.worlds import DRIVERS, SYNC, Both, Child, Item, World, make_world, record_statements
+
+ALONE, OUTSIDE, INSIDE = "alone", "outside", "inside"
+AROUND = (ALONE, OUTSIDE, INSIDE)  # where a user's @app.middleware("http") is, seen from ours
+
+
+class Trouble(Exception):
+    """Something that an application raises."""
+
+
+@dataclass
+class Seen:
+    """One request: its answer, and what another client saw when `http.response.start` left."""
+
+    answer: Answer
+    items: list[str] | None = None
+    checked_out: int | None = None
+    lock_is_free: bool | None = None
+
+    @property
+    def status(self) -> int | None:
+        """The status of the answer."""
+        return self.answer.status
+
+
+@dataclass
+class Stage:
+    """The application, its database and its middlewares; made anew for each test."""
+
+    world: World
+    around: str = ALONE
+    app: FastAPI = field(default_factory=FastAPI)
+    install: dict[str, Any] = field(default_factory=dict)
+    is_wired: bool = False
+
+    @property
+    def db(self) -> Both:
+        """The database, for bodies that are told once for sync and async."""
+        return Both(self.world.database)
+
+    @property
+    def real(self) -> Any:
+        """The database as it is."""
+        return self.world.database
+
+    def route(
+        self, body: Callable[[], Any], path: str = "/", method: str = "POST", **kw: Any
+    ) -> Any:
+        """Make the body an endpoint: `def` for a sync database, `async def` for an async one."""
+        if self.world.is_async:
+
+            async def carried() -> Any:
+                return await greenlet_spawn(body)
+
+            endpoint: Any = carried
+        else:
+
+            def called() -> Any:  # a function of its own, since a route may leave a mark on it
+                return body()
+
+            endpoint = called
+        self.app.add_api_route(path, endpoint, methods=[method], **kw)
+        return endpoint
+
+    def task(self, body: Callable[[], Any]) -> Callable[[], Any]:
+        """Make the body a background task, or a hook, of the database's kind."""
+        if not self.world.is_async:
+            return body
+
+        async def task() -> None:
+            await greenlet_spawn(body)
+
+        return task
+
+    def stream(self, chunks: Callable[[], Iterator[str]]) -> Any:
+        """Make the generator one of the database's kind."""
+        if not self.world.is_async:
+            return chunks()
+
+        async def stream() -> AsyncIterator[str]:
+            iterator = chunks()
+            while (chunk := await greenlet_spawn(lambda: next(iterator, None))) is not None:
+                yield chunk
+
+        return stream()
+
+    def insert(self, name: str) -> None:
+        """Store an item, at once; part of a body."""
+        self.db.session.add(Item(name=name))
+        self.db.session.flush()
+
+    def insert_orphan(self) -> None:
+        """Store a child without parent, which fails at COMMIT; part of a body."""
+        self.db.session.add(Child(item_id=999))
+        self.db.session.flush()
+
+    def wire(self) -> None:
+        """Install the database, and the user's middleware outside or inside of it; once."""
+        if self.is_wired:
+            return
+        self.is_wired = True
+        if self.around == INSIDE:
+            add_middleware(self.app)
+        self.world.database.install(self.app, **self.install)
+        if self.around == OUTSIDE:
+            add_middleware(self.app)
+
+    async def ask(self, method: str = "POST", path: str = "/") -> Seen:
+        """Send a request, and look with another connection when the response starts."""
+        self.wire()
+        seen = Seen(Answer())
+
+        def look() -> None:
+            seen.items = self.world.items()
+            seen.checked_out = self.real.stats()["pool_checked_out"]
+            seen.lock_is_free = not self.world.is_sqlite or self.world.look.write_lock_is_free()
+
+        async def on_send(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                await anyio.to_thread.run_sync(look)
+
+        seen.answer = await ask(self.app, method, path, on_send=on_send)
+        return seen
+
+    def remake(self, url: str = "", **options: Any) -> None:
+        """Use another database object with these options; nothing was opened by the first."""
+        self.world.database = type(self.real)(url or self.world.url, **options)
+        record_statements(self.world)
+
+    async def warm_up(self) -> None:
+        """Let the pool have a connection, by a request that reads."""
+        self.route(lambda: self.db.scalar(text("SELECT 1")), "/warm-up", "GET")
+        assert (await self.ask("GET", "/warm-up")).status == 200
+
+    async def check_clean(self) -> None:
+        """Fail if anything was left behind, before the connections are closed."""
+        assert current.get() is None
+        await eventually(self._is_clean)
+
+    def _is_clean(self) -> bool:
+        for database in databases(self.real):
+            if database.stats()["pool_checked_out"]:
+                return False
+        if self.world.is_sqlite:
+            return self.world.look.write_lock_is_free()
+        return not self.world.look.idle_in_transaction()
+
+    @asynccontextmanager
+    async def used(self) -> AsyncIterator[Stage]:
+        """Be there for one test; look that it leaves nothing behind."""
+        try:
+            yield self
+            await self.check_clean()
+        finally:
+            await close(self.world.database)
+            self.world.look.close()
+
+
+def make_stage(driver: str, around: str, url: str) -> Stage:
+    """Return a stage on a database that is there."""
+    return Stage(make_world(driver, "request", url), around)
+
+
+async def close(database: Any) -> None:
+    """Dispose of a database of any kind, with its companion."""
+    async with database.lifespan():
+        pass
+
+
+def databases(database: Any) -> list[Any]:
+    """Return the database and its companion, if there is one."""
+    companions = (vars(database).get(name) for name in ("sync", "async_"))
+    return [database, *(each for each in companions if each is not None)]
+
+
+def add_middleware(app: FastAPI) -> None:
+    """Add a user's middleware: it does nothing, and runs the rest in a child task."""
+
+    @app.middleware("http")
+    async def users_own(request: Any, call_next: Any) -> Any:
+        return await call_next(request)
+
+
+def handle(
+    app: FastAPI, error: type[Exception], status: int, *, plain: bool = False, **kw: Any
+) -> None:
+    """Let the application answer an error with this status."""
+    if plain:
+
+        @app.exception_handler(error)
+        def handler(request: Any, error: Exception) -> Any:
+            return JSONResponse({"handled": type(error).__name__}, status, **kw)
+    else:
+
+        @app.exception_handler(error)
+        async def async_handler(request: Any, error: Exception) -> Any:
+            return JSONResponse({"handled": type(error).__name__}, status, **kw)
+
+
+def handle_conflict(app: FastAPI, *, plain: bool = False) -> None:
+    """Let the application answer an `IntegrityError` with 409, as applications do."""
+    handle(app, IntegrityError, 409, plain=plain)
+
+
+async def eventually(is_so: Callable[[], bool], patience: float = 3) -> None:
+    """Wait until it is so: what was cancelled may need a moment to be gone."""
+    deadline = time.monotonic() + patience
+    while not await anyio.to_thread.run_sync(is_so):
+        assert time.monotonic() < deadline, f"not in {patience} s: {is_so}"
+        await asyncio.sleep(0.01)
+
+
+def only(*drivers: str, places: tuple[str, ...] = (ALONE,)) -> pytest.MarkDecorator:
+    """Mark a test of `stage`: where it runs; without drivers in all of them."""
+    return pytest.mark.worlds(drivers=lambda each: not drivers or each in drivers, places=places)
+
+
+ASYNC = tuple(each for each in DRIVERS if each not in SYNC)
+POSTGRES = tuple(each for each in DRIVERS if each.startswith(("psycopg", "asyncpg")))
+ASYNC_POSTGRES = tuple(each for each in POSTGRES if each not in SYNC)
+
+
+@dataclass
+class Cancelling:
+    """Runs some work, and cancels it in one of the two ways; it must end as cancelled."""
+
+    how: str
+
+    async def run(self, work: Coroutine[Any, Any, Any], when: Callable[[], Awaitable[Any]]) -> None:
+        """Cancel the work when that was waited for."""
+        if self.how == "task.cancel":
+            task = asyncio.create_task(work)
+            await when()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.wait_for(task, 10)
+            return
+        async with anyio.create_task_group() as group:
+            scope = anyio.CancelScope()
+            group.start_soon(self._run_in, scope, work)
+            await when()
+            scope.cancel()
+        assert scope.cancelled_caught
+
+    async def _run_in(self, scope: anyio.CancelScope, work: Coroutine[Any, Any, Any]) -> None:
+        with scope:
+            await work
+
+
+HOW = [pytest.param(Cancelling(how), id=how) for how in ("task.cancel", "anyio-scope")]
+
+
+async def a_moment_after(event: asyncio.Event) -> None:
+    """Wait for the event, and until what follows it is under way."""
+    await event.wait()
+    await asyncio.sleep(0.05)
+
+
+@contextmanager
+def swallowed(kind: type[Exception]) -> Iterator[None]:
+    """Swallow an error, which must come."""
+    try:
+        yield
+    except kind:
+        return
+    raise AssertionError(f"{kind} was expected")

@@ -1,0 +1,265 @@
+"""What must stay alike, and what must stay apart: the two databases, the names, the imports."""
+
+import ast
+import importlib
+import inspect
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.engine import NestedTransaction
+from sqlalchemy.ext.asyncio import AsyncSessionTransaction
+from sqlalchemy.orm import Session
+
+import dbscope
+from dbscope import AsyncDatabase, Database
+
+SOURCE = Path(dbscope.__file__).parent
+
+# Each has the companion of the other kind, and async code gives nothing else a name of its own.
+OF_ONE_KIND = {"sync", "dispose_own", "async_"}
+
+# The names of the public face at this stage; see docs for what each is.
+MEMBERS = """
+    engine sessionmaker session get_session scoped_session scope atomic savepoint
+    on_commit on_rollback before_commit set_rollback doom Rollback in_transaction
+    current_transaction transaction_required durable non_atomic_requests atomic_requests
+    execute scalar scalars get_by_pk ensure_schema ping dispose stats install lifespan
+"""
+NAMES = """
+    AsyncDatabase Database DBSessionMiddleware default_commit_veto Rollback DBScopeError
+    TransactionManagementError TransactionBroken UnexpectedRollback TransactionOutcomeUnknown
+    DurableError TransactionRequired AttributeMismatch ConcurrentUse ManualCommitForbidden
+    BlocksOutOfOrder ScopeMissing ScopeClosed PoolTimeout DatabaseUnavailable ReadOnlyViolation
+    MigrationError ConfigurationError
+"""
+
+
+# -- the twins -------------------------------------------------------------------------------------
+
+
+def members(kind: type) -> set[str]:
+    """Return the public names of a class."""
+    return {name for name in dir(kind) if not name.startswith("_")} - OF_ONE_KIND
+
+
+def parameters(function: Any) -> list[tuple[str, Any, Any]]:
+    """Return names, kinds and defaults; annotations differ by nature."""
+    return [(p.name, p.kind, p.default) for p in inspect.signature(function).parameters.values()]
+
+
+def function_of(kind: type, name: str) -> Any:
+    """Return what a member is made of; None for what is no function."""
+    member = inspect.getattr_static(kind, name)
+    return member if inspect.isfunction(member) else None
+
+
+def test_both_databases_have_the_same_members() -> None:
+    """The plain name is the synchronous one; whoever knows one knows the other."""
+    assert members(AsyncDatabase) == members(Database)
+    assert set(MEMBERS.split()) <= members(Database)
+
+
+@pytest.mark.parametrize("name", ["__init__", *sorted(members(Database))])
+def test_a_member_takes_the_same_in_both(name: str) -> None:
+    """Names, order, kinds and defaults of its parameters; and it is the same kind of thing."""
+    kinds = {type(inspect.getattr_static(kind, name)) for kind in (AsyncDatabase, Database)}
+    assert len(kinds) == 1
+    plain, async_ = function_of(Database, name), function_of(AsyncDatabase, name)
+    if plain is None:
+        return
+    ours, theirs = parameters(plain), parameters(async_)
+    if name == "__init__":  # a session class is of one kind or the other
+        ours, theirs = ([p[:2] for p in both] for both in (ours, theirs))
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("kind", [Database, AsyncDatabase])
+def test_every_member_is_documented(kind: type) -> None:
+    """By a sentence, which ends like one."""
+    for name in members(kind) - {"is_async", "Rollback"}:
+        doc = inspect.getdoc(inspect.getattr_static(kind, name))
+        assert doc, name
+        assert doc.partition("\n\n")[0].endswith("."), name
+
+
+def test_companions_are_each_others(tmp_path: Path) -> None:
+    """`db.sync.async_ is db`, and both mean the same database."""
+    async_, plain = AsyncDatabase(f"sqlite:///{tmp_path}/a.db"), Database("sqlite:///b.db")
+    assert async_.sync.async_ is async_
+    assert plain.async_.sync is plain
+    assert async_.sync.url == async_.url
+    assert (type(async_.sync), type(plain.async_)) == (Database, AsyncDatabase)
+
+
+# -- the names -------------------------------------------------------------------------------------
+
+
+def test_the_public_names_are_what_they_are_said_to_be() -> None:
+    """`__all__` is what is there, sorted as ruff does; nothing of this stage is missing."""
+    public = {
+        name
+        for name, value in vars(dbscope).items()
+        if not name.startswith("_") and not inspect.ismodule(value)
+    }
+    assert set(dbscope.__all__) == public
+    assert len(set(dbscope.__all__)) == len(dbscope.__all__)
+    assert set(NAMES.split()) <= public
+
+
+def test_init_only_imports_and_lists() -> None:
+    """Whoever looks for code looks elsewhere."""
+    body = ast.parse((SOURCE / "__init__.py").read_text()).body[1:]
+    assert {type(node) for node in body} == {ast.ImportFrom, ast.Assign}
+
+
+# -- the house -------------------------------------------------------------------------------------
+
+# May import, of ours; the rest of the house may import everything.
+ALLOWED = {
+    "unit": {"unit", "errors"},
+    "engine": {"engine", "unit", "errors"},
+    "scopes": {"scopes", "engine", "unit", "errors"},
+    "errors": set(),
+}
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    """Give the modules of the library, as paths below its folder."""
+    for path in sorted(SOURCE.rglob("*.py")):
+        yield str(path.relative_to(SOURCE)), ast.parse(path.read_text())
+
+
+def imports_of_ours(tree: ast.AST) -> set[str]:
+    """Return the parts of the house that are imported, wherever in the file."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    ours = [name.split(".") for name in names if name.startswith("dbscope.")]
+    return {parts[1] for parts in ours}
+
+
+@pytest.mark.parametrize("part", ALLOWED)
+def test_imports_go_one_way(part: str) -> None:
+    """From where work comes in to what happens to it, never back."""
+    for path, tree in modules():
+        if path.partition("/")[0].removesuffix(".py") == part:
+            assert imports_of_ours(tree) <= ALLOWED[part], path
+
+
+def test_the_unit_never_awaits() -> None:
+    """What decides is told once, as plain functions; it knows no framework and no event loop."""
+    asynchronous = ast.AsyncFunctionDef | ast.Await | ast.AsyncWith | ast.AsyncFor
+    strange = {"asyncio", "anyio", "starlette", "fastapi", "greenlet"}
+    for path, tree in modules():
+        if not path.startswith("unit/"):
+            continue
+        for node in ast.walk(tree):
+            assert not isinstance(node, asynchronous), f"{path}:{node.lineno}"
+            if isinstance(node, ast.Import):
+                assert not strange & {alias.name.split(".")[0] for alias in node.names}, path
+            if isinstance(node, ast.ImportFrom):
+                taken = {(node.module or "").split(".")[0]} & strange
+                names = {alias.name for alias in node.names}
+                assert not taken or names == {"CancelledError"}, path
+
+
+def test_only_scopes_set_the_current_scope() -> None:
+    """Everybody else reads it."""
+    setting = set()
+    for path, tree in modules():
+        for node in ast.walk(tree):
+            match node:
+                case ast.Call(func=ast.Attribute(value=ast.Name("current"), attr="set" | "reset")):
+                    setting.add(path.partition("/")[0])
+    assert setting == {"scopes"}
+
+
+def test_every_module_says_what_it_is() -> None:
+    """By a docstring, and none is longer than a person reads at a time."""
+    for path, tree in modules():
+        assert ast.get_docstring(tree), path
+        assert len((SOURCE / path).read_text().splitlines()) <= 400, path
+
+
+# -- what we use of others that is not public ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (Session, "_execute_internal"),
+        (Session, "_is_clean"),
+        (Session, "_bulk_save_mappings"),
+        (AsyncSessionTransaction, "_sync_transaction"),
+    ],
+)
+def test_private_names_of_sqlalchemy_are_there(owner: type, name: str) -> None:
+    """A release that takes one away must fail here, not in somebody's request."""
+    assert callable(getattr(owner, name))
+
+
+def test_a_session_knows_that_it_is_flushing() -> None:
+    """`_flushing` tells our flush from the one inside it."""
+    assert Session()._flushing is False
+
+
+def test_a_savepoint_knows_its_name() -> None:
+    """ROLLBACK TO keeps the savepoint, so its name is needed once more, for RELEASE."""
+    assert "_savepoint" in NestedTransaction.__slots__
+
+
+def test_one_method_is_behind_every_way_to_execute() -> None:
+    """In SQLAlchemy's Session: whatever sends a statement passes the unit's check."""
+    for name in ("execute", "scalar", "scalars"):
+        assert "_execute_internal" in inspect.getsource(getattr(Session, name))
+
+
+def private_names_used() -> set[str]:
+    """Return the private attributes that the library takes from objects other than its own."""
+    used: set[str] = set()
+    defined: set[str] = set()
+    for _, tree in modules():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and is_private(node.attr):
+                target = used if isinstance(node.ctx, ast.Load) else defined
+                target.add(node.attr)
+            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                defined.add(node.name)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                defined.add(node.value)  # __slots__
+    return used - defined
+
+
+def is_private(name: str) -> bool:
+    """Tell a private name from `__class__` and its kin."""
+    return name.startswith("_") and not name.startswith("__")
+
+
+def test_no_other_private_name_is_used_unnoticed() -> None:
+    """Who needs one more adds it here, with a test that it exists."""
+    known = {"_flushing", "_is_clean", "_sync_transaction", "_execute_internal", "_savepoint"}
+    of_drivers = {"_tx", "_thread", "_running", "_connection", "_conn", "_top_xact"}
+    assert private_names_used() <= known | of_drivers | {"_getframe"}
+
+
+def test_the_drivers_still_have_what_we_look_at() -> None:
+    """asyncpg's hidden top transaction, aiosqlite's queue and thread."""
+    asyncpg = importlib.import_module("asyncpg.connection")
+    assert "_top_xact" in asyncpg.Connection.__slots__
+    aiosqlite = importlib.import_module("aiosqlite.core")
+    source = inspect.getsource(aiosqlite.Connection.__init__)
+    for name in ("_tx", "_thread", "_running", "_connection"):
+        assert f"self.{name}" in source, name
+
+
+def test_annotations_can_be_read() -> None:
+    """FastAPI reads them at run time: nothing is behind TYPE_CHECKING that it would need."""
+    for kind in (Database, AsyncDatabase):
+        assert typing.get_type_hints(kind.get_session)
