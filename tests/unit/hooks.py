@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
 
 class Trouble(Exception):
     """Something that a hook or the application raises."""
@@ -21,9 +19,3 @@ class Log(list[Any]):
 def fail() -> None:
     """Be a hook that fails."""
     raise Trouble("a hook failed")
-
-
-@pytest.fixture
-def log() -> Log:
-    """An empty list that hooks write to."""
-    return Log()
