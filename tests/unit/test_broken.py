@@ -271,7 +271,7 @@ def test_a_scope_does_not_end_inside_a_block(world: World) -> None:
         enter(db.real.atomic())
         insert(db, "a")
 
-    with pytest.raises(BlocksOutOfOrder, match=r"test_nesting\.py"):
+    with pytest.raises(BlocksOutOfOrder, match=r"test_broken\.py"):
         world.run(body)
     assert world.items() == []
 
