@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Self
 
 from sqlalchemy import delete
 
@@ -33,9 +34,7 @@ class Complaints(logging.Handler):
 
 
 @asynccontextmanager
-async def end_checks(
-    under: Application, *, clean: int = CLEAN_REQUESTS
-) -> AsyncIterator[set[int]]:
+async def end_checks(under: Application, *, clean: int = CLEAN_REQUESTS) -> AsyncIterator[set[int]]:
     """Make the tables; give the set of acknowledged rows; after the faults check everything."""
     await empty_tables(under)
     tasks = asyncio.all_tasks()
@@ -124,11 +123,14 @@ class Stall:
     def __init__(self) -> None:
         self.longest = 0.0
 
-    async def __aenter__(self) -> Stall:
+    async def __aenter__(self) -> Self:
+        gc.collect()
+        gc.freeze()  # what the test run has gathered so far is not the subject
         self._task = asyncio.create_task(self._tick())
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        gc.unfreeze()
         self._task.cancel()
         await asyncio.wait([self._task])
 

@@ -43,5 +43,9 @@ def url(request: pytest.FixtureRequest, tmp_path) -> Iterator[str]:
         return
     server = request.getfixturevalue("postgres")
     made = server.new_database(request.node.name)
-    yield make_url(made).set(drivername=f"postgresql+{request.param}").render_as_string(hide_password=False)
+    yield (
+        make_url(made)
+        .set(drivername=f"postgresql+{request.param}")
+        .render_as_string(hide_password=False)
+    )
     server.drop_database(made)

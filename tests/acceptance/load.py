@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Self
 
 from dbscope import TransactionOutcomeUnknown
 from tests.acceptance.application import Application
@@ -21,11 +22,13 @@ class Load:
     clients: int = 8
     answers: Counter[str] = field(default_factory=Counter)
     first_number: int = 0
-    first_ok: float | None = None  # when, after `mark()`
+    first_ok: float | None = None  # seconds after `mark()`
+    marked: float = float("inf")
+    recovered: asyncio.Event = field(default_factory=asyncio.Event)
     stopping: bool = False
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
-    async def __aenter__(self) -> Load:
+    async def __aenter__(self) -> Self:
         self._number = self.first_number
         self.tasks = [asyncio.create_task(self._client()) for _ in range(self.clients)]
         return self
@@ -42,15 +45,14 @@ class Load:
     def mark(self) -> None:
         """Look for the first good answer to a request that is sent from now on."""
         self.marked, self.first_ok = time.perf_counter(), None
+        self.recovered.clear()
 
     async def until_ok(self, patience: float = 10.0) -> float:
         """Wait for that answer, and return how long it took."""
         async with asyncio.timeout(patience):
-            while self.first_ok is None:
-                await asyncio.sleep(0.001)
-        return self.first_ok - self.marked
-
-    marked: float = float("inf")
+            await self.recovered.wait()
+        assert self.first_ok is not None
+        return self.first_ok
 
     async def _client(self) -> None:
         while not self.stopping:
@@ -59,7 +61,8 @@ class Load:
             answer = await self.under.post(f"/work/{self._number}", self.acknowledged)
             self.answers[told(answer)] += 1
             if answer.status == 200 and sent >= self.marked and self.first_ok is None:
-                self.first_ok = time.perf_counter()
+                self.first_ok = time.perf_counter() - self.marked
+                self.recovered.set()
             if answer.status != 200:
                 await asyncio.sleep(0.002)  # a client that is told to come back does not spin
 
@@ -73,7 +76,9 @@ def told(answer: Answer) -> str:
         return "503"
     if isinstance(answer.error, TransactionOutcomeUnknown) and not retry_after:
         return "unknown"
-    return f"{answer.status} {answer.error!r} caused by {getattr(answer.error, '__cause__', None)!r}"
+    return (
+        f"{answer.status} {answer.error!r} caused by {getattr(answer.error, '__cause__', None)!r}"
+    )
 
 
 HONEST = {"OK", "503", "unknown"}

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.acceptance.application import Application
-from tests.acceptance.checks import check_clean_requests, check_nothing_is_held, end_checks
+from tests.acceptance.checks import check_clean_requests, end_checks
 from tests.acceptance.drivers import on_postgresql
 
 TIMEOUT = 0.5  # seconds until the request is cancelled

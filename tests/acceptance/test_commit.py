@@ -1,15 +1,14 @@
 """R6: COMMIT itself is rejected. Whoever asked is told so, by the application's own handler."""
 
-from __future__ import annotations
-
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse
 from sqlalchemy import UniqueConstraint
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from starlette.middleware.cors import CORSMiddleware
 
@@ -73,12 +72,12 @@ def application(db: AsyncDatabase, hooks: list[str]) -> FastAPI:
         db.on_commit(lambda: hooks.append("session"))
 
     @app.post("/dependency")
-    async def dependency(session: Any = Depends(db.get_session)) -> None:
+    async def dependency(session: Annotated[AsyncSession, Depends(db.get_session)]) -> None:
         taken(session)
         db.on_commit(lambda: hooks.append("dependency"))
 
     @app.post("/plain")
-    def plain(session: Session = Depends(db.sync.get_session)) -> None:
+    def plain(session: Annotated[Session, Depends(db.sync.get_session)]) -> None:
         assert session is db.sync.session
         taken(session)
         db.sync.on_commit(lambda: hooks.append("plain"))

@@ -143,11 +143,10 @@ async def at_once(
     under: Application, path: str, count: int, acknowledged: set[int]
 ) -> list[Answer]:
     """Send the requests, as many clients at once as there are."""
-    numbers, answers = iter(range(count)), []
+    numbers = iter(range(count))
 
-    async def client() -> None:
-        for i in numbers:
-            answers.append(await under.post(f"/{path}/{i}", acknowledged))
+    async def client() -> list[Answer]:
+        return [await under.post(f"/{path}/{i}", acknowledged) for i in numbers]
 
-    await asyncio.gather(*[client() for _ in range(CLIENTS)])
-    return answers
+    by_client = await asyncio.gather(*[client() for _ in range(CLIENTS)])
+    return [answer for answers in by_client for answer in answers]

@@ -1,4 +1,4 @@
-"""R2: a cancellation at every single place where something is awaited, by SQLAlchemy's own sweep."""
+"""R2: a cancellation at every place where something is awaited, by SQLAlchemy's own sweep."""
 
 from __future__ import annotations
 

@@ -61,12 +61,17 @@ def with_tails(under: Application) -> None:
     async def clash_in_background(i: int, tasks: BackgroundTasks) -> None:
         tasks.add_task(write, TAKEN)
 
+
+def with_socket(under: Application) -> None:
+    """Add a websocket that stores each number it is sent, and says so."""
+    db = under.db
+
     @under.app.websocket("/socket")
     async def socket(websocket: WebSocket) -> None:
         await websocket.accept()
         async for number in websocket.iter_text():
             async with db.scope():
-                await write(int(number))
+                db.session.add(Row(id=int(number), n=1))
             await websocket.send_text(number)
 
 
@@ -109,7 +114,7 @@ def test_what_a_tail_writes_is_stored_or_an_error(url, times, figures):
 def test_an_idle_websocket_holds_no_connection(url, times, figures):
     """R15: a socket that waits for a message has no connection; what it acknowledged is stored."""
     under = Application(url)
-    with_tails(under)
+    with_socket(under)
     under.db.install(under.app)
     sockets, messages = 20, times(3, 50)
 

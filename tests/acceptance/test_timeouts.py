@@ -30,8 +30,8 @@ class Timeout:
 
         async def noting(message: Any) -> None:
             nonlocal started
-            started = True
             await send(message)
+            started = True
 
         try:
             async with asyncio.timeout(LIMIT if "/slow/" in scope["path"] else None):

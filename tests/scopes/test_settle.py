@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import event, insert, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.util import await_only
+from starlette.responses import Response, StreamingResponse
 
 from dbscope import TransactionOutcomeUnknown
 from dbscope.unit.current import current
@@ -232,6 +233,35 @@ def slow_commit(stage: Stage) -> tuple[Callable[[], Awaitable[None]], str]:
         return any(query.startswith("COMMIT") for query in active)
 
     return partial(eventually, is_in_flight), "INSERT INTO slow VALUES (1)"
+
+
+@only(*ASYNC, places=(INSIDE,))
+async def test_a_statement_during_commit_waits_and_goes_on_in_the_tail(stage: Stage) -> None:
+    """Decision 2: sealed before COMMIT; a stream that is ahead of it is not refused, and not mixed.
+
+    With a `BaseHTTPMiddleware` inside ours the generator runs while we wait for COMMIT.
+    """
+    db = stage.real
+    in_flight, slow = slow_commit(stage)
+
+    @stage.app.post("/")
+    async def endpoint() -> Response:
+        await db.execute(insert(Item).values(name="a"))
+        await db.execute(text(slow))
+        before = db.session
+
+        async def chunks() -> AsyncIterator[str]:
+            await in_flight()
+            yield str(await before.scalar(text("SELECT count(*) FROM item")))
+            await db.execute(insert(Item).values(name="b"))
+
+        return StreamingResponse(chunks())
+
+    seen = await stage.ask()
+    assert (seen.status, seen.items, seen.answer.body) == (200, ["a"], b"1")
+    assert stage.world.items() == ["a", "b"]
+    stats = stage.real.stats()
+    assert stats["concurrent_uses"] == stats["connections_discarded"] == 0
 
 
 @pytest.mark.parametrize("how", HOW)

@@ -1,8 +1,8 @@
 """psycopg's async connection, made to end at once when its task is cancelled.
 
-In a query, psycopg asks the server to cancel it, and waits for that for 5 seconds, and for the query
-for 5 more; in a black hole nobody answers either. While it connects, it leaves what it has begun to
-the garbage collector, and the server with a client that says nothing.
+In a query, psycopg asks the server to cancel it, and waits for that for 5 seconds, and for the
+query for 5 more; in a black hole nobody answers either. While it connects, it leaves what it has
+begun to the garbage collector, and the server with a client that says nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
             traceback.clear_frames(error.__traceback__)
             raise
 
-    async def cancel_safe(self, *, timeout: float = CANCEL_TIMEOUT) -> None:
+    async def cancel_safe(self, *, timeout: float = CANCEL_TIMEOUT) -> None:  # noqa: ASYNC109
         """Ask the server to cancel; give the connection up if that takes too long.
 
         Shielded, for an anyio scope would cancel the asking too, and the query would go on.

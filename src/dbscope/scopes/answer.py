@@ -6,6 +6,8 @@ import json
 import logging
 from typing import Any
 
+from dbscope.errors import PoolTimeout
+
 logger = logging.getLogger("dbscope")
 
 RETRY_AFTER = b"1"  # seconds
@@ -51,7 +53,9 @@ def handler_of(scope: Any, failure: BaseException) -> Any:
 
 async def unavailable(error: Exception, send: Any) -> None:
     """Answer 503 with `Retry-After` (RFC 9110, 15.6.4): the database is away or all is in use."""
-    logger.error("Answered 503: %s", error, exc_info=error)
+    # All at once, when the pool is used up: a thousand tracebacks would take the loop seconds.
+    told = None if isinstance(error, PoolTimeout) else error
+    logger.error("Answered 503: %s", error, exc_info=told)
     body = json.dumps({"detail": "The database is not available; try again."}).encode()
     headers = [
         (b"content-type", b"application/json"),
