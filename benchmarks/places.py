@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 import psycopg
+from psycopg.sql import SQL, Identifier
 from sqlalchemy.engine import URL, make_url
 
 from benchmarks import model
@@ -41,8 +42,10 @@ class Places:
     def _settle(self, url: URL) -> None:
         # What a disk takes for COMMIT is in both variants, differs each time, and hides the rest.
         with psycopg.connect(libpq(url), autocommit=True) as connection:
-            connection.execute(f'ALTER DATABASE "{url.database}" SET synchronous_commit = off')
-            connection.execute(f'ALTER DATABASE "{url.database}" SET jit = off')
+            for setting in ("synchronous_commit", "jit"):
+                statement = SQL("ALTER DATABASE {} SET {} = off")
+                names = Identifier(url.database or ""), Identifier(setting)
+                connection.execute(statement.format(*names))
 
     @cached_property
     def _folder(self) -> Path:

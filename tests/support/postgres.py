@@ -108,7 +108,7 @@ class OwnServer(PostgresServer):
         self.settings = SETTINGS if fsync else SETTINGS | CARELESS
         self._owner = os.getpid()
         self._password = secrets.token_urlsafe(12)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[Any] | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
         self._must_recover = False
         atexit.register(self.close)
@@ -170,14 +170,14 @@ class OwnServer(PostgresServer):
     def _spawn(self) -> None:
         options = self.settings | {"port": str(self._url.port)}
         arguments = [argument for item in options.items() for argument in ("-c", "=".join(item))]
-        command = [self._binaries / "postgres", "-D", self.folder / "data", *arguments]
+        command = [str(self._binaries / "postgres"), "-D", str(self.folder / "data"), *arguments]
         with (self.folder / "log").open("ab") as log:
             # A session of its own: Ctrl-C is for the tests, which then stop the server.
-            self._process = subprocess.Popen(
+            process = self._process = subprocess.Popen(
                 command, stdout=log, stderr=log, start_new_session=True, **self._surroundings()
             )
         self._watchdog = subprocess.Popen(
-            ["/bin/sh", "-c", WATCHDOG, str(self._process.pid), self.folder],
+            ["/bin/sh", "-c", WATCHDOG, str(process.pid), str(self.folder)],
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
@@ -218,7 +218,8 @@ class OwnServer(PostgresServer):
         password = self.folder / "password"
         password.write_text(self._password)
         password.chmod(0o644)  # the folder is closed to others
-        command = [self._binaries / "initdb", "-D", self.folder / "data", "-U", "postgres"]
+        data = str(self.folder / "data")
+        command = [str(self._binaries / "initdb"), "-D", data, "-U", "postgres"]
         command += ["--auth=password", f"--pwfile={password}", "--encoding=UTF8", "--locale=C"]
         command += ["--no-sync"]
         done = subprocess.run(

@@ -59,7 +59,7 @@ def copy_programs(binaries: Path, folder: Path) -> Path:
 def free_port() -> int:
     """Return a TCP port that nobody uses now."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+        return int(listener.getsockname()[1])
 
 
 def quietly(kill: Callable[[], None]) -> None:

@@ -33,7 +33,7 @@ def interrupt(connection: Connection) -> None:
     It asks in a task of its own, which would be ended together with the connection; psycopg asks
     by itself.
     """
-    driver = connection.connection.driver_connection
+    driver: Any = connection.connection.driver_connection
     asking = set(getattr(driver, "_cancellations", ()))
     if asking:
         work = asyncio.wait(asking, timeout=CANCEL_TIMEOUT)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, cast
 
 Memory = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
 
 
 def remember(asgi: MutableMapping[str, Any]) -> Memory | None:
     """Return the session as it is now, if a middleware outside of us has put one there."""
-    session = asgi.get("session")
+    session: Any = asgi.get("session")
     if not isinstance(session, dict):
         return None
-    return session, dict(session), dict(getattr(session, "__dict__", {}))
+    known = cast("dict[str, Any]", session)
+    return known, dict(known), dict(getattr(known, "__dict__", {}))
 
 
 def restore(memory: Memory | None) -> None:
