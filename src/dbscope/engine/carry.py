@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
+from anyio import from_thread
 from sqlalchemy.util import await_only, greenlet_spawn
 from sqlalchemy.util.concurrency import in_greenlet as in_sqlalchemy_greenlet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Coroutine, Generator, Iterable
 
     from dbscope.unit.turn import Gate
     from dbscope.unit.unit import Unit
@@ -53,6 +54,29 @@ def _limiter() -> anyio.CapacityLimiter:
 _limiters: anyio.lowlevel.RunVar[anyio.CapacityLimiter | None] = anyio.lowlevel.RunVar(
     "dbscope_limiter", None
 )
+
+
+@contextmanager
+def uncounted() -> Generator[None, None, None]:
+    """While it lasts, this worker thread does not count against the limit of worker threads.
+
+    Endpoints that wait for a connection could otherwise take all threads, while the requests that
+    have one need another thread to get their response validated, and so to give it back
+    (https://github.com/fastapi/fastapi/issues/3205).
+    """
+    try:
+        from_thread.run_sync(_change_limit, 1)
+    except RuntimeError:  # not a worker thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        from_thread.run_sync(_change_limit, -1)
+
+
+def _change_limit(by: int) -> None:
+    anyio.to_thread.current_default_thread_limiter().total_tokens += by
 
 
 async def to_the_end(work: Coroutine[Any, Any, T], *, limit: float, at_once: bool = False) -> T:
@@ -132,7 +156,8 @@ class ThreadGate:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block the thread."""
-        return self._event.wait(timeout)
+        with uncounted():
+            return self._event.wait(timeout)
 
     def open(self) -> None:
         """Open it."""

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from dbscope.engine import events, guard, postgresql, sqlite
 from dbscope.engine.carry import Greenlets, Threads
+from dbscope.engine.pool import ThreadQueuePool
 from dbscope.engine.session import async_session_class, session_class
 from dbscope.engine.url import missing_driver
 from dbscope.errors import (
@@ -142,6 +143,8 @@ class EngineSource:
 
     def _create_engine(self) -> Engine | AsyncEngine:
         options: dict[str, Any] = {"pool_timeout": POOL_TIMEOUT, "pool_reset_on_return": None}
+        if not self.is_async:
+            options["poolclass"] = ThreadQueuePool
         if self._is_sqlite:
             options |= sqlite.engine_options(self.url, is_async=self.is_async)
         elif self.is_async and self.url.get_driver_name() == "psycopg":

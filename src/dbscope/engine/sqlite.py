@@ -18,9 +18,10 @@ from weakref import WeakValueDictionary
 
 from sqlalchemy import URL, event
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
+from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.util import await_only
 
+from dbscope.engine.pool import ThreadQueuePool
 from dbscope.errors import DatabaseUnavailable, TransactionManagementError
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def engine_options(url: URL, *, is_async: bool) -> dict[str, Any]:
         options["connect_args"]["async_creator_fn"] = _connect_aiosqlite
     if is_memory(url):
         # One connection, which all take in turn: a second one would be another, empty database.
-        pool = AsyncAdaptedQueuePool if is_async else QueuePool
+        pool = AsyncAdaptedQueuePool if is_async else ThreadQueuePool
         options |= {"poolclass": pool, "pool_size": 1, "max_overflow": 0}
         options["connect_args"]["check_same_thread"] = False
     return options

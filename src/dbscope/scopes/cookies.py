@@ -22,8 +22,8 @@ def restore(memory: Memory | None) -> None:
     if memory is None:
         return
     session, items, flags = memory
-    dict.clear(session)
-    dict.update(session, items)
+    dict[str, Any].clear(session)
+    dict[str, Any].update(session, items)
     if hasattr(session, "__dict__"):
         session.__dict__.clear()
         session.__dict__.update(flags)
