@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy.engine import NestedTransaction
 from sqlalchemy.ext.asyncio import AsyncSessionTransaction
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import QueuePool
 
 import dbscope
 from dbscope import AsyncDatabase, Database
@@ -213,6 +214,7 @@ def test_a_session_knows_that_it_is_flushing() -> None:
 def test_a_savepoint_knows_its_name() -> None:
     """ROLLBACK TO keeps the savepoint, so its name is needed once more, for RELEASE."""
     assert "_savepoint" in NestedTransaction.__slots__
+    assert QueuePool(lambda: None, max_overflow=3)._max_overflow == 3  # type: ignore[arg-type, return-value]
 
 
 def test_one_method_is_behind_every_way_to_execute() -> None:
@@ -245,6 +247,7 @@ def is_private(name: str) -> bool:
 def test_no_other_private_name_is_used_unnoticed() -> None:
     """Who needs one more adds it here, with a test that it exists."""
     known = {"_flushing", "_is_clean", "_sync_transaction", "_execute_internal", "_savepoint"}
+    known |= {"_max_overflow"}
     of_drivers = {"_tx", "_thread", "_running", "_connection", "_conn", "_top_xact"}
     assert private_names_used() <= known | of_drivers | {"_getframe"}
 

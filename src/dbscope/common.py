@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, Literal, cast
+from typing import Any, ClassVar, Generic, Literal, cast
 
 from sqlalchemy import URL, Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -32,21 +32,22 @@ NONE: Options = {}
 class CommonDatabase(Generic[H]):
     """The base of `Database` and `AsyncDatabase`."""
 
-    is_async: bool
+    is_async: ClassVar[bool]
+    usual_session: ClassVar[type[Any]]
     Rollback = Rollback
 
     def __init__(
         self,
-        url: str | URL | None,
+        url: str | URL | None = None,
         *,
-        name: str,
-        atomic_requests: bool,
-        engine: Engine | AsyncEngine | None,
-        engine_options: Options | None,
-        session_options: Options | None,
-        session_class: type[Any],
-        manual_commit: Literal["allow", "forbid"],
-        companion: bool = False,
+        name: str = "default",
+        atomic_requests: bool = True,
+        engine: Engine | AsyncEngine | None = None,
+        engine_options: Options | None = None,
+        session_options: Options | None = None,
+        session_class: type[H] | None = None,
+        manual_commit: Literal["allow", "forbid"] = "allow",
+        _companion: bool = False,
     ) -> None:
         if engine is not None:
             url = engine.url
@@ -66,13 +67,13 @@ class CommonDatabase(Generic[H]):
             "manual_commit": manual_commit,
         }
         self._source = EngineSource(
-            urls.for_kind(self.url, is_async=self.is_async, companion=companion),
+            urls.for_kind(self.url, is_async=self.is_async, companion=_companion),
             name,
             is_async=self.is_async,
             engine=engine,
             engine_options=engine_options or NONE,
             session_options=session_options or NONE,
-            session_class=session_class,
+            session_class=session_class or self.usual_session,
             atomic_requests=atomic_requests,
             forbid_manual_commit=manual_commit == "forbid",
             run_due=_run_due,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import cached_property
-from typing import Any, Literal, cast, overload
+from typing import Any, cast, overload
 
-from sqlalchemy import URL, Engine, Executable, MetaData, Result, ScalarResult
+from sqlalchemy import Engine, Executable, MetaData, Result, ScalarResult
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from typing_extensions import TypeVar
 
-from dbscope.common import CommonDatabase, CurrentSession, Options
+from dbscope.common import CommonDatabase, CurrentSession
 from dbscope.engine import carry, schema
 from dbscope.scopes.atomic import AsyncAtomic, AsyncSavepoint, SyncAtomic, SyncSavepoint
 from dbscope.scopes.job import AsyncJobScope, SyncJobScope
@@ -54,36 +54,12 @@ class AsyncDatabase(CommonDatabase[A]):
     """
 
     is_async = True
-
-    def __init__(
-        self,
-        url: str | URL | None = None,
-        *,
-        name: str = "default",
-        atomic_requests: bool = True,
-        engine: AsyncEngine | None = None,
-        engine_options: Options | None = None,
-        session_options: Options | None = None,
-        session_class: type[A] | None = None,
-        manual_commit: Literal["allow", "forbid"] = "allow",
-        **inside: Any,
-    ) -> None:
-        super().__init__(
-            url,
-            name=name,
-            atomic_requests=atomic_requests,
-            engine=engine,
-            engine_options=engine_options,
-            session_options=session_options,
-            session_class=session_class or AsyncSession,
-            manual_commit=manual_commit,
-            **inside,
-        )
+    usual_session = AsyncSession
 
     @cached_property
     def sync(self) -> Database[Session]:
         """The companion for plain code (`def` endpoints) on the same URL."""
-        database: Database[Session] = Database(self.url, companion=True, **self._settings)
+        database: Database[Session] = Database(self.url, _companion=True, **self._settings)
         database.__dict__["async_"] = self
         return database
 
@@ -220,37 +196,13 @@ class Database(CommonDatabase[S]):
     """
 
     is_async = False
-
-    def __init__(
-        self,
-        url: str | URL | None = None,
-        *,
-        name: str = "default",
-        atomic_requests: bool = True,
-        engine: Engine | None = None,
-        engine_options: Options | None = None,
-        session_options: Options | None = None,
-        session_class: type[S] | None = None,
-        manual_commit: Literal["allow", "forbid"] = "allow",
-        **inside: Any,
-    ) -> None:
-        super().__init__(
-            url,
-            name=name,
-            atomic_requests=atomic_requests,
-            engine=engine,
-            engine_options=engine_options,
-            session_options=session_options,
-            session_class=session_class or Session,
-            manual_commit=manual_commit,
-            **inside,
-        )
+    usual_session = Session
 
     @cached_property
     def async_(self) -> AsyncDatabase[AsyncSession]:
         """The companion for async code on the same URL."""
         database: AsyncDatabase[AsyncSession]
-        database = AsyncDatabase(self.url, companion=True, **self._settings)
+        database = AsyncDatabase(self.url, _companion=True, **self._settings)
         database.__dict__["sync"] = self
         return database
 
