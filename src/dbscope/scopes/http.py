@@ -66,8 +66,8 @@ class DBSessionMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        if scope.get("app") is not self._known:
-            self._meet(scope["app"])
+        if (application := scope.get("app")) is not self._known:
+            self._meet(application)
         if self.states:
             scope["state"] = with_session(scope.get("state", {}), self.states)
         around = current.get()
@@ -84,11 +84,13 @@ class DBSessionMiddleware:
             await request.end_failed(error)
         finally:
             close(request)
+            request.exception = None  # it refers to frames that refer to the request
             current.reset(token)
 
     def _meet(self, application: Any) -> None:
-        witness.place_at(application)
         self._known = application
+        if application is not None:
+            witness.place_at(application)
 
 
 class RequestScope(Scope):
