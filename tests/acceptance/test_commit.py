@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.sessions import SessionMiddleware
 
 from dbscope import AsyncDatabase
 from tests.acceptance.drivers import on_postgresql
@@ -165,9 +166,6 @@ def test_a_rejected_commit_is_what_the_handler_makes_of_it(url, times, figures):
 @on_postgresql
 def test_a_rejected_commit_sets_no_session_cookie(url, times, figures):
     """R6: who logs in by a request that fails is not logged in."""
-    pytest.importorskip("itsdangerous", reason="Starlette's sessions need it")
-    from starlette.middleware.sessions import SessionMiddleware
-
     db, hooks = AsyncDatabase(url), []
     app = with_handler(application(db, hooks))
 
