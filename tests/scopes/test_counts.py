@@ -177,6 +177,7 @@ def counted(cost: Cost) -> Iterator[None]:
     """Count what happens in this thread: switches of greenlets, new tasks, hops to threads."""
     loop = asyncio.get_running_loop()
     run_sync = anyio.to_thread.run_sync
+    run_in_executor = loop.run_in_executor
 
     def on_switch(what: str, args: Any) -> None:
         cost.switches += 1
@@ -189,13 +190,19 @@ def counted(cost: Cost) -> Iterator[None]:
         cost.threads += 1
         return await run_sync(*args, **kwargs)
 
+    def hop_to_ours(*args: Any) -> Any:
+        cost.threads += 1
+        return run_in_executor(*args)
+
     before = greenlet.settrace(on_switch)
     loop.set_task_factory(make_task)
     anyio.to_thread.run_sync = hop
+    loop.run_in_executor = hop_to_ours
     try:
         yield
     finally:
         anyio.to_thread.run_sync = run_sync
+        del loop.run_in_executor
         loop.set_task_factory(None)
         greenlet.settrace(before)
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import anyio
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from dbscope.unit.turn import Gate
     from dbscope.unit.unit import Unit
 
+MAX_THREADS = 1000
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -33,27 +38,24 @@ def in_greenlet(
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run a plain function that may block, in a worker thread that no endpoint waits for."""
+    """Run a plain function that may block, in a worker thread of ours.
 
-    def call() -> T:
-        return function(*args, **kwargs)
-
-    return await anyio.to_thread.run_sync(call, limiter=_limiter())
-
-
-def _limiter() -> anyio.CapacityLimiter:
-    # Endpoints may fill Starlette's limiter while they wait for a connection that only the end
-    # of another request gives back (https://github.com/fastapi/fastapi/issues/3205).
-    limiter = _limiters.get(None)
-    if limiter is None:
-        limiter = anyio.CapacityLimiter(float("inf"))
-        _limiters.set(limiter)
-    return limiter
+    Endpoints may take all of the application's threads while they wait for a connection that only
+    the end of another request gives back (https://github.com/fastapi/fastapi/issues/3205).
+    """
+    call = partial(copy_context().run, partial(function, *args, **kwargs))
+    return await asyncio.get_running_loop().run_in_executor(_threads(), call)
 
 
-_limiters: anyio.lowlevel.RunVar[anyio.CapacityLimiter | None] = anyio.lowlevel.RunVar(
-    "dbscope_limiter", None
-)
+@cache
+def _threads() -> ThreadPoolExecutor:
+    # Made when needed, and few in fact: a hook may wait for what only another COMMIT gives back.
+    return ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="dbscope")
+
+
+def forget_threads() -> None:
+    """Start anew in a forked child, where none of them lives."""
+    _threads.cache_clear()
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolExhausted
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, sessionmaker
 
-from dbscope.engine import events, guard, postgresql, sqlite
+from dbscope.engine import carry, events, guard, postgresql, sqlite
 from dbscope.engine.carry import Greenlets, Threads
 from dbscope.engine.pool import ThreadQueuePool
 from dbscope.engine.session import async_session_class, session_class
@@ -310,6 +310,7 @@ _sources: WeakSet[EngineSource] = WeakSet()
 
 
 def _after_fork() -> None:
+    carry.forget_threads()
     for source in list(_sources):
         source.forget()
 

@@ -83,7 +83,9 @@ class DBSessionMiddleware:
         except BaseException as error:
             await request.end_failed(error)
         finally:
-            close(request)
+            request.closed = True
+            if request.units:
+                close(request)
             request.exception = None  # it refers to frames that refer to the request
             current.reset(token)
 
@@ -229,6 +231,6 @@ async def settled(
 def without_override(headers: Any) -> Any:
     """Return the headers without `X-Tm`, which is for us and not for the client."""
     for header in headers:
-        if header[0].lower() == OVERRIDE_HEADER:
-            return [header for header in headers if header[0].lower() != OVERRIDE_HEADER]
+        if header[0] == OVERRIDE_HEADER:  # ASGI has them in lower case
+            return [header for header in headers if header[0] != OVERRIDE_HEADER]
     return headers

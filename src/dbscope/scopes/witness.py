@@ -42,21 +42,21 @@ class Witness:
         """Serve one ASGI scope, and see what leaves the router."""
         handlers = scope.get(HANDLERS)
         if handlers is not None:
-            scope[HANDLERS] = self._with_witness(handlers)
+            # Starlette makes a new pair for each request, of the same two dicts.
+            if self._seen is None or self._seen[0] is not handlers[0]:
+                self._meet(handlers)
+            scope[HANDLERS] = self._witnessed
         try:
             await self.app(scope, receive, send)
         except Exception as error:
             note(error)
             raise
 
-    def _with_witness(self, handlers: Any) -> Any:
-        # Starlette makes a new pair for each request, of the same two dicts.
-        if self._seen is None or self._seen[0] is not handlers[0]:
-            self._seen = handlers
-            self._witnessed = tuple(
-                {key: witnessed(handler) for key, handler in by_key.items()} for by_key in handlers
-            )
-        return self._witnessed
+    def _meet(self, handlers: Any) -> None:
+        self._seen = handlers
+        self._witnessed = tuple(
+            {key: witnessed(handler) for key, handler in by_key.items()} for by_key in handlers
+        )
 
 
 def witnessed(handler: Any) -> Any:
