@@ -230,9 +230,6 @@ class CommonDatabase(Generic[H]):
 
     # -- inside --------------------------------------------------------------------------------
 
-    def _unit(self) -> Unit:
-        return unit_of(self._source)
-
     def _block(self) -> Block:
         block = self.current_transaction()
         if block is None:
