@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, cast
 
 import anyio
 import anyio.lowlevel
@@ -17,6 +17,8 @@ import anyio.to_thread
 from anyio import from_thread
 from sqlalchemy.util import await_only, greenlet_spawn
 from sqlalchemy.util.concurrency import in_greenlet as in_sqlalchemy_greenlet
+
+from dbscope.engine import here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterable
@@ -81,8 +83,10 @@ def _change_limit(by: int) -> None:
     anyio.to_thread.current_default_thread_limiter().total_tokens += by
 
 
-async def to_the_end(work: Coroutine[Any, Any, T], *, limit: float, at_once: bool = False) -> T:
-    """Run the work in a task of its own and wait for it, whatever happens to the caller.
+async def to_the_end(
+    work: Coroutine[Any, Any, T], *, limit: float, at_once: bool = False, starts_here: bool = False
+) -> T:
+    """Run the work and wait for it, whatever happens to the caller.
 
     Both kinds of cancellation wait until it is done, and are then delivered: `task.cancel()` is
     caught by the loop, an anyio scope, which would cancel again and again, by the shield.
@@ -91,7 +95,24 @@ async def to_the_end(work: Coroutine[Any, Any, T], *, limit: float, at_once: boo
         work: the coroutine: COMMIT or ROLLBACK, close, hooks.
         limit: seconds that it may still take after the caller was cancelled.
         at_once: count them from the beginning; for a ROLLBACK, which nobody needs to wait for.
+        starts_here: run it in the task of the caller until that is cancelled; for work that waits
+            for plain futures only. Otherwise in a task of its own.
     """
+    if not starts_here:
+        return await _in_own_task(work, limit=limit, at_once=at_once)
+    try:
+        return await here.drive(work)
+    except here.CalledAway as away:
+        cancelled = away.__cause__
+        task = asyncio.create_task(_resumed(work, away.waits_for))
+    return await _deliver(cancelled, task, limit)
+
+
+async def _resumed(work: Coroutine[Any, Any, T], waits_for: asyncio.Future[Any] | None) -> T:
+    return await here.resume(work, waits_for)
+
+
+async def _in_own_task(work: Coroutine[Any, Any, T], *, limit: float, at_once: bool) -> T:
     task = asyncio.create_task(work)
     timer = task.get_loop().call_later(limit, task.cancel) if at_once else None
     try:
@@ -99,15 +120,27 @@ async def to_the_end(work: Coroutine[Any, Any, T], *, limit: float, at_once: boo
     except asyncio.CancelledError as cancelled:
         if task.cancelled():
             raise
-        timer = timer or task.get_loop().call_later(limit, task.cancel)
-        with anyio.CancelScope(shield=True):
-            await _outlast(task)
-        if not task.cancelled() and (failure := task.exception()) is not None:
-            cancelled.__context__ = failure
-        raise
+        return await _deliver(cancelled, task, None if at_once else limit)
     finally:
         if timer is not None:
             timer.cancel()
+
+
+async def _deliver(
+    cancelled: BaseException | None, task: asyncio.Task[Any], limit: float | None
+) -> NoReturn:
+    """Wait for the task, then raise the cancellation that had to wait for it."""
+    timer = None if limit is None else task.get_loop().call_later(limit, task.cancel)
+    try:
+        with anyio.CancelScope(shield=True):
+            await _outlast(task)
+    finally:
+        if timer is not None:
+            timer.cancel()
+    cancelled = cancelled or asyncio.CancelledError()
+    if not task.cancelled() and (failure := task.exception()) is not None:
+        cancelled.__context__ = failure
+    raise cancelled
 
 
 async def _outlast(task: asyncio.Task[Any]) -> None:
@@ -216,6 +249,18 @@ def _is_in_greenlet() -> bool:
         return in_sqlalchemy_greenlet()
     except ImportError:
         return False
+
+
+async def end(
+    units: list[Unit], function: Callable[..., T], *args: Any, keep: bool, **kwargs: Any
+) -> T:
+    """Carry a plain function that ends these units, to the end."""
+    limit, plain = 0.0, keep
+    for unit in units:
+        limit = max(limit, unit.source.finish_timeout)
+        plain = plain and unit.ends_plainly()
+    work = carried(units, function, *args, keep=keep, **kwargs)
+    return await to_the_end(work, limit=limit, at_once=not keep, starts_here=plain)
 
 
 def carried(

@@ -16,7 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolExhausted
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, sessionmaker
 
-from dbscope.engine import carry, events, guard, postgresql, sqlite
+from dbscope.engine import carry, events, guard, here, postgresql, sqlite
 from dbscope.engine.carry import Greenlets, Threads
 from dbscope.engine.pool import ThreadQueuePool
 from dbscope.engine.session import async_session_class, session_class
@@ -100,6 +100,7 @@ class EngineSource:
         self._factory: Any = None
         self._world: World | None = None
         self._mutex = threading.Lock()
+        self.waits_plainly = False  # known once there is an engine
         self._is_sqlite = url.get_backend_name() == "sqlite"
         _sources.add(self)
 
@@ -137,6 +138,7 @@ class EngineSource:
         told = f"{self} ({self.url.render_as_string(hide_password=True)})"
         events.install(plain, told, sqlite.interrupt if self._is_sqlite else postgresql.interrupt)
         guard.install(plain, self.counters)
+        self.waits_plainly = self.is_async and here.waits_plainly(plain.dialect)
         if self._is_sqlite:
             sqlite.install(plain)
         return engine

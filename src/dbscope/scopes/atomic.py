@@ -153,7 +153,9 @@ async def leave_async(unit: Unit, block: Block, error: BaseException | None) -> 
             await leave_async(unit, block, cancelled)
             raise
     work = carry.in_greenlet(leave, unit, block, error)
-    await carry.to_the_end(work, limit=unit.source.finish_timeout, at_once=error is not None)
+    plain = error is None and unit.ends_plainly()
+    limit = unit.source.finish_timeout
+    await carry.to_the_end(work, limit=limit, at_once=error is not None, starts_here=plain)
 
 
 class SyncAtomic(AtomicBase):

@@ -162,7 +162,8 @@ class RequestScope(Scope):
             if keep:
                 await carry.look_for_cancellation()
             errors, hook_errors = await settled(units, keep=keep)
-            log_all(hook_errors, self)
+            if hook_errors:
+                log_all(hook_errors, self)
             if errors:
                 await self._fail(errors)
         for unit in self.units.values():
@@ -223,9 +224,7 @@ async def settled(
     for unit in units:
         if not unit.has_before_commit():
             unit.seal()
-    work = carry.carried(units, settle, units, keep=keep)
-    limit = max(unit.source.finish_timeout for unit in units)
-    return await carry.to_the_end(work, limit=limit, at_once=not keep)
+    return await carry.end(units, settle, units, keep=keep)
 
 
 def without_override(headers: Any) -> Any:

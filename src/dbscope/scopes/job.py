@@ -149,9 +149,7 @@ async def end(scope: Scope, units: list[Unit], error: BaseException | None) -> N
         except BaseException as cancelled:
             await end(scope, units, cancelled)
             raise
-    work = carry.carried(units, settle, units, keep=error is None)
-    limit = max(unit.source.finish_timeout for unit in units)
-    outcome = await carry.to_the_end(work, limit=limit, at_once=error is not None)
+    outcome = await carry.end(units, settle, units, keep=error is None)
     conclude(scope, *outcome, error)
 
 

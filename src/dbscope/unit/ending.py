@@ -254,7 +254,8 @@ def close(unit: Unit) -> None:
     unit.end_life()
     session: Session | None = unit.session
     if session is not None:
-        with Leaving(unit):
-            session.close()
+        unit.leaving = True
+        session.close()
+        unit.leaving = False
         unit.session = unit.handle = None
     unit.turn.wake()

@@ -81,6 +81,8 @@ class Turn:
 
     def wake(self) -> None:
         """Let all who wait look again."""
+        if not self._waiting:
+            return
         waiting, self._waiting = self._waiting, []
         for gate in waiting:
             gate.open()

@@ -29,6 +29,7 @@ class Source(Protocol):
     forbid_manual_commit: bool
     atomic_requests: bool
     finish_timeout: float
+    waits_plainly: bool  # its driver waits for futures only
     run_due: Callable[[Unit], None]  # runs the hooks that a commit by hand made due
 
     @property
@@ -222,6 +223,12 @@ class Unit:
             if block.outcome is None and not block.is_untouched:
                 return False
         return self.session is None or is_clean(self.session)
+
+    def ends_plainly(self) -> bool:
+        """Tell whether its end is only COMMIT, of a driver that waits for futures only."""
+        if self.due or self.connection is None or not self.source.waits_plainly:
+            return False
+        return len(self.blocks) == 1 and self.blocks[0].hooks is None
 
     def has_before_commit(self) -> bool:
         """Tell whether something wants to run inside the transaction, before COMMIT."""
