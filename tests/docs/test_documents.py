@@ -21,7 +21,7 @@ from dbscope import AsyncDatabase, Database, DBScopeError, errors
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
-DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 URL = "sqlite:///app.db"  # what the documents say; another database is put in its place
 
 REQUEST = re.compile(r"-- (?P<method>[A-Z]+) (?P<path>\S+) -> (?P<status>\d{3})$")
@@ -94,6 +94,8 @@ class Run:
                 self.runner.run(self.awaited(result, example.namespace))
         except DBScopeError as error:
             self.raised = error
+        finally:
+            self.dispose()
 
     async def awaited(self, coroutine, namespace) -> None:
         try:
@@ -102,8 +104,14 @@ class Run:
             for value in list(namespace.values()):
                 if isinstance(value, AsyncDatabase):
                     await value.dispose()
-                elif isinstance(value, Database):
-                    value.dispose()
+
+    def dispose(self) -> None:
+        """Leave no connection open: a warning about it would come during somebody else's test."""
+        for value in list(self.document.namespace.values()):
+            if isinstance(value, AsyncDatabase):
+                value.sync.dispose()
+            elif isinstance(value, Database | Engine):
+                value.dispose()
 
     def sql(self, example: Example) -> str | None:
         """Make the request of the first line, and compare what it sends."""
@@ -126,6 +134,8 @@ class Run:
                 status = client.request(method, path).status_code
             except DBScopeError as error:
                 status, self.raised = 500, error
+            finally:
+                self.dispose()
             return status, list(self.wire.sent)
 
     def text(self, example: Example) -> str | None:
