@@ -49,6 +49,12 @@ LINTERS = {
     "mypy": ["mypy"],
     "pyright": ["pyright"],
 }
+ALL_TESTS = ["--numprocesses=2", "--dist=worksteal"]  # more would be in each other's way
+PROGRAMS = {  # Debian's package: what of it the tests run
+    "chromium": "/usr/bin/chromium",
+    "fonts-dejavu-core": "/usr/share/fonts/truetype/dejavu",
+    "pgbouncer": "/usr/sbin/pgbouncer",
+}
 
 
 def serve(arguments: Sequence[str]) -> int:
@@ -83,7 +89,24 @@ def port(text: str) -> int:
 def test(arguments: Sequence[str]) -> int:
     """Run the tests."""
     set_up("test")
-    return become("pytest", *arguments)
+    if os.environ.get("CI"):
+        install_programs()
+    return become("pytest", *(arguments or ALL_TESTS))
+
+
+def install_programs() -> None:
+    """Install what the tests use besides Python, where a missing one is a failure."""
+    missing = [package for package in PROGRAMS if not Path(PROGRAMS[package]).exists()]
+    if not missing or shutil.which("apt-get") is None:
+        return
+    say(f"installing {', '.join(missing)} for the tests")
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    command = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
+    if run(command, quiet)[0]:
+        run(["apt-get", "update"], quiet)
+        status, output = run(command, quiet)
+        if status:
+            say(f"that failed, and the tests that need them will too:{tail(output)}")
 
 
 def lint(arguments: Sequence[str]) -> int:

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import sys
+from dataclasses import replace
 
 from benchmarks import report
 from benchmarks.cases import CASES, Case, run
@@ -13,7 +14,8 @@ from benchmarks.places import Places
 
 def main() -> int:
     options = arguments()
-    cases = [case for case in CASES if wanted(case, options.names)]
+    short = options.short_turns
+    cases = [replace(case, short_turns=short) for case in CASES if wanted(case, options.names)]
     if not cases:
         sys.stderr.write(f"There is no such case: {' '.join(options.names)}.\n")
         return 2
@@ -41,6 +43,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--clock", choices=CLOCKS, default="wall", help="cpu: of this process, all threads"
     )
+    parser.add_argument("--short-turns", action="store_true", help="ten requests in all cases")
     parser.add_argument("--check", action="store_true", help="exit with 1 when over a bar")
     options = parser.parse_args()
     if options.rounds < 2:
@@ -54,7 +57,7 @@ def wanted(case: Case, names: list[str]) -> bool:
     by_name = [name for name in names if name in known]
     by_driver = [name for name in names if name not in known]
     return (not by_name or case.name in by_name) and (
-        not by_driver or any(name in case.driver for name in by_driver)
+        not by_driver or any(name in " ".join(case.drivers) for name in by_driver)
     )
 
 

@@ -6,12 +6,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
 from time import perf_counter, process_time
+from typing import Protocol
 
-from benchmarks.client import Client
 
-TURNS = 10  # in each round, each variant has so many turns,
-REQUESTS = 10  # each of so many requests
-WARM_UP = 300  # requests: caches of compiled and prepared statements, pools, threads
+class Subject(Protocol):
+    """A variant."""
+
+    async def request(self, times: int) -> None: ...
+    def check(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured in a round."""
+
+    turns: int = 10  # that each variant has in a round,
+    requests: int = 10  # each of so many
+    warm_up: int = 300  # requests: caches of compiled and prepared statements, pools, threads
+
+
+USUAL = Size()
 
 HAND, OURS, CONTROL = range(3)
 Clock = Callable[[], float]
@@ -43,35 +57,37 @@ class Result:
         return median(times[OURS] - times[HAND] for times in self.rounds)
 
 
-async def measure(clients: Sequence[Client], rounds: int, clock: Clock = perf_counter) -> Result:
+async def measure(
+    subjects: Sequence[Subject], rounds: int, clock: Clock = perf_counter, size: Size = USUAL
+) -> Result:
     """Measure the variants, after a warm-up that is like a round."""
-    for client in clients:
-        await client.request(WARM_UP)
-        client.check()
+    for subject in subjects:
+        await subject.request(size.warm_up)
+        subject.check()
     gc.collect()
     gc.freeze()
     try:
-        await one_round(clients, clock)
-        return Result([await one_round(clients, clock) for _ in range(rounds)])
+        await one_round(subjects, clock, size)
+        return Result([await one_round(subjects, clock, size) for _ in range(rounds)])
     finally:
         gc.unfreeze()
 
 
-async def one_round(clients: Sequence[Client], clock: Clock) -> Times:
+async def one_round(subjects: Sequence[Subject], clock: Clock, size: Size) -> Times:
     """Let the variants take turns in ever new order; what was left for gc is collected after."""
-    seconds = [0.0] * len(clients)
-    order = list(range(len(clients)))
+    seconds = [0.0] * len(subjects)
+    order = list(range(len(subjects)))
     gc.disable()
     try:
-        for _ in range(TURNS):
+        for _ in range(size.turns):
             random.shuffle(order)
             for variant in order:
                 start = clock()
-                await clients[variant].request(REQUESTS)
+                await subjects[variant].request(size.requests)
                 seconds[variant] += clock() - start
     finally:
         gc.enable()
-    for client in clients:
-        client.check()
+    for subject in subjects:
+        subject.check()
     gc.collect()
-    return [total * 1e6 / (TURNS * REQUESTS) for total in seconds]
+    return [total * 1e6 / (size.turns * size.requests) for total in seconds]

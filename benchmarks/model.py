@@ -1,11 +1,14 @@
 """The one table that is read and written, and what the endpoints answer."""
 
+from typing import Any
+
 from pydantic import BaseModel
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import URL
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 ITEM_ID = 7
+ITEMS = 100
 
 
 class Base(DeclarativeBase):
@@ -30,12 +33,17 @@ def out(item: Item) -> ItemOut:
     return ItemOut(id=item.id, name=item.name, count=item.count)
 
 
+def answer(item_id: int = ITEM_ID, count: int = 0) -> dict[str, Any]:
+    """Return what is to be answered for an item."""
+    return {"id": item_id, "name": "lamp", "count": count}
+
+
 def create(url: URL) -> None:
-    """Make the table, with one row."""
+    """Make the table, with its rows."""
     with disposed(create_engine(url)) as engine:
         Base.metadata.create_all(engine)
         with Session(engine) as session:
-            session.add(Item(id=ITEM_ID, name="lamp", count=0))
+            session.add_all(Item(**answer(number)) for number in range(1, ITEMS + 1))
             session.commit()
 
 

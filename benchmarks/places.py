@@ -15,6 +15,7 @@ from sqlalchemy.engine import URL, make_url
 from benchmarks import model
 from tests.support.postgres import OwnServer, PostgresServer
 from tests.support.processes import find_binaries
+from tests.support.proxy import Proxy
 
 
 class Places:
@@ -38,6 +39,12 @@ class Places:
             self._settle(url)
             model.create(plain(url))
         return url
+
+    def distant(self, url: URL, delay: float) -> URL:
+        """Return the URL of the same database behind a network that is so many seconds slower."""
+        proxy = self._stack.enter_context(Proxy(self._server))
+        proxy.delay = delay / 2  # each way
+        return make_url(proxy.through(url.render_as_string(hide_password=False)))
 
     def _settle(self, url: URL) -> None:
         # What a disk takes for COMMIT is in both variants, differs each time, and hides the rest.

@@ -5,11 +5,11 @@ import sys
 from importlib.metadata import version
 
 from benchmarks.cases import Case
-from benchmarks.measure import CONTROL, OURS, REQUESTS, TURNS, Result
+from benchmarks.measure import CONTROL, OURS, USUAL, Result
 
 HEAD: tuple[str, ...] = ("case", "", "driver", "by hand", "dbscope", "added", "ratio", "quartiles")
 HEAD += ("control", "quartiles", "bar", "")
-WIDTHS = (6, 4, 18, 9, 9, 8, 6, 13, 7, 13, 6, 4)
+WIDTHS = (10, 4, 18, 9, 9, 8, 6, 13, 7, 13, 6, 4)
 PACKAGES = ("sqlalchemy", "fastapi", "starlette", "anyio", "asyncpg", "psycopg", "aiosqlite")
 
 
@@ -18,7 +18,7 @@ def header(rounds: int, clock: str) -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     return (
         f"Python {python}, {versions}; {os.cpu_count()} cores.\n"
-        f"{rounds} rounds of {TURNS * REQUESTS} requests for each variant; "
+        f"{rounds} rounds of {USUAL.turns * USUAL.requests} requests for each variant; "
         f"{clock} time of a request in µs, medians.\n"
         f"\n{line(HEAD)}\n{line(tuple('-' * width for width in WIDTHS))}"
     )
@@ -34,9 +34,9 @@ def line(cells: tuple[str, ...]) -> str:
 def row(case: Case, result: Result) -> str:
     return line(
         (
-            case.name,
+            case.label,
             case.method,
-            case.driver,
+            case.used,
             f"{result.time(0):.1f}",
             f"{result.time(OURS):.1f}",
             f"{result.added:+.1f}",
@@ -44,7 +44,7 @@ def row(case: Case, result: Result) -> str:
             spread(result, OURS),
             f"{result.ratio(CONTROL):.3f}",
             spread(result, CONTROL),
-            f"{case.bar:.2f}",
+            f"{case.bar:.3g}",
             "over" if case.over(result) else "ok",
         )
     )

@@ -3,25 +3,38 @@
 import asyncio
 import sys
 
+from pydantic import ValidationError
 from uvicorn.main import main as uvicorn
 
-from dbscope import ConfigurationError, DatabaseUnavailable
+from dbscope import ConfigurationError, DatabaseUnavailable, MigrationError
 
 
-async def try_database() -> None:
-    """Reach the database once."""
-    from server.db.database import db
+async def prepare() -> None:
+    """Reach the database, and bring it up to date, before there are workers."""
+    from server.config import settings
+    from server.db.database import db, migrations
 
     async with db.lifespan():
         await db.ping()
+        await migrations.at_start(settings.migrations)
+
+
+def told(error: ValidationError) -> str:
+    """Return what is wrong with the environment; the values may be secret."""
+    return "; ".join(
+        " ".join([*(str(part).upper() for part in each["loc"][:1]), each["msg"]])
+        for each in error.errors()
+    )
 
 
 def main() -> None:
     """Start, or end with one sentence: from inside uvicorn it would be a traceback."""
     try:
-        asyncio.run(try_database())
-    except (ConfigurationError, DatabaseUnavailable) as error:
+        asyncio.run(prepare())
+    except (ConfigurationError, DatabaseUnavailable, MigrationError) as error:
         sys.exit("server: " + " ".join(error.what.split()))
+    except ValidationError as error:
+        sys.exit(f"server: {told(error)}")
     uvicorn(["server.main:app", *sys.argv[1:]])
 
 

@@ -2,23 +2,33 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from logging.config import dictConfig
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.middleware import Middleware
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm.exc import StaleDataError
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.errors import ServerErrorMiddleware
 
 from dbscope import DBSessionMiddleware
-from server.api import health, items
-from server.api.errors import conflict
-from server.db.database import Base, db
+from server import logs, pages, sentry
+from server.api import health, items, logins, orders, problems, stock, users
+from server.config import settings
+from server.db import sample
+from server.db.database import db, migrations
+from server.security.cookies import SignedSessionMiddleware
+from server.security.same_origin import refuse_other_sites
+
+dictConfig(logs.CONFIG)
+sentry.start()
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Create missing tables at the start; close all connections at the end."""
+    """Bring the tables up to date at the start; close all connections at the end."""
     async with db.lifespan(app):
-        await db.ensure_schema(Base.metadata)
+        await migrations.at_start(settings.migrations)
+        if settings.wants_sample_data:
+            await sample.fill()
         yield
 
 
@@ -26,12 +36,33 @@ app = FastAPI(
     title="dbscope reference server",
     lifespan=lifespan,
     middleware=[  # outermost first
+        Middleware(sentry.SentryMiddleware),  # sees every exception, a failed COMMIT included
+        Middleware(  # its headers are on every answer, else a browser hides the error from scripts
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_credentials=True,
+            allow_methods=["GET", "POST", "PATCH", "DELETE"],
+            allow_headers=["Content-Type", "If-Match", "If-None-Match"],
+            expose_headers=["ETag", "Retry-After"],
+        ),
+        Middleware(  # a 500 is an answer like all others from here on outwards
+            ServerErrorMiddleware,
+            handler=problems.failed,
+        ),
+        Middleware(  # outside of the transaction: a COMMIT that failed sets no cookie
+            SignedSessionMiddleware,
+            keys=settings.secret_keys,
+            days=settings.login_days,
+            https=settings.in_production,
+        ),
         Middleware(DBSessionMiddleware),  # one transaction, committed before the answer leaves
     ],
-    exception_handlers={
-        IntegrityError: conflict,  # a name that is taken
-        StaleDataError: conflict,  # somebody else deleted it in the meantime
-    },
+    dependencies=[Depends(refuse_other_sites)],
+    exception_handlers=dict(problems.HANDLERS),
+    responses=problems.responses(500, 503),
+    max_body_size=1_000_000,  # bytes; more is a 413 before it is read
 )
-app.include_router(health.router)
-app.include_router(items.router)
+problems.document(app)
+for resource in (health, users, logins, items, stock, orders):
+    app.include_router(resource.router)
+app.include_router(pages.router)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,6 +67,8 @@ async def ask(
     *,
     on_start: Callable[[dict[str, Any]], Any] | None = None,
     on_send: Callable[[dict[str, Any]], Awaitable[None]] | None = None,
+    body: Sequence[bytes] = (b"",),
+    headers: Sequence[tuple[bytes, bytes]] = (),
 ) -> Answer:
     """Send a request; an exception that the server would log is kept in the answer.
 
@@ -76,13 +78,18 @@ async def ask(
         path: of the route.
         on_start: called inside `send` when `http.response.start` passes.
         on_send: awaited inside `send` for every message.
+        body: of the request, in the pieces in which it comes.
+        headers: of the request, beside Host.
     """
     answer = Answer()
-    unread = [{"type": "http.request", "body": b"", "more_body": False}]
+    unread = [{"type": "http.request", "body": piece, "more_body": True} for piece in body]
+    unread[-1]["more_body"] = False
+    scope = http_scope(method, path)
+    scope["headers"] += headers
 
     async def receive() -> dict[str, Any]:
         if unread:
-            return unread.pop()
+            return unread.pop(0)
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -94,7 +101,7 @@ async def ask(
         answer.messages.append(message)
 
     try:
-        await app(http_scope(method, path), receive, send)
+        await app(scope, receive, send)
     except Exception as error:
         answer.error = error
     return answer

@@ -1,6 +1,6 @@
 from decimal import Decimal
 
-from sqlalchemy import String
+from sqlalchemy import ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from server.db.database import Base
@@ -15,4 +15,9 @@ class Item(Base):
     description: Mapped[str | None] = mapped_column(String(1000))
     price: Mapped[Decimal] = mapped_column(Money)
     tax: Mapped[Decimal | None] = mapped_column(Money)
-    owner_id: Mapped[int | None] = mapped_column(index=True)
+    owner_id: Mapped[int | None] = mapped_column(
+        ForeignKey("users.id", ondelete="SET NULL"), index=True
+    )
+    version: Mapped[int] = mapped_column()
+
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - the form of SQLAlchemy's manual

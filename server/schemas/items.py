@@ -1,19 +1,8 @@
 from decimal import Decimal
-from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
-NO_NUL = r"^[^\x00]*$"  # PostgreSQL cannot store it in a text
-CENT = Decimal("0.01")
-
-Id = Annotated[int, Field(ge=1, le=2**31 - 1)]
-Name = Annotated[str, Field(min_length=1, max_length=100, pattern=NO_NUL)]
-Description = Annotated[str, Field(max_length=1000, pattern=NO_NUL)]
-Money = Annotated[
-    Decimal,
-    Field(ge=0, max_digits=12, decimal_places=2),
-    AfterValidator(lambda amount: amount.quantize(CENT)),
-]
+from server.schemas.fields import Description, Id, Money, Name
 
 
 class ItemCreate(BaseModel):
@@ -43,10 +32,14 @@ class ItemOut(BaseModel):
     price: Decimal
     tax: Decimal | None
     owner_id: int | None
+    version: int
 
 
 class ItemPage(BaseModel):
-    """Some of the items, and how many there are in all."""
+    """Some of the items, how many there are in all, and the cursor of the next page."""
+
+    model_config = ConfigDict(from_attributes=True)
 
     items: list[ItemOut]
     total: int
+    next: str | None

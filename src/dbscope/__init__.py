@@ -1,16 +1,20 @@
 """The transaction you answered for is the transaction you have."""
 
-from dbscope.database import AsyncDatabase, Database
+from dbscope.async_database import AsyncDatabase
+from dbscope.database import Database
 from dbscope.errors import (
     AttributeMismatch,
+    AttributeNotLoaded,
     BlocksOutOfOrder,
     ConcurrentUse,
     ConfigurationError,
     DatabaseUnavailable,
     DBScopeError,
     DurableError,
+    ImplicitCommit,
     ManualCommitForbidden,
     MigrationError,
+    PartialCommit,
     PoolTimeout,
     ReadOnlyViolation,
     Rollback,
@@ -20,14 +24,16 @@ from dbscope.errors import (
     TransactionManagementError,
     TransactionOutcomeUnknown,
     TransactionRequired,
+    TransactionTimeout,
     UnexpectedRollback,
 )
 from dbscope.scopes.http import DBSessionMiddleware
-from dbscope.unit.policy import default_commit_veto
+from dbscope.unit.policy import default_commit_veto, unsafe_methods
 
 __all__ = [
     "AsyncDatabase",
     "AttributeMismatch",
+    "AttributeNotLoaded",
     "BlocksOutOfOrder",
     "ConcurrentUse",
     "ConfigurationError",
@@ -36,8 +42,10 @@ __all__ = [
     "Database",
     "DatabaseUnavailable",
     "DurableError",
+    "ImplicitCommit",
     "ManualCommitForbidden",
     "MigrationError",
+    "PartialCommit",
     "PoolTimeout",
     "ReadOnlyViolation",
     "Rollback",
@@ -47,6 +55,8 @@ __all__ = [
     "TransactionManagementError",
     "TransactionOutcomeUnknown",
     "TransactionRequired",
+    "TransactionTimeout",
     "UnexpectedRollback",
     "default_commit_veto",
+    "unsafe_methods",
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import fields
+from functools import cached_property
 from typing import Any, ClassVar, Generic, Literal, cast
 
 from sqlalchemy import URL, Engine
@@ -10,16 +12,25 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import ScopedRegistry
 from typing_extensions import TypeVar
 
+from dbscope.engine import faults
 from dbscope.engine import url as urls
+from dbscope.engine.settings import SessionSettings, Settings
 from dbscope.engine.source import EngineSource
 from dbscope.errors import ConfigurationError, Rollback, TransactionRequired
-from dbscope.scopes import lifespan, outside, verbs
-from dbscope.scopes.dependencies import choose
+from dbscope.scopes import lifespan, outside, several, verbs
+from dbscope.scopes.attempts import checked as checked_number
+from dbscope.scopes.dependencies import Readonly, choose, choose_retries
 from dbscope.scopes.settle import raise_first, run_hooks
 from dbscope.unit.block import Block
 from dbscope.unit.current import current, open_scope, unit_of
 from dbscope.unit.hooks import HookFunction, checked, is_async
-from dbscope.unit.policy import CommitVeto, default_commit_veto
+from dbscope.unit.policy import (
+    AtomicRequests,
+    BeforeRetry,
+    CommitVeto,
+    Mode,
+    default_commit_veto,
+)
 from dbscope.unit.unit import Unit
 
 H = TypeVar("H")  # what people hold: a Session or an AsyncSession
@@ -41,43 +52,56 @@ class CommonDatabase(Generic[H]):
         url: str | URL | None = None,
         *,
         name: str = "default",
-        atomic_requests: bool = True,
+        atomic_requests: AtomicRequests = True,
         engine: Engine | AsyncEngine | None = None,
         engine_options: Options | None = None,
         session_options: Options | None = None,
         session_class: type[H] | None = None,
         manual_commit: Literal["allow", "forbid"] = "allow",
+        verify_commit: bool = False,
+        session_settings: SessionSettings | None = None,
+        idle_limit: float | None = None,
+        retry_codes: Collection[str] = (),
         _companion: bool = False,
     ) -> None:
         if engine is not None:
             url = engine.url
         if url is None:
             raise ConfigurationError("It needs a URL or an engine.")
-        if manual_commit not in ("allow", "forbid"):
-            raise ConfigurationError(
-                f"manual_commit is 'allow' or 'forbid', not {manual_commit!r}."
-            )
         self.url = urls.parse(url)
         self.name = name
-        self._settings: dict[str, Any] = {
-            "name": name,
-            "atomic_requests": atomic_requests,
-            "engine_options": engine_options,
-            "session_options": session_options,
-            "manual_commit": manual_commit,
-        }
-        self._source = EngineSource(
-            urls.for_kind(self.url, is_async=self.is_async, companion=_companion),
-            name,
-            is_async=self.is_async,
+        self._settings = Settings(
+            name=name,
+            atomic_requests=atomic_requests,
             engine=engine,
             engine_options=engine_options or NONE,
             session_options=session_options or NONE,
+            session_class=session_class,
+            manual_commit=manual_commit,
+            verify_commit=verify_commit,
+            session_settings=session_settings,
+            idle_limit=idle_limit,
+            retry_codes=retry_codes,
+        )
+        self._source = EngineSource(
+            self._url_for(self._settings, companion=_companion),
+            self._settings,
+            is_async=self.is_async,
             session_class=session_class or self.usual_session,
-            atomic_requests=atomic_requests,
-            forbid_manual_commit=manual_commit == "forbid",
             run_due=_run_due,
         )
+
+    def _url_for(self, settings: Settings, *, companion: bool) -> URL:
+        only = settings.for_postgresql()
+        if only and self.url.get_backend_name() != "postgresql":
+            raise ConfigurationError(f"{only[0]} is something that only PostgreSQL can do.")
+        return urls.for_kind(self.url, is_async=self.is_async, companion=companion)
+
+    def _for_companion(self) -> dict[str, Any]:
+        """Return the settings that the database of the other kind has too."""
+        own = {"engine", "session_class"}
+        names = [each.name for each in fields(Settings) if each.name not in own]
+        return {name: getattr(self._settings, name) for name in names}
 
     # -- the session ---------------------------------------------------------------------------
 
@@ -154,15 +178,56 @@ class CommonDatabase(Generic[H]):
 
     def non_atomic_requests(self, function: F) -> F:
         """Decorate a route: its requests autocommit, whatever `atomic_requests` says."""
-        return choose(function, self._source, atomic=False)
+        return choose(function, self._source, Mode.AUTOCOMMIT)
 
     def atomic_requests(self, function: F) -> F:
         """Decorate a route: its requests are one transaction, whatever `atomic_requests` says."""
-        return choose(function, self._source, atomic=True)
+        return choose(function, self._source, Mode.ATOMIC)
+
+    @cached_property
+    def readonly(self) -> Readonly:
+        """A decorator of a route, and a dependency: its requests read, and nothing else.
+
+        Reads autocommit; writing is a ReadOnlyViolation, by us before it is sent, and by the
+        database.
+
+        Example:
+            >>> @app.get("/items", dependencies=[Depends(db.readonly)])
+            ... async def read_items() -> list[ItemOut]: ...
+        """
+        return Readonly(self._source)
+
+    def is_retryable(self, error: BaseException) -> bool:
+        """Tell whether the work that failed may succeed if all of it is done again.
+
+        By SQLSTATE and native codes, never by the words of a message: serialization failures and
+        deadlocks, SQLITE_BUSY, SQLAlchemy's `StaleDataError`, and errors of ours which those have
+        caused. Never `TransactionOutcomeUnknown`.
+        """
+        return faults.is_retryable(error, self._source.retry_codes)
+
+    def retry_requests(self, retries: int) -> Callable[[F], F]:
+        """Decorate a route: its requests are done again as often as that after a conflict.
+
+        All of the request is done again, with a session and hooks of its own, unless its response
+        has started. What it does outside of its transaction is repeated.
+
+        Args:
+            retries: how often, whatever `DBSessionMiddleware(retry=)` says; 0: never.
+
+        Example:
+            >>> @app.post("/orders")
+            ... @db.retry_requests(3)
+            ... async def place_order(...): ...
+        """
+        times = checked_number(retries, "retry_requests", 0)
+        return lambda function: choose_retries(function, times)
 
     # -- hooks ---------------------------------------------------------------------------------
 
-    def on_commit(self, function: HookFunction, *, robust: bool = False) -> None:
+    def on_commit(
+        self, function: HookFunction, *, robust: bool = False, all_databases: bool = False
+    ) -> None:
         """Run the function after the outermost COMMIT, or never.
 
         It belongs to the block it was registered in: if that is rolled back, it is forgotten. It
@@ -172,6 +237,8 @@ class CommonDatabase(Generic[H]):
         Args:
             function: plain or async, without arguments.
             robust: an error of it is logged instead of raised.
+            all_databases: wait for the transactions of other databases in this scope as well; it
+                is forgotten if one of them is rolled back.
 
         Raises:
             TypeError: it cannot be called.
@@ -179,8 +246,11 @@ class CommonDatabase(Generic[H]):
         """
         self._check_hook(function)
         block = self.current_transaction()
+        if block is None and all_databases and (scope := open_scope()) is not None:
+            other = several.open_elsewhere(scope, self._source)
+            block = None if other is None else other.block
         if block is not None:
-            block.on_commit(function, robust=robust)
+            block.on_commit(function, robust=robust, all_databases=all_databases)
         else:
             outside.run_now(self._source, function, robust=robust)
 
@@ -211,6 +281,8 @@ class CommonDatabase(Generic[H]):
         *,
         state_key: str | None = None,
         commit_veto: CommitVeto | None = default_commit_veto,
+        retry: int = 0,
+        before_retry: BeforeRetry | None = None,
     ) -> None:
         """Wire a Starlette or FastAPI application: `DBSessionMiddleware`, and an orderly end.
 
@@ -221,12 +293,30 @@ class CommonDatabase(Generic[H]):
             app: the application, before it has started.
             state_key: `request.state.<state_key>` gives the session too.
             commit_veto: see `DBSessionMiddleware`.
+            retry: how often a request may be done again; see `DBSessionMiddleware`.
+            before_retry: called before that; see `DBSessionMiddleware`.
         """
-        lifespan.install(app, self, state_key=state_key, commit_veto=commit_veto)
+        lifespan.install(
+            app,
+            self,
+            state_key=state_key,
+            commit_veto=commit_veto,
+            retry=retry,
+            before_retry=before_retry,
+        )
 
     def stats(self) -> dict[str, int]:
         """Return counters since the start, and the state of the pool, as one flat dict."""
         return self._source.stats()
+
+    def watch_idle(self, seconds: float) -> None:
+        """Warn of who sits longer in a transaction without a statement, unless a limit is set.
+
+        Args:
+            seconds: the limit.
+        """
+        if self._source.idle_limit is None:
+            self._source.idle_limit = seconds
 
     # -- inside --------------------------------------------------------------------------------
 

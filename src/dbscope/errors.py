@@ -45,6 +45,21 @@ class TransactionOutcomeUnknown(TransactionManagementError):
     Do not repeat it blindly; look whether it is there. No hook was run."""
 
 
+class PartialCommit(TransactionManagementError):
+    """Several databases were written, and one of them failed at COMMIT after another was stored.
+    Nothing can take that back: repair it by hand, or by a job that compares the two."""
+
+    committed: tuple[str, ...] = ()
+    rolled_back: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
+class ImplicitCommit(TransactionManagementError):
+    """MySQL and MariaDB commit before each CREATE, ALTER, DROP, TRUNCATE, LOCK and the like, and so
+    ended this transaction: what was done before is stored, what comes after is refused, and no hook
+    is run. Run such a statement first, or in a migration, or in a scope of its own."""
+
+
 class DurableError(TransactionManagementError):
     """A durable block must be outermost, because what it promises is stored when it is left.
     Call it outside every other block, or open a `db.scope()` of its own for it."""
@@ -85,6 +100,17 @@ class ScopeClosed(DBScopeError):
     Work that goes on after the request needs a scope of its own: `async with db.scope(): ...`."""
 
 
+class TransactionTimeout(TransactionManagementError):
+    """The block took longer than its `timeout`, so it was rolled back.
+    Do less in it, do the slow part outside of it, or give it more time."""
+
+
+class AttributeNotLoaded(DBScopeError):
+    """An attribute that is not loaded was read, and in async code reading cannot wait for it.
+    Load it before, where `await` is: `selectinload(...)` in the query, or
+    `await session.refresh(obj, ["name"])`. A rollback makes objects forget what was loaded."""
+
+
 class PoolTimeout(DBScopeError):
     """Every connection of the pool was in use for as long as `pool_timeout` allows.
     Hold connections for a shorter time, open fewer at once, or raise `pool_size`."""
@@ -92,6 +118,8 @@ class PoolTimeout(DBScopeError):
 
 class DatabaseUnavailable(DBScopeError):
     """The database could not be reached, or went away. Nothing was committed; try again later."""
+
+    nothing_was_stored = False  # it is known, so that doing the work again is safe
 
 
 class ReadOnlyViolation(DBScopeError):

@@ -29,7 +29,8 @@ class Base(DeclarativeBase):
 
 class Row(Base):
     __tablename__ = "fault_row"
-    id: Mapped[int] = mapped_column(primary_key=True)
+    # No AUTO_INCREMENT, by which MySQL makes another number of 0.
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     n: Mapped[int] = mapped_column(default=0)
 
 
@@ -80,7 +81,8 @@ class Application:
         if self.is_sqlite:
             await self.db.execute(text(SLOW_SQLITE), {"n": int(seconds * 5_000_000)})
         else:
-            await self.db.execute(text("SELECT pg_sleep(:s)"), {"s": seconds})
+            sleep = "SLEEP" if self.url.startswith("mysql") else "pg_sleep"
+            await self.db.execute(text(f"SELECT {sleep}(:s)"), {"s": seconds})
 
     async def clean(self, i: int) -> int:
         """Insert, and read it again."""

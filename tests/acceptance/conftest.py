@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+import asyncmy.errors  # noqa: F401  (an import reads files: not in a test, on the event loop)
 import pytest
 from sqlalchemy.engine import make_url
 
 T = TypeVar("T")
+SERVERS = dict.fromkeys(("asyncmy", "pymysql"), ("mysql", "mysql_server"))
 FIGURES = pytest.StashKey[list[str]]()
 
 
@@ -38,14 +40,15 @@ def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
 @pytest.fixture
 def url(request: pytest.FixtureRequest, tmp_path) -> Iterator[str]:
     """A fresh database, for the driver that the parameter names."""
-    if request.param.endswith("sqlite"):
+    if request.param in ("inline", "aiosqlite", "pysqlite"):
         yield f"sqlite+{request.param}:///{tmp_path / 'faults.db'}"
         return
-    server = request.getfixturevalue("postgres")
+    backend, fixture = SERVERS.get(request.param, ("postgresql", "postgres"))
+    server = request.getfixturevalue(fixture)
     made = server.new_database(request.node.name)
     yield (
         make_url(made)
-        .set(drivername=f"postgresql+{request.param}")
+        .set(drivername=f"{backend}+{request.param}")
         .render_as_string(hide_password=False)
     )
     server.drop_database(made)

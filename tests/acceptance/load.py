@@ -35,7 +35,7 @@ class Load:
 
     async def __aexit__(self, *exc: object) -> None:
         self.stopping = True
-        done, late = await asyncio.wait(self.tasks, timeout=15)
+        done, late = await asyncio.wait(self.tasks, timeout=40)
         for task in late:
             task.cancel()
         assert not late, "a client was never answered"
@@ -47,7 +47,7 @@ class Load:
         self.marked, self.first_ok = time.perf_counter(), None
         self.recovered.clear()
 
-    async def until_ok(self, patience: float = 10.0) -> float:
+    async def until_ok(self, patience: float = 30.0) -> float:
         """Wait for that answer, and return how long it took."""
         async with asyncio.timeout(patience):
             await self.recovered.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import time
@@ -13,19 +14,26 @@ from pathlib import Path
 
 import psutil
 
-from tests.support.processes import free_port
-
 ROOT = Path(__file__).resolve().parents[2]
 FACTORY = "tests.acceptance.application:make"
+COMMANDS = {
+    "uvicorn": ["--factory", FACTORY, "--port", "0"],
+    "gunicorn": [f"{FACTORY}()", "--bind", "127.0.0.1:0"],
+}
 
 
 class Server:
-    """A server in processes of its own, and where it listens."""
+    """A server in processes of its own, and where it listens, which it tells in its log."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
         self.process = process
-        self.port = port
         self.log = log
+
+    @property
+    def port(self) -> int:
+        """Return it; 0 if nobody listens yet."""
+        told = re.search(r"http://127\.0\.0\.1:(\d+)", self.log.read_text())
+        return int(told[1]) if told else 0
 
     async def ask(self, method: str, path: str) -> tuple[int, bytes]:
         """Send a request on a connection of its own, and return the status and the body."""
@@ -48,7 +56,7 @@ class Server:
 
     async def until_ready(self) -> None:
         """Wait until it answers."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             try:
                 await self.ask("GET", "/rows/0")
@@ -70,30 +78,25 @@ def request(method: str, path: str) -> bytes:
 @contextmanager
 def running(program: str, *options: str, url: str, log: Path) -> Iterator[Server]:
     """Start a server; end it, and all of its workers, at the end."""
-    port = free_port()
-    address = {
-        "uvicorn": ["--factory", FACTORY, "--port", str(port)],
-        "gunicorn": [f"{FACTORY}()", "--bind", f"127.0.0.1:{port}"],
-    }
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", program, *address[program], *options],
+            [sys.executable, "-m", program, *COMMANDS[program], *options],
             cwd=ROOT,
             env={**os.environ, "DATABASE_URL": url, "PYTHONPATH": path},
             stdout=file,
             stderr=file,
         )
     try:
-        yield Server(process, port, log)
+        yield Server(process, log)
     finally:
         family = [process, *psutil.Process(process.pid).children(recursive=True)]
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(40)
         finally:
             for member in family:
                 if member is not process and member.is_running():
                     member.kill()
             process.kill()
-            process.wait(10)
+            process.wait(40)

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from tests.acceptance.drivers import on_all
+from tests.support.processes import bar
 
 ROOT = Path(__file__).resolve().parents[2]
-END = 2.0  # seconds that the process may take to end
+END = bar(2)  # seconds that the process may take to end
 # What drivers say about a connection that is closed in the middle of a query; it is meant to be.
 OF_DRIVERS = {
     "query cancellation interrupted (CancelledError): closing connection",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+import psutil
 import pytest
 from sqlalchemy import make_url
 
@@ -13,6 +14,7 @@ from tests.acceptance.checks import check_clean_requests, end_checks, until
 from tests.acceptance.drivers import ON_POSTGRESQL, on_postgresql
 from tests.acceptance.load import HONEST, Load
 from tests.support.look import Onlooker
+from tests.support.processes import bar
 
 OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 OTHERS += " AND backend_type = 'client backend'"
@@ -21,6 +23,12 @@ OTHERS += " AND backend_type = 'client backend'"
 def terminate_all(look: Onlooker) -> int:
     """End all other backends of this database, and return how many there were."""
     return len(look.rows(f"SELECT pg_terminate_backend(pid) {OTHERS}"))
+
+
+def have_ended(ports: set[int]) -> bool:
+    """Tell whether the server has ended its side of all these connections of this process."""
+    ours = psutil.Process().net_connections("tcp")
+    return not any(each.status == "ESTABLISHED" and each.laddr.port in ports for each in ours)
 
 
 @pytest.mark.parametrize("driver", ON_POSTGRESQL)
@@ -44,7 +52,7 @@ def test_killing_the_server_loses_nothing(driver, private_postgres, times, figur
                     recovered.append(await load.until_ok())
             assert set(load.answers) <= HONEST
             assert len(acknowledged) == load.answers["OK"] > 0
-            assert max(recovered) < 1
+            assert max(recovered) < bar(1)
         return load
 
     load = asyncio.run(main())
@@ -65,10 +73,12 @@ def test_a_storm_of_terminated_backends_loses_nothing(url, times, figures):
         async with end_checks(under) as acknowledged:
             async with Load(under, acknowledged) as load:
                 with Onlooker(url) as look:
-                    deadline = time.monotonic() + times(20, 120)
+                    deadline = time.monotonic() + times(100, 120)
                     while kills < wanted:
                         assert time.monotonic() < deadline, "nobody comes back to be killed"
+                        load.mark()
                         await asyncio.sleep(0.05)
+                        await load.until_ok()  # a busy machine needs longer to serve anybody
                         kills += await asyncio.to_thread(terminate_all, look)
             assert set(load.answers) <= HONEST
             assert len(acknowledged) == load.answers["OK"] > 0
@@ -94,9 +104,10 @@ def test_nobody_notices_that_idle_connections_were_ended(url, times, figures):
                 for _ in range(rounds):
                     paths = [under.next_clean() for _ in range(10)]
                     await asyncio.gather(*[under.post(path) for path in paths])
+                    ports = {port for (port,) in look.rows(f"SELECT client_port {OTHERS}")}
                     kills += await asyncio.to_thread(terminate_all, look)
-                    await until(lambda: look.backends() == [], 5)
-                    await asyncio.sleep(0.05)  # its process ends, and then its socket
+                    await until(lambda ports=ports: have_ended(ports), 20)
+                    await asyncio.sleep(0.05)  # the loop has to see it
                     await check_clean_requests(under, 50)
         assert kills >= rounds
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import count
 from typing import Any
 from unittest import mock
 from weakref import WeakKeyDictionary
@@ -24,6 +25,7 @@ cancellation = pytest.importorskip(
     "sqlalchemy.testing.cancellation", reason="the sweep came with SQLAlchemy 2.1"
 )
 
+numbers = count(1)
 Scenario = Callable[[AsyncDatabase], Awaitable[None]]
 
 
@@ -51,7 +53,7 @@ class Databases:
 
 async def write(db: AsyncDatabase) -> None:
     """Insert a row and change it."""
-    row = Row()
+    row = Row(id=next(numbers))
     db.session.add(row)
     await db.session.flush()
     row.n = 1

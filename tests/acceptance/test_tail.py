@@ -150,7 +150,7 @@ class Socket:
     async def ask(self, number: int) -> int:
         """Send a number, and return the one that comes back."""
         self.inbox.put_nowait({"type": "websocket.receive", "text": str(number)})
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             while (message := await self.outbox.get())["type"] != "websocket.send":
                 pass
         return int(message["text"])

@@ -40,9 +40,10 @@ def check(url: str, wanted: int, start: float) -> str:
 
 
 @pytest.mark.timeout(180)
-def test_sixteen_tasks_read_and_write_and_lose_nothing(path, times, figures):
+@pytest.mark.parametrize("driver", ["inline", "aiosqlite"])
+def test_sixteen_tasks_read_and_write_and_lose_nothing(path, driver, times, figures):
     """R17: read-modify-write by 16 tasks: nobody is locked out, no update is lost."""
-    db, each = AsyncDatabase(path), times(25, 250)
+    db, each = AsyncDatabase(path.replace("sqlite", f"sqlite+{driver}", 1)), times(25, 250)
 
     async def writer() -> None:
         for _ in range(each):

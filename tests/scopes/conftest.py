@@ -22,6 +22,20 @@ async def stage(made_stage: Stage) -> AsyncIterator[Stage]:
         yield stage
 
 
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Pause for no time; the list has the limits that were drawn from."""
+    limits: list[float] = []
+
+    def uniform(least: float, most: float) -> float:
+        assert least == 0
+        limits.append(most)
+        return 0
+
+    monkeypatch.setattr("dbscope.scopes.attempts.random.uniform", uniform)
+    return limits
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test of `stage` everywhere, or where `@pytest.mark.worlds` says."""
     if "stage" not in metafunc.fixturenames:

@@ -19,7 +19,18 @@ from starlette.responses import JSONResponse
 
 from dbscope.unit.current import current
 from tests.asgi import Answer, ask
-from tests.worlds import DRIVERS, SYNC, Both, Child, Item, World, make_world, record_statements
+from tests.worlds import (
+    DRIVERS,
+    SYNC,
+    Both,
+    Child,
+    Item,
+    World,
+    is_postgresql,
+    is_sqlite,
+    make_world,
+    record_statements,
+)
 
 ALONE, OUTSIDE, INSIDE = "alone", "outside", "inside"
 AROUND = (ALONE, OUTSIDE, INSIDE)  # where a user's @app.middleware("http") is, seen from ours
@@ -126,7 +137,7 @@ class Stage:
         if self.around == OUTSIDE:
             add_middleware(self.app)
 
-    async def ask(self, method: str = "POST", path: str = "/") -> Seen:
+    async def ask(self, method: str = "POST", path: str = "/", **request: Any) -> Seen:
         """Send a request, and look with another connection when the response starts."""
         self.wire()
         seen = Seen(Answer())
@@ -140,13 +151,17 @@ class Stage:
             if message["type"] == "http.response.start":
                 await anyio.to_thread.run_sync(look)
 
-        seen.answer = await ask(self.app, method, path, on_send=on_send)
+        seen.answer = await ask(self.app, method, path, on_send=on_send, **request)
         return seen
 
     def remake(self, url: str = "", **options: Any) -> None:
         """Use another database object with these options; nothing was opened by the first."""
         self.world.database = type(self.real)(url or self.world.url, **options)
         record_statements(self.world)
+
+    def clients(self) -> set[int]:
+        """Return who is connected to the database, by numbers of the server."""
+        return {each.pid for each in self.world.look.backends()}
 
     async def warm_up(self) -> None:
         """Let the pool have a connection, by a request that reads."""
@@ -164,7 +179,7 @@ class Stage:
                 return False
         if self.world.is_sqlite:
             return self.world.look.write_lock_is_free()
-        return not self.world.look.idle_in_transaction()
+        return not self.world.look.idle_in_transaction(patience=1)
 
     @asynccontextmanager
     async def used(self) -> AsyncIterator[Stage]:
@@ -223,7 +238,7 @@ def handle_conflict(app: FastAPI, *, plain: bool = False) -> None:
     handle(app, IntegrityError, 409, plain=plain)
 
 
-async def eventually(is_so: Callable[[], bool], patience: float = 3) -> None:
+async def eventually(is_so: Callable[[], bool], patience: float = 20) -> None:
     """Wait until it is so: what was cancelled may need a moment to be gone."""
     deadline = time.monotonic() + patience
     while not await anyio.to_thread.run_sync(is_so):
@@ -237,8 +252,9 @@ def only(*drivers: str, places: tuple[str, ...] = (ALONE,)) -> pytest.MarkDecora
 
 
 ASYNC = tuple(each for each in DRIVERS if each not in SYNC)
-POSTGRES = tuple(each for each in DRIVERS if each.startswith(("psycopg", "asyncpg")))
-ASYNC_POSTGRES = tuple(each for each in POSTGRES if each not in SYNC)
+POSTGRES = tuple(each for each in DRIVERS if is_postgresql(each))
+SERVERS = tuple(each for each in DRIVERS if not is_sqlite(each))
+ASYNC_SERVERS = tuple(each for each in SERVERS if each not in SYNC)
 
 
 @dataclass
@@ -254,7 +270,7 @@ class Cancelling:
             await when()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
-                await asyncio.wait_for(task, 10)
+                await asyncio.wait_for(task, 40)
             return
         async with anyio.create_task_group() as group:
             scope = anyio.CancelScope()

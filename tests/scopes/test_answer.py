@@ -1,5 +1,7 @@
 """What the client is told when the work could not be kept, or the database is away."""
 
+import socket
+from collections.abc import Iterator
 from typing import Any
 
 import anyio
@@ -17,13 +19,13 @@ from tests.scopes.stage import (
     ALONE,
     INSIDE,
     OUTSIDE,
-    POSTGRES,
+    SERVERS,
     Stage,
     Trouble,
     handle,
     only,
 )
-from tests.worlds import Item
+from tests.worlds import Item, needs_late_check
 
 pytestmark = pytest.mark.anyio
 
@@ -31,6 +33,7 @@ pytestmark = pytest.mark.anyio
 # -- the application's own answers -----------------------------------------------------------------
 
 
+@needs_late_check
 @only()
 @pytest.mark.parametrize("plain", [False, True], ids=["async-handler", "def-handler"])
 async def test_the_handler_of_a_failed_commit_has_units_of_its_own(
@@ -61,6 +64,7 @@ async def test_the_handler_of_a_failed_commit_has_units_of_its_own(
     assert (seen.status, counted, seen.items) == (409, [0], ["by the handler"])
 
 
+@needs_late_check
 @only(places=(ALONE, INSIDE))
 async def test_a_handler_that_fails_on_a_failed_commit_is_500(stage: Stage) -> None:
     """D15: its own COMMIT fails too; there is still exactly one answer, and no success."""
@@ -75,6 +79,7 @@ async def test_a_handler_that_fails_on_a_failed_commit_is_500(stage: Stage) -> N
     assert isinstance(seen.answer.error, Trouble)
 
 
+@needs_late_check
 @only()
 async def test_a_handler_cannot_make_a_success_of_a_failed_commit(stage: Stage) -> None:
     """Promise 1: the handler of the error answers 200; that is not what happened."""
@@ -85,7 +90,8 @@ async def test_a_handler_cannot_make_a_success_of_a_failed_commit(stage: Stage) 
     assert isinstance(seen.answer.error, IntegrityError)
 
 
-@only("aiosqlite", "psycopg async")
+@needs_late_check
+@only("inline", "psycopg async")
 @pytest.mark.parametrize("status", [200, 409])
 @pytest.mark.parametrize("kind", ["pure", "BaseHTTPMiddleware", "silent"])
 async def test_a_middleware_cannot_make_a_success_of_a_failed_commit(
@@ -157,13 +163,13 @@ async def in_their_way(stage: Stage, function: Any) -> Any:
     return await anyio.to_thread.run_sync(function)
 
 
-@only(*POSTGRES, places=(ALONE, INSIDE, OUTSIDE))
+@only(*SERVERS, places=(ALONE, INSIDE, OUTSIDE))
 @pytest.mark.parametrize("handled", [False, True], ids=["ours", "handler"])
 async def test_a_database_that_is_away_is_503(
-    stage: Stage, handled: bool, unused_tcp_port: int, caplog: pytest.LogCaptureFixture
+    stage: Stage, handled: bool, nobody: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Decision 18: nobody listens there; with Retry-After, unless the application answers it."""
-    url = stage.real.url.set(port=unused_tcp_port)
+    url = stage.real.url.set(port=nobody)
     stage.remake(url.render_as_string(hide_password=False))
     if handled:
         handle(stage.app, DatabaseUnavailable, 418)
@@ -177,8 +183,8 @@ async def test_a_database_that_is_away_is_503(
 
 
 @pytest.fixture
-def unused_tcp_port() -> int:
-    """Return a port that nobody listens on."""
-    from tests.support.processes import free_port
-
-    return free_port()
+def nobody() -> Iterator[int]:
+    """A port that is taken, where nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]

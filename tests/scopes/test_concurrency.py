@@ -2,15 +2,15 @@
 
 import asyncio
 import random
+import secrets
 import threading
-import time
 from collections import Counter
 from typing import Any
 
 import anyio.to_thread
 import pytest
 from fastapi import HTTPException
-from sqlalchemy import insert, select, text
+from sqlalchemy import event, insert, select, text
 from starlette.responses import JSONResponse, Response
 
 from dbscope import ConcurrentUse, PoolTimeout, ScopeClosed
@@ -18,9 +18,9 @@ from dbscope.unit.current import current
 from tests.scopes.stage import (
     ALONE,
     ASYNC,
-    ASYNC_POSTGRES,
+    ASYNC_SERVERS,
     INSIDE,
-    POSTGRES,
+    SERVERS,
     Stage,
     Trouble,
     eventually,
@@ -28,7 +28,7 @@ from tests.scopes.stage import (
     only,
     swallowed,
 )
-from tests.worlds import SYNC, Item
+from tests.worlds import SYNC, Item, plain_engine
 
 pytestmark = pytest.mark.anyio
 
@@ -57,7 +57,10 @@ async def test_transfers_add_up_whatever_fails(stage: Stage) -> None:
 
     What is stored is what was acknowledged; no request sees the session or the hooks of another.
     """
-    stage.remake(engine_options=SMALL | {"pool_timeout": 30})
+    patient: dict[str, Any] = {"pool_timeout": 30}
+    if stage.world.is_sqlite:
+        patient["connect_args"] = {"timeout": 30}  # seconds; the disk of a busy machine takes some
+    stage.remake(engine_options=SMALL | patient)
     stage.world.look.execute("DROP TABLE IF EXISTS account")
     stage.world.look.execute("CREATE TABLE account (id int PRIMARY KEY, balance int NOT NULL)")
     for number in range(ACCOUNTS):
@@ -138,13 +141,13 @@ async def plain_ask(stage: Stage, path: str) -> int | None:
     return (await ask(stage.app, "POST", path)).status
 
 
-@only(*POSTGRES)
+@only(*SERVERS)
 async def test_endpoints_that_fill_all_threads_still_end(stage: Stage) -> None:
     """fastapi#3205: COMMIT needs no thread of those that wait for its connection."""
     stage.remake(engine_options={"pool_size": 1, "max_overflow": 0, "pool_timeout": 20})
 
     def body() -> Response:
-        stage.db.execute(text("SELECT pg_sleep(0.001)"))
+        stage.db.execute(text(stage.world.sleep(0.001)))
         return Response()  # FastAPI would take another thread to validate anything else
 
     stage.route(body)
@@ -229,26 +232,26 @@ async def test_another_task_cannot_end_a_transaction_in_use(stage: Stage, what: 
     assert stage.real.stats()["connections_discarded"] == 0
 
 
-LONG = (
-    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 5000000)"
-    " SELECT max(i) FROM n"
-)
-
-
 @only(*SYNC)
 async def test_two_threads_on_one_session_are_refused(stage: Stage) -> None:
     """G13: the same for plain code; the session of a request is for one thread at a time."""
-    db = stage.real
-    slow = LONG if stage.world.is_sqlite else "SELECT pg_sleep(0.4)"
+    db, begun, refused = stage.real, threading.Event(), threading.Event()
+
+    @event.listens_for(plain_engine(db), "before_cursor_execute")
+    def on_statement(conn: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        if statement == "SELECT 2":  # takes as long as that
+            begun.set()
+            assert refused.wait(40)
 
     def body() -> str:
         session = db.session
         session.execute(text("SELECT 1"))
-        thread = threading.Thread(target=session.execute, args=[text(slow)])
+        thread = threading.Thread(target=session.execute, args=[text("SELECT 2")])
         thread.start()
-        time.sleep(0.1)
+        assert begun.wait(40)
         with swallowed(ConcurrentUse):
             session.execute(text("SELECT 1"))
+        refused.set()
         thread.join()
         stage.insert("a")
         return "refused"
@@ -275,7 +278,7 @@ async def test_tasks_may_use_the_session_one_after_the_other(stage: Stage) -> No
     assert (await stage.ask()).items == ["a", "b", "c"]
 
 
-@only(*ASYNC_POSTGRES)
+@only(*ASYNC_SERVERS)
 async def test_parallel_work_in_scopes_of_its_own_is_independent(stage: Stage) -> None:
     """The remedy that ConcurrentUse names: each its own scope; one failure is one rollback."""
     db = stage.real
@@ -346,7 +349,7 @@ async def test_a_task_that_outlives_its_request_may_open_a_scope(stage: Stage) -
     assert stage.world.items() == ["scope", "atomic"]
 
 
-@only(*ASYNC_POSTGRES, places=(ALONE, INSIDE))
+@only(*ASYNC_SERVERS, places=(ALONE, INSIDE))
 async def test_a_request_waits_for_the_statement_of_its_forgotten_task(stage: Stage) -> None:
     """Decision 2: COMMIT never races a statement; it waits until that has come back."""
     db, tasks = stage.real, []
@@ -354,7 +357,7 @@ async def test_a_request_waits_for_the_statement_of_its_forgotten_task(stage: St
     @stage.app.post("/")
     async def endpoint() -> None:
         await db.execute(insert(Item).values(name="a"))
-        tasks.append(asyncio.create_task(db.execute(text("SELECT pg_sleep(0.3)"))))
+        tasks.append(asyncio.create_task(db.execute(text(stage.world.sleep(0.3)))))
         await asyncio.sleep(0.1)
 
     seen = await stage.ask()
@@ -364,33 +367,72 @@ async def test_a_request_waits_for_the_statement_of_its_forgotten_task(stage: St
     await check_ordinary(stage, 3)
 
 
-@only(*ASYNC_POSTGRES, places=(ALONE, INSIDE))
-async def test_a_forgotten_statement_that_does_not_come_back_ends_with_its_connection(
-    stage: Stage,
-) -> None:
-    """Decision 2: after a time limit; no success is told, since nothing could be committed."""
-    db, tasks = stage.real, []
+@only(*ASYNC_SERVERS, places=(ALONE, INSIDE))
+async def test_a_forgotten_statement_that_does_not_come_back_is_ended(stage: Stage) -> None:
+    """Decision 2: after a time limit; no success is told, since nothing could be committed.
+
+    psycopg can have a statement cancelled from outside; with the others its connection ends.
+    """
+    db, look, tasks = stage.real, stage.world.look, []
     db._source.finish_timeout = 0.2
-    before = len(stage.world.look.backends())
+    before = stage.clients()
+    wait, no_longer = WAITS[look.url.get_backend_name()]
+    look.execute(wait)
 
     @stage.app.post("/")
     async def endpoint() -> None:
         await db.execute(insert(Item).values(name="a"))
-        tasks.append(asyncio.create_task(db.execute(text("SELECT pg_sleep(1)"))))
+        tasks.append(asyncio.create_task(db.execute(text(wait))))
         await asyncio.sleep(0.1)
 
     seen = await stage.ask()
+    look.execute(no_longer)
     assert seen.status == 500
     await asyncio.gather(*tasks, return_exceptions=True)
     assert stage.world.items() == []
-    await eventually(lambda: len(stage.world.look.backends()) == before)
+    if stage.world.driver != "psycopg async":
+        await eventually(lambda: stage.clients() <= before)
+    await stage.check_clean()
     await check_ordinary(stage, 3)
+
+
+@only(*ASYNC, places=(ALONE, INSIDE))
+async def test_a_failed_request_ends_the_statement_that_it_has_forgotten(stage: Stage) -> None:
+    """Its answer is its own, nobody is cancelled, and the connection comes back."""
+    db, tasks = stage.real, []
+    db._source.finish_timeout = 0.1
+
+    @stage.app.post("/")
+    async def endpoint() -> None:
+        await db.execute(insert(Item).values(name="a"))
+        tasks.append(asyncio.create_task(db.execute(text(stage.world.sleep(60, ENDLESS)))))
+        turn = current.get().units[db._source].turn  # type: ignore[union-attr]
+        await eventually(lambda: turn.holder is not None)
+        raise HTTPException(409)
+
+    seen = await stage.ask()
+    assert (seen.status, seen.answer.error) == (409, None)
+    (ended,) = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(ended, Exception)  # and no cancellation
+    assert stage.world.items() == []
+    await check_ordinary(stage, 3)
+
+
+ENDLESS = """WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 1000000000)
+SELECT max(x) FROM c"""
+
+# Locks that who comes second waits for; those of MariaDB are of all databases.
+NAME = f"'dbscope_{secrets.token_hex(8)}'"
+WAITS = {
+    "postgresql": ("SELECT pg_advisory_lock(4711)", "SELECT pg_advisory_unlock(4711)"),
+    "mysql": (f"SELECT GET_LOCK({NAME}, 50)", f"SELECT RELEASE_LOCK({NAME})"),
+}
 
 
 # -- two scopes ------------------------------------------------------------------------------------
 
 
-@only(*POSTGRES)
+@only(*SERVERS)
 async def test_a_second_connection_is_counted_and_named_in_the_timeout(stage: Stage) -> None:
     """R13, decision 6: a scope in a scope takes a second connection; a full pool says so."""
     stage.remake(engine_options={"pool_size": 1, "max_overflow": 0, "pool_timeout": 0.1})
@@ -412,7 +454,7 @@ async def test_a_second_connection_is_counted_and_named_in_the_timeout(stage: St
     assert stage.real.stats()["second_connections"] == 1
 
 
-@only(*POSTGRES)
+@only(*SERVERS)
 async def test_a_second_scope_is_independent_of_the_first(stage: Stage) -> None:
     """Decision 6: it commits though the request is rolled back; its connection is counted."""
 
@@ -428,10 +470,14 @@ async def test_a_second_scope_is_independent_of_the_first(stage: Stage) -> None:
     assert stage.real.stats()["second_connections"] == 1
 
 
-@only("aiosqlite", "sqlite3")
-async def test_a_second_writer_inside_the_first_is_refused_at_once(stage: Stage) -> None:
+@only("inline", "aiosqlite", "sqlite3")
+async def test_a_second_writer_inside_the_first_is_refused_at_once(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """J7, 4.13: SQLite has one writer; waiting for oneself would be a deadlock."""
     from dbscope import TransactionManagementError
+
+    monkeypatch.setattr("dbscope.engine.sqlite.recipe.BUSY_TIMEOUT", 3600)  # nobody waits for that
 
     def body() -> None:
         stage.insert("outer")
@@ -439,7 +485,7 @@ async def test_a_second_writer_inside_the_first_is_refused_at_once(stage: Stage)
             stage.insert("inner")
 
     stage.route(body)
-    with anyio.fail_after(2):
+    with anyio.fail_after(40):
         seen = await stage.ask()
     assert (seen.status, seen.items) == (200, ["outer"])
 

@@ -95,7 +95,7 @@ async def test_a_non_atomic_request_keeps_what_it_did_before_it_failed(stage: St
     assert (seen.status, seen.items, held) == (409, ["a"], [0])
 
 
-@only("aiosqlite", "sqlite3")
+@only("inline", "aiosqlite", "sqlite3")
 async def test_what_a_route_says_about_one_database_is_nothing_to_another(
     stage: Stage, tmp_path: Any
 ) -> None:

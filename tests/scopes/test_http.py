@@ -2,16 +2,19 @@
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from fastapi import HTTPException
+from fastapi import Depends, HTTPException
 from sqlalchemy import func, insert, select, text
 from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from dbscope import (
+    BlocksOutOfOrder,
     DBSessionMiddleware,
     ScopeClosed,
     ScopeMissing,
@@ -32,7 +35,7 @@ from tests.scopes.stage import (
     handle_conflict,
     only,
 )
-from tests.worlds import Item
+from tests.worlds import Item, needs_late_check
 
 pytestmark = pytest.mark.anyio
 
@@ -59,7 +62,7 @@ async def test_a_mounted_application_with_its_own_install_joins(stage: Stage) ->
     assert stage.real.stats()["sessions"] == 1
 
 
-@only("aiosqlite", "asyncpg", places=(ALONE, INSIDE))
+@only("inline", "aiosqlite", "asyncpg", places=(ALONE, INSIDE))
 async def test_a_second_middleware_joins_the_first(stage: Stage) -> None:
     """D9: the outermost one decides; here by its own veto, which keeps a 409."""
     stage.route(lambda: (stage.insert("a"), Response(status_code=409))[1])
@@ -70,6 +73,7 @@ async def test_a_second_middleware_joins_the_first(stage: Stage) -> None:
     assert stage.world.sent().count("COMMIT") == 1
 
 
+@needs_late_check
 @only(places=(ALONE, INSIDE))
 @pytest.mark.parametrize("whose", ["own", "outer"])
 async def test_a_commit_that_fails_in_a_mounted_application_is_never_a_success(
@@ -85,7 +89,7 @@ async def test_a_commit_that_fails_in_a_mounted_application_is_never_a_success(
     assert (seen.status, seen.items) == (409 if whose == "own" else 500, [])
 
 
-@only("aiosqlite", places=(ALONE, INSIDE))
+@only("inline", places=(ALONE, INSIDE))
 async def test_a_mounted_application_without_install_tells_the_truth_too(stage: Stage) -> None:
     """D4, decision 3: its handler makes a success of an exception; the work is rolled back."""
     sub = Stage(stage.world)
@@ -118,7 +122,7 @@ async def test_the_scope_of_a_test_is_used_and_never_finished(stage: Stage) -> N
 # -- D11: outside of the boundary ------------------------------------------------------------------
 
 
-@pytest.mark.worlds(drivers=lambda each: each == "aiosqlite", places=(ALONE, OUTSIDE, INSIDE))
+@pytest.mark.worlds(drivers=lambda each: each == "inline", places=(ALONE, OUTSIDE, INSIDE))
 async def test_a_middleware_outside_has_no_session_before_or_after(stage: Stage) -> None:
     """D11: an error that says so, and not a transaction that leaks silently."""
     refused: list[type[Exception]] = []
@@ -313,7 +317,7 @@ async def test_a_request_cancelled_in_its_handler_is_rolled_back(
     """D19, G7: nothing kept, nothing checked out, no lock, and the next request is served."""
     db = stage.real
     inside = asyncio.Event()
-    slow = text(SLOW_SQLITE if stage.world.is_sqlite else "SELECT pg_sleep(20)")
+    slow = text(stage.world.sleep(20, SLOW_SQLITE))
 
     @stage.app.post("/")
     async def endpoint() -> None:
@@ -352,3 +356,67 @@ async def test_a_cancellation_that_waits_to_be_delivered_comes_before_commit(sta
     with pytest.raises(asyncio.CancelledError):
         await task
     assert stage.world.items() == []
+
+
+# -- no answer ---------------------------------------------------------------------------------
+
+
+@only()
+async def test_what_was_never_answered_is_rolled_back(stage: Stage) -> None:
+    """The server says 500 in its place, so nothing may be stored."""
+
+    async def silent(scope: Any, receive: Any, send: Any) -> None:
+        if stage.world.is_async:
+            await stage.real.execute(insert(Item).values(name="a"))
+        else:
+            await run_in_threadpool(stage.real.execute, insert(Item).values(name="a"))
+
+    stage.app.mount("/", silent)
+    seen = await stage.ask()
+    assert (seen.status, stage.world.items()) == (None, [])
+
+
+# -- what would be told too early ----------------------------------------------------------------
+
+
+@only(*ASYNC)
+async def test_a_scope_that_is_still_open_is_not_answered_for(stage: Stage) -> None:
+    """FastAPI leaves a dependency with `yield` when the answer is gone: its COMMIT could fail."""
+
+    async def dependency() -> AsyncIterator[Any]:
+        async with stage.real.scope():
+            yield stage.real.session
+
+    async def endpoint(session: Annotated[Any, Depends(dependency)]) -> None:
+        await session.execute(insert(Item).values(name="a"))
+
+    stage.app.post("/")(endpoint)
+    seen = await stage.ask()
+    assert seen.status == 500
+    assert isinstance(seen.answer.error, BlocksOutOfOrder)
+    assert stage.world.items() == []
+
+
+@only(*ASYNC)
+async def test_a_scope_that_has_only_read_may_still_be_open(stage: Stage) -> None:
+    """There is nothing to be told of it."""
+
+    async def dependency() -> AsyncIterator[Any]:
+        async with stage.real.scope(readonly=True):
+            yield stage.real.session
+
+    async def endpoint(session: Annotated[Any, Depends(dependency)]) -> int:
+        return len((await session.scalars(select(Item))).all())
+
+    stage.app.post("/")(endpoint)
+    assert (await stage.ask()).status == 200
+
+
+async def test_a_veto_is_asked_and_not_awaited() -> None:
+    """A coroutine is true: it would roll back whatever was answered with success."""
+
+    async def veto(*args: Any) -> bool:
+        return False
+
+    with pytest.raises(TypeError, match="commit_veto"):
+        DBSessionMiddleware(Response(), commit_veto=veto)  # type: ignore[arg-type]

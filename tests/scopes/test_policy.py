@@ -68,7 +68,7 @@ async def test_the_header_decides_and_is_taken_off(
     assert seen.answer.headers["x-other"] == "1"
 
 
-@only("aiosqlite")
+@only("inline")
 async def test_the_header_is_taken_off_where_no_database_was_used(stage: Stage) -> None:
     """D6."""
     stage.route(lambda: Response(headers={"X-Tm": "commit"}))

@@ -1,18 +1,43 @@
 """An independent look at a database: what another client sees, whatever the library believes."""
 
+import random
 import sqlite3
+import threading
+import time
 from dataclasses import dataclass
 from typing import Any, Self
 
 import psycopg
+import pymysql
 from sqlalchemy.engine import URL, make_url
 
-PATIENCE = 0.2  # seconds: a lock that is held shows as an error, soon
+PATIENCE = 10.0  # seconds: a lock that stays shows as an error, and not one of a busy machine
+
+
+POSTGRES_BACKENDS = (
+    "SELECT pid, coalesce(state, ''), query, application_name FROM pg_stat_activity"
+    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    " AND backend_type = 'client backend'"
+)
+INNODB_CACHE = 0.12  # seconds: what InnoDB tells of its transactions may be that old
+DICE = random.Random()  # our own: some tests load those of the module
+MYSQL_BACKENDS = """
+    SELECT id, IF(command <> 'Sleep', 'active', IF(trx_id, 'idle in transaction', 'idle')),
+      coalesce(info, ''), ''
+    FROM information_schema.processlist
+    LEFT JOIN information_schema.innodb_trx ON trx_mysql_thread_id = id
+    WHERE db = database() AND id <> connection_id()
+"""
+
+
+def pause() -> float:
+    """Return how long to wait for news; of several who look, each keeps the cache from others."""
+    return DICE.uniform(1, 3) * INNODB_CACHE
 
 
 @dataclass(frozen=True)
 class Backend:
-    """One client of a PostgreSQL server, as pg_stat_activity tells."""
+    """One client of a server, as pg_stat_activity tells, or MariaDB's list of processes."""
 
     pid: int
     state: str
@@ -23,13 +48,16 @@ class Backend:
 class Onlooker:
     """A synchronous connection of its own; each statement is its own transaction.
 
-    Takes the URL of any driver. Parameters are written ``?`` for both databases.
+    Takes the URL of any driver. Parameters are written ``?`` for all databases. The patience is for
+    locks; that of MariaDB has whole seconds.
     """
 
-    def __init__(self, url: str | URL) -> None:
+    def __init__(self, url: str | URL, patience: float = PATIENCE) -> None:
         self.url = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self._connection: Any = self._connect(PATIENCE)
+        self.is_mysql = self.url.get_backend_name() in {"mysql", "mariadb"}
+        self._connection: Any = self._connect(patience)
+        self._mutex = threading.Lock()  # answers that start at once look at once
 
     def rows(self, sql: str, *params: object) -> list[tuple[Any, ...]]:
         """Return all rows of a query."""
@@ -58,17 +86,22 @@ class Onlooker:
         return True
 
     def backends(self) -> list[Backend]:
-        """Return the other clients of this database (PostgreSQL)."""
-        rows = self.rows(
-            "SELECT pid, coalesce(state, ''), query, application_name FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            " AND backend_type = 'client backend'"
-        )
+        """Return the other clients of this database (not SQLite)."""
+        rows = self.rows(MYSQL_BACKENDS if self.is_mysql else POSTGRES_BACKENDS)
         return [Backend(*row) for row in rows]
 
-    def idle_in_transaction(self) -> list[Backend]:
-        """Return the clients that hold a transaction open and do nothing (PostgreSQL)."""
-        return [each for each in self.backends() if each.state.startswith("idle in transaction")]
+    def idle_in_transaction(self, patience: float = PATIENCE) -> list[Backend]:
+        """Return the clients that hold a transaction open, do nothing, and stay so (not SQLite).
+
+        A server needs a moment to notice that a client has gone, and InnoDB's cache may be old.
+        """
+        found = [each for each in self.backends() if each.state.startswith("idle in transaction")]
+        end = time.monotonic() + patience
+        while found and time.monotonic() < end:
+            time.sleep(pause())
+            again = self.backends()
+            found = [each for each in found if each in again]
+        return found
 
     def close(self) -> None:
         """Stop looking."""
@@ -81,11 +114,21 @@ class Onlooker:
         self.close()
 
     def _run(self, sql: str, params: tuple[object, ...]) -> Any:
+        with self._mutex:
+            return self._run_alone(sql, params)
+
+    def _run_alone(self, sql: str, params: tuple[object, ...]) -> Any:
+        if self.is_mysql:
+            cursor = self._connection.cursor()
+            cursor.execute(sql.replace("%", "%%").replace("?", "%s") if params else sql, params)
+            return cursor
         if self.is_sqlite or not params:
             return self._connection.execute(sql, params or ())
         return self._connection.execute(sql.replace("%", "%%").replace("?", "%s"), params)
 
     def _connect(self, patience: float) -> Any:
+        if self.is_mysql:
+            return self._connect_mysql(max(1, round(patience)))
         return (self._connect_sqlite if self.is_sqlite else self._connect_postgres)(patience)
 
     def _connect_sqlite(self, patience: float) -> sqlite3.Connection:
@@ -104,3 +147,16 @@ class Onlooker:
         url = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
         options = f"-c lock_timeout={int(patience * 1000)}ms"
         return psycopg.connect(url, autocommit=True, connect_timeout=10, options=options)
+
+    def _connect_mysql(self, patience: int) -> pymysql.Connection:
+        return pymysql.connect(
+            host=self.url.host,
+            port=self.url.port or 3306,
+            user=self.url.username,
+            password=str(self.url.password or ""),
+            database=self.url.database,
+            autocommit=True,
+            init_command=(
+                f"SET innodb_lock_wait_timeout = {patience}, lock_wait_timeout = {patience}"
+            ),
+        )

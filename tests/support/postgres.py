@@ -84,11 +84,19 @@ class PostgresServer:
         """Drop a database made by ``new_database``, whoever is still connected to it."""
         database = str(make_url(url).database)
         self._databases.remove(database)
-        self._execute(f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)')
+        for seconds in (5, 5, 0):  # the server waits for 5 s itself until all backends have ended
+            try:
+                self._execute(f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)')
+            except psycopg.errors.ObjectInUse:
+                if not seconds:
+                    raise
+                time.sleep(seconds)
+            else:
+                return
 
     def connect(self, database: str | None = None) -> psycopg.Connection:
         """Open an independent connection, in autocommit."""
-        return psycopg.connect(self.url(None, database), autocommit=True, connect_timeout=5)
+        return psycopg.connect(self.url(None, database), autocommit=True, connect_timeout=20)
 
     def close(self) -> None:
         """Drop the databases that are left."""
@@ -200,7 +208,7 @@ class OwnServer(PostgresServer):
         if self.running:
             self._process.send_signal(how)
         try:
-            self._process.wait(20)
+            self._process.wait(40)
         except subprocess.TimeoutExpired:
             self.kill9()
         self._reap()
@@ -211,7 +219,7 @@ class OwnServer(PostgresServer):
                 process.kill()  # before the number of the server's process can be anyone else's
                 process.communicate()
             elif process is not None:
-                process.wait(20)
+                process.wait(40)
         self._process = self._watchdog = None
 
     def _make_cluster(self) -> None:

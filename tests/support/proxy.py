@@ -1,4 +1,4 @@
-"""A TCP proxy in front of PostgreSQL, which can fail exactly at COMMIT.
+"""A TCP proxy in front of PostgreSQL or MariaDB, which can fail exactly at COMMIT.
 
 It has a thread and an event loop of its own, so that it works on while a test blocks.
 """
@@ -13,8 +13,10 @@ from typing import Any, Self
 import pytest
 from sqlalchemy.engine import make_url
 
-from tests.support import wire
+from tests.support import mysql_wire, wire
+from tests.support.mysql import MySQLServer
 from tests.support.postgres import PostgresServer
+from tests.worlds import MYSQL
 
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -22,8 +24,9 @@ Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 class Proxy:
     """The switches, for any thread, and the counts; the last mode that was switched on holds."""
 
-    def __init__(self, server: PostgresServer) -> None:
+    def __init__(self, server: PostgresServer | MySQLServer) -> None:
         self.server = server
+        self.wire: Any = mysql_wire if isinstance(server, MySQLServer) else wire
         self.delay = 0.0  # seconds, each way
         self.errors: list[BaseException] = []
         self._links: dict[Link, asyncio.Task[Any]] = {}
@@ -53,9 +56,13 @@ class Proxy:
         """Close both sides instead of forwarding the next COMMIT; then pass through again."""
         self._switch("cut_before_commit", times)
 
-    def cut_after_commit(self, times: float = 1) -> None:
-        """Forward the next COMMIT, drop its answer, close both sides; then pass through again."""
+    def cut_after_commit(self, times: float = 1, then: str = "pass_through") -> None:
+        """Forward the next COMMIT, drop its answer, close both sides; then pass through again.
+
+        Or be in another mode from that moment on: `then="refuse"`.
+        """
         self._switch("cut_after_commit", times)
+        self._then = then
 
     def blackhole(self) -> None:
         """Swallow everything both ways, a hang-up too, and keep the sockets open."""
@@ -104,21 +111,25 @@ class Proxy:
         """Say whether this is the mode now, and use up one of its times."""
         now, times = self._mode
         if now == mode:
-            self._switch(*(("pass_through",) if times <= 1 else (mode, times - 1)))
+            self._switch(*((self._then,) if times <= 1 else (mode, times - 1)))
         return now == mode
 
     def _switch(self, mode: str, times: float = math.inf) -> None:
+        if times == math.inf:
+            self._then = "pass_through"
         self._mode = (mode, times)  # one assignment: no other thread sees half of it
 
     def _call(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(40)
 
     async def _accept(self, *client: Any) -> None:
         if self.is_in("refuse"):
             await hang_up(client[1])
             return
         link = Link(self, client)
-        self._links[link] = asyncio.current_task()
+        task = asyncio.current_task()
+        assert task is not None
+        self._links[link] = task
         try:
             await link.run()
         except ConnectionError:
@@ -144,10 +155,11 @@ class Link:
 
     def __init__(self, proxy: Proxy, client: Stream) -> None:
         self.proxy = proxy
+        self.wire = proxy.wire
         self.client = client
         self.ended = asyncio.Event()
         self._drops_the_answer = False
-        self._statements = wire.Statements()
+        self._statements = self.wire.Statements()
 
     async def run(self) -> None:
         """Forward both ways until one side ends or the link is cut."""
@@ -171,7 +183,7 @@ class Link:
         *,
         from_client: bool,
     ) -> None:
-        messages = wire.Messages(from_client=from_client)
+        messages = self.wire.Messages(from_client=from_client)
         while data := await source[0].read(65536):
             if self.proxy.delay:
                 await asyncio.sleep(self.proxy.delay)
@@ -188,19 +200,19 @@ class Link:
         """Count a message, and say whether the server gets it."""
         if self.ended.is_set():
             return False
-        if kind == wire.STARTUP:
+        if kind == self.wire.STARTUP:
             return self._starts(message)
-        self.proxy.round_trips += kind in wire.AWAITED
+        self.proxy.round_trips += kind in self.wire.AWAITED
         sql = self._statements.executed(kind, message)
         if sql is not None:
             self.proxy.sql.append(sql)
-        return not wire.is_commit(sql) or self._commits()
+        return not self.wire.is_commit(sql) or self._commits()
 
     def _starts(self, message: bytes) -> bool:
-        if wire.asks_for_encryption(message):
+        if self.wire.asks_for_encryption(message):
             self.client[1].write(b"N")  # no: we want to read along
             return False
-        self.proxy.connections += wire.is_login(message)
+        self.proxy.connections += self.wire.is_login(message)
         return True
 
     def _commits(self) -> bool:
@@ -212,7 +224,7 @@ class Link:
 
     def _from_server(self, kind: bytes, message: bytes) -> bool:
         """Say whether the client gets a message."""
-        if self._drops_the_answer and kind == wire.READY:
+        if self._drops_the_answer and kind == self.wire.READY:
             self._cut()
         return not (self._drops_the_answer or self.ended.is_set())
 
@@ -248,7 +260,10 @@ async def hang_up(writer: asyncio.StreamWriter) -> None:
 
 
 @pytest.fixture
-def proxy(postgres: PostgresServer) -> Iterator[Proxy]:
-    """A proxy in front of the shared server."""
-    with Proxy(postgres) as proxy:
+def proxy(request: pytest.FixtureRequest) -> Iterator[Proxy]:
+    """A proxy in front of the shared server, of the kind that the test is about."""
+    spec = getattr(request.node, "callspec", None)
+    drivers = {spec.params.get(name) for name in ("database_url", "url")} if spec else set()
+    server = "mysql_server" if drivers & set(MYSQL) else "postgres"
+    with Proxy(request.getfixturevalue(server)) as proxy:
         yield proxy

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from sqlalchemy.engine import make_url
 
+from tests.support.look import Onlooker
 from tests.support.proxy import Proxy
 from tests.support.wire import is_commit
 
@@ -129,8 +130,7 @@ def test_the_server_does_not_hear_of_a_hang_up_in_a_blackhole(proxy, through, ta
     connection.execute("SELECT 1")
     proxy.blackhole()
     connection.close()
-    time.sleep(0.1)
-    assert len(table.idle_in_transaction()) == 1
+    assert len(table.idle_in_transaction(patience=0.1)) == 1
     proxy.cut_all()
     eventually(lambda: not table.backends())
 
@@ -203,18 +203,21 @@ def test_is_commit(sql, commits):
 def test_onlooker_sees_idle_in_transaction(table, postgres_url):
     with psycopg.connect(plain(postgres_url)) as connection:
         connection.execute("SELECT 1")
-        (backend,) = table.idle_in_transaction()
+        (backend,) = table.idle_in_transaction(patience=0)
         assert backend.query == "SELECT 1"
         connection.commit()
-        assert table.idle_in_transaction() == []
+        assert table.idle_in_transaction(patience=0) == []
         assert [each.state for each in table.backends()] == ["idle"]
 
 
-def test_onlooker_does_not_wait_for_locks_of_postgresql(table, postgres_url):
+def test_onlooker_waits_for_locks_of_postgresql_only_so_long(table, postgres_url):
     with psycopg.connect(plain(postgres_url)) as connection:
         connection.execute("LOCK TABLE t")
-        with pytest.raises(psycopg.errors.LockNotAvailable):
-            table.scalar("SELECT count(*) FROM t WHERE i % ? = 0", 2)
+        with (
+            Onlooker(postgres_url, patience=0.1) as hasty,
+            pytest.raises(psycopg.errors.LockNotAvailable),
+        ):
+            hasty.scalar("SELECT count(*) FROM t WHERE i % ? = 0", 2)
 
 
 def test_onlooker_sees_the_write_lock(tmp_path, look):
@@ -224,8 +227,9 @@ def test_onlooker_sees_the_write_lock(tmp_path, look):
     assert onlooker.write_lock_is_free()
     writer.execute("BEGIN IMMEDIATE")
     assert not onlooker.write_lock_is_free()
-    with pytest.raises(sqlite3.OperationalError, match="locked"):
-        onlooker.execute("INSERT INTO t VALUES (?)", 1)
+    locked = pytest.raises(sqlite3.OperationalError, match="locked")
+    with Onlooker(url, patience=0.1) as hasty, locked:
+        hasty.execute("INSERT INTO t VALUES (?)", 1)
     assert onlooker.scalar("SELECT i FROM t") is None
     writer.execute("ROLLBACK")
     assert onlooker.write_lock_is_free()
@@ -236,7 +240,7 @@ def test_onlooker_refuses_memory(look):
         look("sqlite://")
 
 
-def eventually(condition, seconds=5):
+def eventually(condition, seconds=20):
     """Wait until a condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, assert_type
 
 from fastapi import Depends, FastAPI
@@ -58,10 +59,21 @@ def transfer_plainly(amount: int) -> str:
         return str(amount)
 
 
+@db.atomic(retry=2)
+async def pay(amount: int) -> str:
+    """Keep its name when it is tried again."""
+    return await transfer(amount)
+
+
 @app.get("/")
+@db.retry_requests(0)
 async def endpoint(session: Annotated[AsyncSession, Depends(db.get_session)]) -> None:
     """Take the session as a dependency."""
     assert_type(await transfer(1), str)
     assert_type(await job("a"), int)
     assert_type(transfer_plainly(1), str)
+    assert_type(await db.run(lambda: transfer(1)), str)
+    assert_type(plain.run(lambda: transfer_plainly(1), attempts=5), str)
+    assert_type(await db.gather(partial(job, "a"), partial(job, "b"), limit=2), list[int])
+    assert_type(plain.gather(partial(transfer_plainly, 1)), list[str])
     await session.commit()

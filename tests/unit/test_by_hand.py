@@ -16,7 +16,7 @@ from dbscope import (
     TransactionOutcomeUnknown,
     UnexpectedRollback,
 )
-from tests.worlds import Both, Child, Item, World, insert, plain_engine
+from tests.worlds import Both, Child, Item, World, insert, needs_late_check, plain_engine
 
 BARE = pytest.mark.worlds(places=["scope", "request"])  # where no explicit block is open
 
@@ -174,6 +174,7 @@ def test_commit_after_a_swallowed_error_is_no_success(world: World, failing: Any
     assert world.items() == ["b"]
 
 
+@needs_late_check
 @BARE
 def test_a_commit_that_fails_has_rolled_back(world: World) -> None:
     """C25, G1: its own error, on_rollback hooks, and the next transaction is sound."""
@@ -474,6 +475,7 @@ def test_in_autocommit_a_block_does_not_end_what_begin_has_begun(world: World) -
     assert world.items() == ["b"]
 
 
+@needs_late_check
 @BARE
 def test_a_failed_commit_in_begin_has_rolled_back(world: World) -> None:
     """C25: the same for `with session.begin():`."""

@@ -163,7 +163,9 @@ def read_in_block(db: Both) -> None:
         read(db)
 
 
-SQLITE = pytest.mark.worlds(places=["request"], drivers=lambda d: d in {"aiosqlite", "sqlite3"})
+SQLITE = pytest.mark.worlds(
+    places=["request"], drivers=lambda d: d in {"inline", "aiosqlite", "sqlite3"}
+)
 
 
 @SQLITE
@@ -187,7 +189,7 @@ def test_a_request_that_will_write_says_so_at_once(
     assert world.statements[0] == begin
 
 
-@pytest.mark.worlds(places=["scope"], drivers=lambda d: d in {"aiosqlite", "sqlite3"})
+@pytest.mark.worlds(places=["scope"], drivers=lambda d: d in {"inline", "aiosqlite", "sqlite3"})
 def test_a_job_or_a_block_of_its_own_will_write(world: World) -> None:
     """F5: whoever opens a scope or writes `atomic` means to write."""
 

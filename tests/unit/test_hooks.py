@@ -1,5 +1,6 @@
 """What is due after COMMIT or ROLLBACK, in which order, and never otherwise. Cases C."""
 
+import asyncio
 import functools
 from contextlib import suppress
 from typing import Any
@@ -86,7 +87,7 @@ def test_outside_a_transaction_a_hook_runs_at_once(world: World, log: Log) -> No
     assert log == [1, 2]
 
 
-@pytest.mark.worlds(places=["scope"], drivers=lambda d: d == "aiosqlite")
+@pytest.mark.worlds(places=["scope"], drivers=lambda d: d == "inline")
 def test_outside_a_transaction_nobody_can_await_a_hook_at_once(world: World, log: Log) -> None:
     """C1, C28: in autocommit an async hook waits for the end of the scope; else it is refused."""
 
@@ -297,6 +298,24 @@ def test_all_hooks_run_and_the_first_error_is_raised(world: World, log: Log) -> 
     assert (log, world.items()) == ([2, 4], ["a"])
     assert world.database.stats()["hooks_failed"] == 2
     world.run(lambda db: insert(db, "b"))
+
+
+@pytest.mark.worlds(places=["request"])
+def test_a_hook_that_was_cancelled_stops_no_other(world: World, log: Log) -> None:
+    """It waited for what somebody has cancelled; the answer leaves, and the others run."""
+
+    def body(db: Both) -> None:
+        insert(db, "a")
+        db.on_commit(cancelled)
+        db.on_commit(lambda: log.append("ran"))
+
+    world.run(body)
+    assert (log, world.items()) == (["ran"], ["a"])
+
+
+def cancelled() -> None:
+    """End as who waits for a cancelled future does."""
+    raise asyncio.CancelledError
 
 
 @pytest.mark.worlds(places=["request"])

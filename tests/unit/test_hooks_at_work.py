@@ -15,7 +15,7 @@ from dbscope import (
     TransactionRequired,
 )
 from tests.unit.hooks import Log, Trouble, fail
-from tests.worlds import Both, Child, Item, World, insert, plain_engine
+from tests.worlds import Both, Child, Item, World, insert, needs_late_check, plain_engine
 
 # -- what a hook can do ----------------------------------------------------------------------------
 
@@ -62,6 +62,7 @@ def test_a_hook_that_fails_stores_nothing(world: World, log: Log) -> None:
     assert world.items() == ["first", "last"]
 
 
+@needs_late_check
 @pytest.mark.worlds(places=["scope", "block"])
 def test_a_hook_whose_commit_fails_has_failed(world: World, log: Log) -> None:
     """C15, C25: its own work is judged like any other."""
@@ -183,6 +184,7 @@ def add_orphan(db: Both) -> None:
     db.session.flush()
 
 
+@needs_late_check
 def test_a_failed_commit_is_a_rollback(world: World, log: Log) -> None:
     """C25: on_commit never, on_rollback yes; its error leaves."""
 

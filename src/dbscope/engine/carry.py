@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 from anyio import from_thread
-from sqlalchemy.util import await_only, greenlet_spawn
+from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet as in_sqlalchemy_greenlet
 
 from dbscope.engine import here
@@ -36,7 +37,15 @@ def in_greenlet(
     function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
 ) -> Coroutine[Any, Any, T]:
     """Run a plain function that may wait inside, as `AsyncSession` runs its `Session`."""
-    return cast("Any", greenlet_spawn)(function, *args, **kwargs)  # type: ignore[no-any-return]
+    return carriers().carry(function, *args, **kwargs)  # type: ignore[no-any-return]
+
+
+@cache
+def carriers() -> Any:
+    """Return our greenlets, where greenlet is installed."""
+    from dbscope.engine import carriers
+
+    return carriers
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -46,18 +55,21 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
     the end of another request gives back (https://github.com/fastapi/fastapi/issues/3205).
     """
     call = partial(copy_context().run, partial(function, *args, **kwargs))
-    return await asyncio.get_running_loop().run_in_executor(_threads(), call)
+    return await asyncio.get_running_loop().run_in_executor(threads(), call)
 
 
 @cache
-def _threads() -> ThreadPoolExecutor:
-    # Made when needed, and few in fact: a hook may wait for what only another COMMIT gives back.
+def threads() -> ThreadPoolExecutor:
+    """Return our worker threads: made when needed, and few in fact.
+
+    Their number is no limit: a hook may wait for what only another COMMIT gives back.
+    """
     return ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="dbscope")
 
 
 def forget_threads() -> None:
     """Start anew in a forked child, where none of them lives."""
-    _threads.cache_clear()
+    threads.cache_clear()
 
 
 @contextmanager
@@ -143,7 +155,20 @@ async def _deliver(
     raise cancelled
 
 
-async def _outlast(task: asyncio.Task[Any]) -> None:
+async def all_of(tasks: list[asyncio.Task[None]]) -> None:
+    """Wait until all have ended, however; if the caller is cancelled, cancel them first."""
+    together = asyncio.gather(*tasks, return_exceptions=True)
+    try:
+        await asyncio.shield(together)
+    except asyncio.CancelledError:
+        for task in tasks:
+            task.cancel()
+        with anyio.CancelScope(shield=True):
+            await _outlast(together)
+        raise
+
+
+async def _outlast(task: asyncio.Future[Any]) -> None:
     while not task.done():
         with suppress(BaseException):  # another cancellation; the task's own error is read later
             await asyncio.shield(task)
@@ -163,7 +188,7 @@ class LoopGate:
     __slots__ = ("_future", "_loop")
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_event_loop()  # which runs, or will when it is waited for
         self._future: asyncio.Future[None] = self._loop.create_future()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -206,10 +231,15 @@ class Greenlets:
         from greenlet import getcurrent
 
         self.me: Callable[[], object] = getcurrent
+        self.can_wait: Callable[[], bool] = carriers().can_wait  # reading an attribute cannot
 
     def gate(self) -> Gate:
         """Return a gate for the running loop."""
         return LoopGate()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait without blocking the loop."""
+        await_only(asyncio.sleep(seconds))
 
     def call(self, function: Callable[[], object]) -> None:
         """Call a hook; what it returns to be awaited is awaited."""
@@ -232,35 +262,54 @@ class Threads:
         """Return a gate for threads."""
         return ThreadGate()
 
+    def can_wait(self) -> bool:
+        """Tell that a thread always can."""
+        return True
+
+    def sleep(self, seconds: float) -> None:
+        """Block the thread."""
+        time.sleep(seconds)
+
     def call(self, function: Callable[[], object]) -> None:
         """Call a hook."""
         function()
 
     def run(self, function: Callable[[], object]) -> None:
         """Run the end of a unit: in a thread, if what carries it is a greenlet on a loop."""
-        if _is_in_greenlet():
+        if is_in_greenlet():
             await_only(in_thread(function))
         else:
             function()
 
 
-def _is_in_greenlet() -> bool:
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the event loop that runs in this thread; None if there is none."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def is_in_greenlet() -> bool:
+    """Tell whether a greenlet of SQLAlchemy's carries the code that runs now."""
     try:
         return in_sqlalchemy_greenlet()
     except ImportError:
         return False
 
 
-async def end(
+def end(
     units: list[Unit], function: Callable[..., T], *args: Any, keep: bool, **kwargs: Any
-) -> T:
+) -> Coroutine[Any, Any, T]:
     """Carry a plain function that ends these units, to the end."""
     limit, plain = 0.0, keep
     for unit in units:
         limit = max(limit, unit.source.finish_timeout)
         plain = plain and unit.ends_plainly()
+    if any(unit.turn.is_taken() for unit in units):
+        limit *= 3  # to wait for whoever has it, to end that, and for the end itself
     work = carried(units, function, *args, keep=keep, **kwargs)
-    return await to_the_end(work, limit=limit, at_once=not keep, starts_here=plain)
+    return to_the_end(work, limit=limit, at_once=not keep, starts_here=plain)
 
 
 def carried(

@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
-from dbscope.engine import faults
-from dbscope.errors import DatabaseUnavailable, TransactionOutcomeUnknown
+from dbscope.engine import deadline, faults, guard
+from dbscope.errors import (
+    DatabaseUnavailable,
+    ReadOnlyViolation,
+    TransactionOutcomeUnknown,
+    TransactionTimeout,
+    UnexpectedRollback,
+)
 from dbscope.unit.ending import OUTCOME_OPEN
 
 if TYPE_CHECKING:
@@ -38,22 +44,26 @@ def install(engine: Engine, name: str, on_cancel: Callable[[Connection], None]) 
         connection = context.connection
         if connection is None or connection.closed or connection.invalidated:
             return None
-        if isinstance(context.original_exception, CancelledError):
-            on_cancel(connection)
         try:
             unit: Unit | None = connection.info.get("dbscope.unit")
         except NotImplementedError:  # the connection by which SQLAlchemy gets to know the server
             return None
+        if isinstance(context.original_exception, CancelledError):
+            on_cancel(connection)
         return None if unit is None else _on_error(unit, connection, context)
 
-    @event.listens_for(engine, "do_connect")
-    def on_connect(dialect: Any, record: Any, args: Any, kwargs: Any) -> Any:  # noqa: ARG001
+    # Not by its event `do_connect`, where the first listener is the last: the user may have one.
+    connect = engine.dialect.connect
+
+    def connect_or_say_why(*args: Any, **kwargs: Any) -> Any:
         try:
-            return dialect.connect(*args, **kwargs)
+            return connect(*args, **kwargs)
         except Exception as error:
             if faults.is_away(error):
                 raise DatabaseUnavailable(f"{name} cannot be reached: {error}.") from error
             raise
+
+    engine.dialect.connect = connect_or_say_why  # type: ignore[method-assign]
 
 
 def _on_error(
@@ -63,17 +73,35 @@ def _on_error(
     # COMMIT and ROLLBACK have no statement.
     if unit.committing and context.statement is None:
         return _failed_commit(unit, connection, error, lost=context.is_disconnect)
-    if not isinstance(error, DBAPIError) and not context.is_disconnect:
+    is_of_database = isinstance(error, DBAPIError) or context.is_disconnect
+    if is_of_database or context.execution_context is not None:  # something may have been sent
+        unit.mark_broken(error)
+        if connection.dialect.name == "sqlite" and unit.blocks:
+            _look_at_sqlite(unit, connection, error)
+    if not is_of_database:
         return None
-    unit.mark_broken(error)
+    if unit.timed and deadline.is_timeout(unit, context.original_exception):
+        return TransactionTimeout(f"In {unit.block}:")
+    if unit.is_readonly and faults.is_refused_write(context.original_exception):
+        return ReadOnlyViolation(f"{unit.block or unit.scope} is read-only.")
     if context.is_disconnect and isinstance(error, DBAPIError):
         return DatabaseUnavailable(f"The connection of {unit.scope} was lost: {error.orig}.")
     return None
 
 
+def _look_at_sqlite(unit: Unit, connection: Connection, error: BaseException) -> None:
+    # OR ROLLBACK, RAISE(ROLLBACK) and a full disk end all of it, savepoints by hand too
+    # (https://sqlite.org/lang_conflict.html).
+    if guard.look_sqlite(connection.connection.dbapi_connection) is not guard.Local.IN_TRANSACTION:
+        unit.break_all(error)
+
+
 def _failed_commit(
     unit: Unit, connection: Connection, error: BaseException, *, lost: bool
 ) -> BaseException | None:
+    if isinstance(error, UnexpectedRollback):
+        unit.committing = False
+        return None
     if lost or not isinstance(error, DBAPIError) or faults.sqlstate(error.orig) in OUTCOME_OPEN:
         unit.commit_lost()
         is_error = isinstance(error, Exception)  # and not a cancellation

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import select
+import sqlite3
 import weakref
 from collections.abc import Callable
 from enum import Enum
@@ -41,11 +42,11 @@ Look = Callable[[Any], Local]
 
 
 def look_sqlite(connection: Any) -> Local:
-    """Look at sqlite3, or at aiosqlite around it."""
+    """Look at sqlite3, or at what is around it."""
     driver = getattr(connection, "driver_connection", connection)
     try:
         return Local.IN_TRANSACTION if driver.in_transaction else Local.IDLE
-    except ValueError:  # aiosqlite: "no active connection"
+    except (ValueError, sqlite3.ProgrammingError):  # aiosqlite: "no active connection"
         return Local.CLOSED
 
 
@@ -75,6 +76,29 @@ PSYCOPG_IDLE = 0
 PSYCOPG_INERROR = 3
 
 
+# The server's status, sent with each success: SERVER_STATUS_IN_TRANS
+MYSQL_IN_TRANSACTION = 1
+
+
+def look_pymysql(connection: Any) -> Local:
+    """Look at PyMySQL, which keeps the status that came last, but not the one after rows."""
+    if not connection.open:
+        return Local.CLOSED
+    is_open = connection.server_status & MYSQL_IN_TRANSACTION
+    return Local.IN_TRANSACTION if is_open else Local.IDLE
+
+
+def look_asyncmy(connection: Any) -> Local:
+    """Look at asyncmy, which keeps the status that came last, but no status of 0."""
+    driver = connection.driver_connection
+    if not driver.connected or driver._stream_broken:  # noqa: SLF001
+        return Local.CLOSED
+    status, last = driver.server_status, driver._result  # noqa: SLF001
+    if last is not None and (driver._deprecate_eof or not last.field_count):  # noqa: SLF001
+        status = last.server_status
+    return Local.IN_TRANSACTION if status & MYSQL_IN_TRANSACTION else Local.IDLE
+
+
 def look_anything(connection: Any) -> Local:  # noqa: ARG001
     """Know nothing about a driver that has no entry here."""
     return Local.IDLE
@@ -83,23 +107,29 @@ def look_anything(connection: Any) -> Local:  # noqa: ARG001
 LOOKS: dict[str, Look] = {
     "pysqlite": look_sqlite,
     "aiosqlite": look_sqlite,
+    "inline": look_sqlite,
     "asyncpg": look_asyncpg,
     "psycopg": look_psycopg,
     "psycopg_async": look_psycopg,
+    "pymysql": look_pymysql,
+    "asyncmy": look_asyncmy,
 }
+
+POLLED = frozenset({"psycopg", "psycopg_async", "pymysql"})
 
 
 def has_unread_bytes(connection: Any, info: dict[str, Any]) -> bool:
-    """Tell whether an idle psycopg connection has something to read: it was told goodbye.
+    """Tell whether an idle connection has something to read: it was told goodbye.
 
-    libpq learns that the server has closed a connection only by reading, and an idle one is not
-    read; asyncpg's transport is watched by the loop, and knows by itself.
+    psycopg and PyMySQL learn that the server has closed a connection only by reading, and an idle
+    one is not read; the transports of asyncpg and asyncmy are watched by the loop.
     """
     poll = info.get("dbscope.poll")
     if poll is None:
         driver = getattr(connection, "driver_connection", connection)
+        socket = getattr(driver, "_sock", driver)  # PyMySQL's
         poll = info["dbscope.poll"] = select.poll()
-        poll.register(driver.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
+        poll.register(socket.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
     return bool(poll.poll(0))
 
 
@@ -117,7 +147,7 @@ def look_for_error_of(engine: Engine) -> Look | None:
 def install(engine: Engine, counters: Counter[str]) -> None:
     """Watch over the pool of an engine: once for its life."""
     look = look_of(engine)
-    polled = engine.dialect.driver.startswith("psycopg") and hasattr(select, "poll")
+    polled = engine.dialect.driver in POLLED and hasattr(select, "poll")
 
     @event.listens_for(engine, "checkout")
     def on_checkout(connection: Any, record: Any, proxy: Any) -> None:

@@ -103,7 +103,7 @@ def resume(
 
 
 # Drivers of which COMMIT and ROLLBACK are known to do so.
-PLAIN = frozenset({"aiosqlite", "asyncpg"})
+PLAIN = frozenset({"aiosqlite", "asyncpg", "inline"})
 PLAIN_PSYCOPG = (3, 3, 6)  # before, it waits in `asyncio.wait_for`
 
 

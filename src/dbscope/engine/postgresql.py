@@ -14,17 +14,25 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 CANCEL_TIMEOUT = 1.0  # seconds
+READ_ONLY = "default_transaction_read_only"
 
 
-def engine_options() -> dict[str, Any]:
-    """Return what `create_async_engine` needs for psycopg."""
-    return {"connect_args": {"async_creator_fn": _connect}}
+def engine_options(driver: str) -> dict[str, Any]:
+    """Return what `create_async_engine` needs for a driver."""
+    connect = {"psycopg": _connect_psycopg, "asyncpg": _connect_asyncpg}.get(driver)
+    return {} if connect is None else {"connect_args": {"async_creator_fn": connect}}
 
 
-async def _connect(*args: Any, **kwargs: Any) -> Any:
+async def _connect_psycopg(*args: Any, **kwargs: Any) -> Any:
     from dbscope.engine.psycopg import AsyncConnection
 
     return await AsyncConnection.connect(*args, **kwargs)
+
+
+async def _connect_asyncpg(*args: Any, **kwargs: Any) -> Any:
+    from dbscope.engine.asyncpg import connect
+
+    return await connect(*args, **kwargs)
 
 
 def interrupt(connection: Connection) -> None:

@@ -6,13 +6,19 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from dbscope.engine import sqlite
+from dbscope.engine import mysql
+from dbscope.engine.sqlite import recipe
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, MetaData
 
 # Any number will do, as long as it is always the same: "dbscope" in ASCII.
 LOCK = 0x6462_7363_6F70_65
+MYSQL_NAME = (
+    "CONCAT('dbscope schema ', SHA1(DATABASE()))"  # of the server, so it names the database
+)
+MYSQL_LOCK = text(f"SELECT GET_LOCK({MYSQL_NAME}, 60)")
+MYSQL_UNLOCK = text(f"SELECT RELEASE_LOCK({MYSQL_NAME})")
 
 
 def create_missing(connection: Connection, metadata: MetaData) -> None:
@@ -24,7 +30,11 @@ def create_missing(connection: Connection, metadata: MetaData) -> None:
     """
     with connection.begin():
         if connection.dialect.name == "sqlite":
-            sqlite.begin(connection, immediate=True)
+            recipe.begin(connection, immediate=True)
         elif connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
+        elif connection.dialect.name in mysql.BACKENDS:
+            connection.execute(MYSQL_LOCK)  # CREATE TABLE ends the transaction, and this not
         metadata.create_all(connection)
+        if connection.dialect.name in mysql.BACKENDS:
+            connection.execute(MYSQL_UNLOCK)

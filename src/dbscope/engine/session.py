@@ -10,8 +10,9 @@ from sqlalchemy.exc import TimeoutError as PoolExhausted
 from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
-from dbscope.engine import carry
-from dbscope.errors import PoolTimeout, UnexpectedRollback
+from dbscope.engine import carry, pieces
+from dbscope.engine.words import check_text, writes
+from dbscope.errors import ImplicitCommit, PoolTimeout, UnexpectedRollback
 from dbscope.unit import by_hand
 from dbscope.unit.unit import Leaving, Unit, is_clean
 
@@ -30,13 +31,30 @@ class UnitSession(Session):
     dbscope_unit: Unit | None = None
 
     # Session.execute, scalar, scalars and SQLModel's exec all end here, in 2.0 and in 2.1.
-    def _execute_internal(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
-        operation = partial(super()._execute_internal, statement, *args, **kwargs)
-        return self._use(operation, will_write=writes(statement))
+    def _execute_internal(self, statement: Any, params: Any = None, **kwargs: Any) -> Any:
+        unit, execute = self.dbscope_unit, super()._execute_internal
+        if unit is None:
+            return execute(statement, params, **kwargs)
+        if isinstance(statement, TextClause):
+            check_text(unit, statement)
+        if not unit.blocks:
+            # Its objects are read when the connection has been given back.
+            given: Any = kwargs.get("execution_options") or {}
+            kwargs["execution_options"] = {"prebuffer_rows": True, **given}
+        if pieces.are_many(params) and pieces.are_wanted(unit, statement):
+            operation = partial(pieces.run, unit, partial(execute, statement, **kwargs), params)
+        else:
+            operation = partial(execute, statement, params, **kwargs)
+        locks = getattr(statement, "_for_update_arg", None) is not None
+        if locks:
+            unit.check_lock()
+        return self._use(operation, will_write=locks or writes(statement))
 
     def flush(self, objects: Any = None) -> None:
         """Flush, as one operation of the unit; a failed flush breaks its block."""
-        if self.dbscope_unit is None or self._flushing or is_clean(self):
+        if is_clean(self) and not self._flushing:
+            return  # as nearly always: every statement flushes first
+        if self.dbscope_unit is None or self._flushing:
             super().flush(objects)
         else:
             self._use(partial(self._marked, super().flush, objects), will_write=True)
@@ -63,8 +81,19 @@ class UnitSession(Session):
     def connection(self, *args: Any, **kwargs: Any) -> Connection:
         """Return the connection of the transaction, which is begun by that."""
         operation = partial(super().connection, *args, **kwargs)
-        connection: Connection = self._use(operation, will_write=True, autocommits=False)
+        will_write = self.dbscope_unit is None or not self.dbscope_unit.is_readonly
+        connection: Connection = self._use(operation, will_write=will_write, autocommits=False)
         return connection
+
+    def _connection_for_bind(
+        self, engine: Any, execution_options: Any = None, **kwargs: Any
+    ) -> Connection:
+        unit = self.dbscope_unit
+        if unit is not None and (unit.reads_alone or unit.begins_otherwise):
+            engine, options = unit.source.begin_with(unit, engine)
+            given: dict[str, Any] = dict(execution_options or ())
+            execution_options = options | given
+        return super()._connection_for_bind(engine, execution_options, **kwargs)
 
     def _use(
         self, operation: Callable[[], Any], *, will_write: bool, autocommits: bool = True
@@ -128,14 +157,14 @@ class UnitSession(Session):
             by_hand.about_to_commit(unit)
             mine = unit.turn.take()
             super().commit()
-        except UnexpectedRollback:
+        except (UnexpectedRollback, ImplicitCommit):
             super().rollback()
             raise
         except BaseException as error:
             # A failed flush waits for a rollback(), and a failed hook came after COMMIT.
-            if unit.fault is None and self.in_transaction():
-                by_hand.commit_failed(unit, error)
-            raise
+            failed = unit.fault is None and self.in_transaction()
+            if not (failed and by_hand.commit_failed(unit, error)):
+                raise
         finally:
             if mine:
                 unit.turn.give_back()
@@ -148,22 +177,25 @@ class UnitSession(Session):
             by_hand.check_allowed(unit)
         super().rollback()
 
-    def close(self) -> None:
-        """Close by hand, which rolls back; not inside an explicit `atomic`."""
+    def _check_end(self) -> None:
         unit = self.dbscope_unit
         if unit is not None and not unit.leaving:
             by_hand.check_allowed(unit)
+
+    def close(self) -> None:
+        """Close by hand, which rolls back; not inside an explicit `atomic`."""
+        self._check_end()
         super().close()
 
+    def reset(self) -> None:
+        """Roll back by hand, and forget all objects; not inside an explicit `atomic`."""
+        self._check_end()
+        super().reset()
 
-def writes(statement: Any) -> bool:
-    """Tell whether a statement is going to write; text is taken to, unless it is a SELECT."""
-    if getattr(statement, "is_dml", False):
-        return True
-    words = getattr(statement, "element", statement)  # of text().columns() and from_statement()
-    if isinstance(words, TextClause):
-        return not words.text.lstrip(" \t\r\n(").upper().startswith(("SELECT", "PRAGMA", "EXPLAIN"))
-    return not getattr(statement, "is_select", True)
+    def invalidate(self) -> None:
+        """Close by hand, with the connection; not inside an explicit `atomic`."""
+        self._check_end()
+        super().invalidate()
 
 
 class UnitTransaction(AsyncSessionTransaction):
@@ -222,12 +254,17 @@ def session_class(base: type[Session]) -> type[Session]:
 
 
 def async_session_class(base: type[AsyncSession]) -> type[AsyncSession]:
-    """Return the class of `base`, with `AsyncUnitSession` on top of it."""
+    """Return the class of `base`, between `AsyncUnitSession` and `CarriedSession`."""
+    from dbscope.engine.carried import CarriedSession
+
     members = {
         "__module__": __name__,
         "sync_session_class": session_class(base.sync_session_class),
     }
-    return type("AsyncUnitSession", (AsyncUnitSession, base), members)
+    bases: tuple[Any, ...] = (AsyncUnitSession, base, CarriedSession)
+    if base is AsyncSession:
+        bases = (AsyncUnitSession, CarriedSession)
+    return type("AsyncUnitSession", bases, members)
 
 
 @event.listens_for(UnitSession, "after_begin", propagate=True)

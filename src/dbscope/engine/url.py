@@ -14,14 +14,15 @@ if TYPE_CHECKING:
 
 # backend: (the driver of Database, the driver of AsyncDatabase)
 DRIVERS = {
-    "sqlite": ("pysqlite", "aiosqlite"),
+    "sqlite": ("pysqlite", "inline"),
     "postgresql": ("psycopg", "psycopg"),
     "mysql": ("pymysql", "asyncmy"),
     "mariadb": ("pymysql", "asyncmy"),
 }
 ALIASES = {"postgres": "postgresql"}
 EXTRAS = {
-    "aiosqlite": "sqlite",
+    "inline": "sqlite",
+    "aiosqlite": "aiosqlite",
     "psycopg": "postgres",
     "asyncpg": "asyncpg",
     "pymysql": "mysql",

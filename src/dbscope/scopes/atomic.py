@@ -3,74 +3,86 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from dbscope.engine import carry
-from dbscope.errors import BlocksOutOfOrder, Rollback, TransactionRequired
-from dbscope.scopes.job import AsyncJobScope, SyncJobScope, must_be_async, must_be_plain
+from dbscope.errors import Rollback, TransactionRequired
+from dbscope.scopes import retry as retrying
+from dbscope.scopes import timer
+from dbscope.scopes.job import (
+    AsyncJobScope,
+    SyncJobScope,
+    must_be_async,
+    must_be_plain,
+)
 from dbscope.scopes.settle import log_all, raise_first, run_hooks
+from dbscope.scopes.verbs import unit_here
 from dbscope.unit import nesting, place
+from dbscope.unit.attributes import PLAIN, Asked
 from dbscope.unit.block import Block, Kind
-from dbscope.unit.current import open_scope, unit_of
+from dbscope.unit.current import current, open_scope, unit_of
+from dbscope.unit.policy import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from types import TracebackType
 
-    from dbscope.unit.unit import Source, Unit
+    from dbscope.unit.source import Source
+    from dbscope.unit.unit import Unit
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class AtomicBase:
-    """What both kinds of `atomic()` share. No state of an entered block is kept here."""
+    """What both kinds of `atomic()` share; several tasks may use one object."""
 
-    def __init__(
-        self,
-        source: Source,
-        *,
-        savepoint: bool = True,
-        durable: bool = False,
-        required: bool = False,
-        where: object = None,
-    ) -> None:
+    def __init__(self, source: Source, asked: Asked = PLAIN, where: object = None) -> None:
         self.source = source
-        self.savepoint = savepoint
-        self.durable = durable
-        self.required = required
+        self.asked = asked
         self.where = where or place.here()
+        self._entered: list[tuple[Unit, Block]] = []
 
     def at(self, where: object) -> Any:
-        """Return the same block, opened at another place."""
-        return type(self)(
-            self.source,
-            savepoint=self.savepoint,
-            durable=self.durable,
-            required=self.required,
-            where=where,
-        )
+        """Return the same block, opened at another place; it is not retried itself."""
+        return type(self)(self.source, replace(self.asked, retry=0), where)
+
+    def needs_scope(self) -> bool:
+        """Tell whether the block has to open a scope for itself."""
+        if self.asked.own and not self.asked.readonly and (unit := unit_here(self.source)):
+            self.source.check_second(unit)
+        return self.asked.own or (not self.asked.required and open_scope() is None)
 
     def unit(self) -> Unit:
         """Return the unit that the block is opened in."""
+        if self.asked.retry:
+            raise TypeError(retrying.NOT_A_BLOCK)
         unit = unit_of(self.source)
-        if self.required and unit.block is None:
+        if self.asked.required and unit.block is None:
             raise TransactionRequired(f"At {self.where}:")
         return unit
 
     def enter(self, unit: Unit) -> Block:
         """Open the block."""
-        return nesting.enter(
-            unit, where=self.where, owner=self, savepoint=self.savepoint, durable=self.durable
-        )
+        block = nesting.enter(unit, self.asked, where=self.where, owner=self)
+        self._entered.append((unit, block))
+        return block
 
-    def entered(self) -> tuple[Unit, Block]:
-        """Return the innermost block that was opened by this object."""
-        unit = unit_of(self.source)
-        for block in reversed(unit.blocks):
-            if block.owner is self:
-                return unit, block
-        raise BlocksOutOfOrder(f"The block opened at {self.where}, in {unit.scope}.")
+    def failure(self, block: Block, error: BaseException | None) -> BaseException | None:
+        """Return the error that the block is to be rolled back for, if there is one."""
+        kept = self.asked.keeps(error) and not block.is_broken and not isinstance(error, Rollback)
+        return None if kept else error
+
+    def exit(self) -> tuple[Unit, Block]:
+        """Return the innermost block that was opened by this object, here if possible."""
+        scope = current.get()
+        entry = self._entered[-1]
+        for each in self._entered:
+            if each[0].scope is scope:
+                entry = each
+        self._entered.remove(entry)
+        return entry
 
 
 def leave(unit: Unit, block: Block, error: BaseException | None) -> None:
@@ -96,14 +108,16 @@ class AsyncAtomic(AtomicBase):
 
     async def __aenter__(self) -> Block:
         own = None
-        if not self.required and open_scope() is None:
-            own = await AsyncJobScope(atomic=False, where=self.where).__aenter__()
+        if self.needs_scope():
+            own = await AsyncJobScope(Mode.AUTOCOMMIT, self.where).__aenter__()
         try:
             unit = self.unit()
             if nesting.must_wait_to_enter(unit):
                 block = await carry.in_greenlet(self.enter, unit)
             else:
                 block = self.enter(unit)
+            if self.asked.timeout is not None:
+                await timer.start(block)
         except BaseException as error:
             if own is not None:
                 await own.__aexit__(type(error), error, None)
@@ -117,22 +131,33 @@ class AsyncAtomic(AtomicBase):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        unit, block = self.entered()
+        unit, block = self.exit()
+        failed: BaseException | None = None
+        leaving = error if block.timer is None else await timer.stop(block, error)
         try:
-            await leave_async(unit, block, error)
+            await leave_async(unit, block, self.failure(block, leaving))
+        except BaseException as failure:
+            failed = failure
+            if failure.__context__ is None and failure is not error:
+                failure.__context__ = error  # which Python cannot see from inside a greenlet
+            raise
         finally:
             if block.own_scope is not None:
-                await block.own_scope.__aexit__(None, None, None)
+                await block.own_scope.__aexit__(None, failed, None)
+        if leaving is not error and leaving is not None:
+            raise leaving from error
         return swallows(block, error)
 
     def __call__(self, function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Any]:
         """Decorate an `async def` function; each call opens a block of its own."""
         must_be_async(function, "atomic")
         atomic: AsyncAtomic = self.at(place.of(function))
+        if self.asked.retry:
+            return retrying.decorated_async(atomic, function, self.asked.retry)
 
         @functools.wraps(function)
         async def in_block(*args: P.args, **kwargs: P.kwargs) -> T:
-            async with atomic:
+            async with atomic.at(atomic.where):
                 return await function(*args, **kwargs)
 
         return in_block
@@ -163,8 +188,8 @@ class SyncAtomic(AtomicBase):
 
     def __enter__(self) -> Block:
         own = None
-        if not self.required and open_scope() is None:
-            own = SyncJobScope(atomic=False, where=self.where).__enter__()
+        if self.needs_scope():
+            own = SyncJobScope(Mode.AUTOCOMMIT, self.where).__enter__()
         try:
             block = self.enter(self.unit())
         except BaseException as error:
@@ -180,22 +205,28 @@ class SyncAtomic(AtomicBase):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        unit, block = self.entered()
+        unit, block = self.exit()
+        failed: BaseException | None = None
         try:
-            leave(unit, block, error)
+            leave(unit, block, self.failure(block, error))
+        except BaseException as failure:
+            failed = failure
+            raise
         finally:
             if block.own_scope is not None:
-                block.own_scope.__exit__(None, None, None)
+                block.own_scope.__exit__(None, failed, None)
         return swallows(block, error)
 
     def __call__(self, function: Callable[P, T]) -> Callable[P, Any]:
         """Decorate a plain function; each call opens a block of its own."""
         must_be_plain(function, "atomic")
         atomic: SyncAtomic = self.at(place.of(function))
+        if self.asked.retry:
+            return retrying.decorated(atomic, function, self.asked.retry)
 
         @functools.wraps(function)
         def in_block(*args: P.args, **kwargs: P.kwargs) -> T:
-            with atomic:
+            with atomic.at(atomic.where):
                 return function(*args, **kwargs)
 
         return in_block
@@ -204,8 +235,8 @@ class SyncAtomic(AtomicBase):
 class AsyncSavepoint(AsyncAtomic):
     """A savepoint of an `AsyncDatabase`."""
 
-    def __init__(self, source: Source, **settings: Any) -> None:
-        super().__init__(source, **{**settings, "required": True})
+    def __init__(self, source: Source) -> None:
+        super().__init__(source, Asked(required=True))
 
     def __call__(self, function: Any) -> Any:  # noqa: ARG002
         """Refuse: a savepoint far from its `except` hides which failure it is for."""
@@ -215,8 +246,8 @@ class AsyncSavepoint(AsyncAtomic):
 class SyncSavepoint(SyncAtomic):
     """A savepoint of a `Database`."""
 
-    def __init__(self, source: Source, **settings: Any) -> None:
-        super().__init__(source, **{**settings, "required": True})
+    def __init__(self, source: Source) -> None:
+        super().__init__(source, Asked(required=True))
 
     def __call__(self, function: Any) -> Any:  # noqa: ARG002
         """Refuse: a savepoint far from its `except` hides which failure it is for."""

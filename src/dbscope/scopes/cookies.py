@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from copy import deepcopy
 from typing import Any, cast
 
 Memory = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
 
 
-def remember(asgi: MutableMapping[str, Any]) -> Memory | None:
-    """Return the session as it is now, if a middleware outside of us has put one there."""
+def remember(asgi: MutableMapping[str, Any], *, deep: bool = False) -> Memory | None:
+    """Return the session as it is now, if a middleware outside of us has put one there.
+
+    Args:
+        asgi: the scope of the request.
+        deep: what is inside its lists and dicts too, which costs more.
+    """
     session: Any = asgi.get("session")
     if not isinstance(session, dict):
         return None
     known = cast("dict[str, Any]", session)
-    return known, dict(known), dict(getattr(known, "__dict__", {}))
+    items = dict(known)
+    return known, deepcopy(items) if deep else items, dict(getattr(known, "__dict__", {}))
 
 
 def restore(memory: Memory | None) -> None:

@@ -4,36 +4,46 @@ from __future__ import annotations
 
 import sys
 from asyncio import CancelledError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dbscope.engine import carry
-from dbscope.errors import DatabaseUnavailable, PoolTimeout
+from dbscope.errors import BlocksOutOfOrder, DatabaseUnavailable, PoolTimeout
 from dbscope.scopes import answer, cookies, witness
-from dbscope.scopes.dependencies import route_choice
+from dbscope.scopes.attempts import checked
+from dbscope.scopes.dependencies import Routes, route_choice
 from dbscope.scopes.job import used
 from dbscope.scopes.settle import close, log_all, settle
 from dbscope.scopes.state import with_session
 from dbscope.unit import ending
 from dbscope.unit.current import Scope, current
+from dbscope.unit.hooks import is_async
 from dbscope.unit.policy import (
     FIRST_ERROR_STATUS,
     OVERRIDE_HEADER,
     SAFE_METHODS,
+    BeforeRetry,
     CommitVeto,
+    Mode,
     default_commit_veto,
     keeps,
+    mode,
+    wants_atomic,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
-    from dbscope.unit.unit import Source, Unit
+    from dbscope.unit.source import Source
+    from dbscope.unit.unit import Unit
 
     Message = MutableMapping[str, Any]
     ASGIScope = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[Message]]
     Send = Callable[[Message], Awaitable[None]]
     ASGIApp = Callable[[ASGIScope, Receive, Send], Awaitable[None]]
+
+
+BODY_LIMIT = 64 * 1024  # bytes
 
 
 class DBSessionMiddleware:
@@ -46,6 +56,12 @@ class DBSessionMiddleware:
         app: the application.
         commit_veto: decides by status, headers and exception whether to roll back
             (see `default_commit_veto`); None: only an exception does.
+        retry: how often a request may be done again, from its beginning, when its transaction has
+            met another one (see `db.is_retryable`); a route may say otherwise by
+            `@db.retry_requests`. `request.state.attempt` is 0, then 1, ...
+        retry_body_limit: bytes; a request whose body is larger is not done again.
+        before_retry: called before a request is done again, with its ASGI scope, the error, and
+            the `http.response.start` that is discarded, or None; may be `async`.
         states: names on `request.state`, and the databases whose session they give.
     """
 
@@ -54,10 +70,18 @@ class DBSessionMiddleware:
         app: ASGIApp,
         *,
         commit_veto: CommitVeto | None = default_commit_veto,
+        retry: int = 0,
+        retry_body_limit: int = BODY_LIMIT,
+        before_retry: BeforeRetry | None = None,
         states: dict[str, Any] | None = None,
     ) -> None:
         self.app = app
+        self.retry = checked(retry, "retry", 0)
+        self.retry_body_limit = retry_body_limit
+        self.before_retry = before_retry
         self.commit_veto = commit_veto
+        if is_async(cast("Any", commit_veto)):
+            raise TypeError(f"commit_veto is called, not awaited; {commit_veto!r} is async.")
         self.states = states or {}
         self._known: Any = None
 
@@ -74,12 +98,20 @@ class DBSessionMiddleware:
         if around is not None and not around.closed:
             await self.app(scope, receive, send)
             return
-        request = RequestScope(scope, send, self.commit_veto)
+        if self.retry or Routes.retry:
+            from dbscope.scopes.replay import serve
+
+            await serve(self, scope, receive, send)
+            return
+        await self.serve(RequestScope(scope, send, self.commit_veto), receive)
+
+    async def serve(self, request: RequestScope, receive: Receive) -> None:
+        """Serve a request in this scope."""
         token = current.set(request)
         try:
-            await self.app(scope, receive, request.send)
+            await self.app(request.asgi, receive, request.send)
             if request.units and (units := used(request)):
-                await request.end_tail(units)
+                await request.end_served(units)
         except BaseException as error:
             await request.end_failed(error)
         finally:
@@ -118,10 +150,10 @@ class RequestScope(Scope):
     def __str__(self) -> str:
         return f"{self.asgi['method']} {self.asgi['path']}"
 
-    def is_atomic(self, source: Source) -> bool:
-        """Tell whether this request is one transaction, or autocommits."""
-        chosen = route_choice(self.asgi.get("endpoint"), source)
-        return source.atomic_requests if chosen is None else chosen
+    def mode_of(self, source: Source) -> Mode:
+        """Return what this request is to a database: by its route, or by the setting."""
+        chosen = route_choice(self.asgi, source)
+        return chosen or mode(atomic=wants_atomic(source.atomic_requests, self.asgi))
 
     def send(self, message: Message) -> Awaitable[None]:
         """Commit before `http.response.start` leaves; let everything else pass."""
@@ -129,7 +161,7 @@ class RequestScope(Scope):
             if not message.get("more_body", False):
                 self.will_write = True  # background tasks are next
         elif message["type"] == "http.response.start":
-            if self.units or self.failure is not None:
+            if self.units or self.failure is not None or current.get() is not self:
                 return self._send_start(message)
             self._start(message)
         return self._send(message)
@@ -148,9 +180,18 @@ class RequestScope(Scope):
     async def _before_start(self, message: Message) -> None:
         if self.failure is not None and message["status"] < FIRST_ERROR_STATUS:
             raise self.failure
+        self._check_inner()
         if self.units:
             keep = keeps(self._commit_veto, self.asgi, message, self._seen_exception())
             await self._settle(keep=keep)
+
+    def _check_inner(self) -> None:
+        # A dependency with `yield` is left when the answer is gone: too late for its COMMIT.
+        inner = current.get()
+        around = [] if inner is None else list(inner.with_ancestors())
+        for scope in around[: around.index(self)] if self in around else ():
+            if any(unit.first_write is not None for unit in scope.units.values()):
+                raise BlocksOutOfOrder(f"{scope} has not ended when {self} is answered.")
 
     def _seen_exception(self) -> BaseException | None:
         # While a handler's response is sent, Python is still in the `except` that awaits it.
@@ -177,6 +218,13 @@ class RequestScope(Scope):
         for unit in failed.values():
             ending.close(unit)
         raise self.failure
+
+    async def end_served(self, units: list[Unit]) -> None:
+        """End what the application is done with; without an answer, nothing was promised."""
+        if self.started:
+            await self.end_tail(units)
+        else:
+            await self._drop_rest()
 
     async def end_tail(self, units: list[Unit]) -> None:
         """Commit what was done after the response had started, unless the client went away."""
@@ -217,14 +265,14 @@ class RequestScope(Scope):
             log_all(errors + hook_errors, self)
 
 
-async def settled(
+def settled(
     units: list[Unit], *, keep: bool
-) -> tuple[list[BaseException], list[BaseException]]:
+) -> Awaitable[tuple[list[BaseException], list[BaseException]]]:
     """Settle the units to the end. They are sealed now, before anything is waited for."""
     for unit in units:
         if not unit.has_before_commit():
             unit.seal()
-    return await carry.end(units, settle, units, keep=keep)
+    return carry.end(units, settle, units, keep=keep)
 
 
 def without_override(headers: Any) -> Any:

@@ -12,10 +12,10 @@ from dbscope.scopes.settle import close, log_all, raise_first, settle
 from dbscope.unit import place
 from dbscope.unit.current import Scope, current
 from dbscope.unit.hooks import is_async
+from dbscope.unit.policy import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from contextvars import Token
     from types import TracebackType
 
     from dbscope.unit.unit import Unit
@@ -27,8 +27,8 @@ T = TypeVar("T")
 class OpenedScope(Scope):
     """A scope that some line of code has opened."""
 
-    def __init__(self, where: object, *, atomic: bool) -> None:
-        super().__init__("", atomic=atomic)
+    def __init__(self, where: object, mode: Mode) -> None:
+        super().__init__("", mode)
         self.where = where
 
     def __str__(self) -> str:
@@ -38,34 +38,35 @@ class OpenedScope(Scope):
 class JobScope:
     """What both kinds of `scope()` share: entering and leaving the ContextVar."""
 
-    def __init__(self, *, atomic: bool, where: object = None) -> None:
-        self.atomic = atomic
+    def __init__(self, mode: Mode = Mode.ATOMIC, where: object = None) -> None:
+        self.mode = mode
         self.where = where or place.here()
-        self._entered: list[tuple[Scope, Token[Scope | None]]] = []
+        self._entered: list[Scope] = []
 
     def enter(self) -> Scope:
         """Make a scope, and make it the current one."""
-        scope = OpenedScope(self.where, atomic=self.atomic)
-        self._entered.append((scope, current.set(scope)))
+        scope = OpenedScope(self.where, self.mode)
+        self._entered.append(scope)
+        current.set(scope)
         return scope
 
     def exit(self) -> Scope:
         """Take the scope that this code has entered; it stays current until it is forgotten."""
         here = current.get()
-        for entry in self._entered:
-            if entry[0] is here:
-                return entry[0]
-        return self._entered[-1][0]
+        return here if here in self._entered else self._entered[-1]
 
     def forget(self, scope: Scope) -> None:
-        """Close the scope, and give its place back to the one around it."""
+        """Close the scope, and give its place back to the one around it.
+
+        A generator may be collected while other code runs, whose scope is the current one.
+        """
         close(scope)
-        token = next(token for entered, token in self._entered if entered is scope)
-        self._entered.remove((scope, token))
-        try:
-            current.reset(token)
-        except ValueError:  # left in another context than it was entered in (a test's fixture)
-            current.set(scope.parent)
+        self._entered.remove(scope)
+        if current.get() is scope:
+            around = scope.parent
+            while isinstance(around, OpenedScope) and around.closed:
+                around = around.parent
+            current.set(around)
 
 
 class AsyncJobScope(JobScope):
@@ -96,7 +97,7 @@ class AsyncJobScope(JobScope):
 
         @functools.wraps(function)
         async def in_scope(*args: P.args, **kwargs: P.kwargs) -> T:
-            async with AsyncJobScope(atomic=self.atomic, where=where):
+            async with AsyncJobScope(self.mode, where):
                 return await function(*args, **kwargs)
 
         return in_scope
@@ -130,7 +131,7 @@ class SyncJobScope(JobScope):
 
         @functools.wraps(function)
         def in_scope(*args: P.args, **kwargs: P.kwargs) -> T:
-            with SyncJobScope(atomic=self.atomic, where=where):
+            with SyncJobScope(self.mode, where):
                 return function(*args, **kwargs)
 
         return in_scope
@@ -138,7 +139,11 @@ class SyncJobScope(JobScope):
 
 def used(scope: Scope) -> list[Unit]:
     """Return the units that have anything to finish."""
-    return [unit for unit in scope.units.values() if not unit.is_unused()]
+    units: list[Unit] = []
+    for unit in scope.units.values():  # a comprehension is one call more
+        if not unit.is_unused():
+            units.append(unit)  # noqa: PERF401
+    return units
 
 
 async def end(scope: Scope, units: list[Unit], error: BaseException | None) -> None:

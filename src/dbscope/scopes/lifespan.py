@@ -6,10 +6,12 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from dbscope.scopes.http import DBSessionMiddleware
-from dbscope.unit.policy import CommitVeto, default_commit_veto
+from dbscope.unit.policy import BeforeRetry, CommitVeto, default_commit_veto
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+
+IDLE_LIMIT_IN_DEBUG = 1.0  # seconds
 
 
 def install(
@@ -18,14 +20,23 @@ def install(
     *,
     state_key: str | None = None,
     commit_veto: CommitVeto | None = default_commit_veto,
+    retry: int = 0,
+    before_retry: BeforeRetry | None = None,
 ) -> None:
     """Add the middleware to a Starlette or FastAPI application, and the end of the database."""
-    states = _middleware_of(app, commit_veto).kwargs["states"]
+    settings = _middleware_of(app, commit_veto).kwargs
+    if retry:
+        settings["retry"] = retry
+    if before_retry is not None:
+        settings["before_retry"] = before_retry
+    states = settings["states"]
     if state_key is not None:
         states[state_key] = database
     installed: set[Any] = cast("Any", vars(app)).setdefault("dbscope_installed", set())
     if database not in installed:
         installed.add(database)
+        if getattr(app, "debug", False):
+            database.watch_idle(IDLE_LIMIT_IN_DEBUG)
         app.router.lifespan_context = _with_disposal(app.router.lifespan_context, database)
 
 

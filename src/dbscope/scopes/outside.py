@@ -11,7 +11,7 @@ from dbscope.unit.hooks import Hook, HookFunction, is_async
 from dbscope.unit.unit import is_by_hand
 
 if TYPE_CHECKING:
-    from dbscope.unit.unit import Source
+    from dbscope.unit.source import Source
 
 logger = logging.getLogger("dbscope")
 

@@ -6,10 +6,12 @@ Told once, as plain functions: called in a thread, carried in a greenlet for asy
 from __future__ import annotations
 
 import logging
+from asyncio import CancelledError
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from dbscope.scopes import several
 from dbscope.unit import ending
 from dbscope.unit.current import Scope, current
 
@@ -36,10 +38,11 @@ def settle(units: list[Unit], *, keep: bool) -> tuple[list[BaseException], list[
             before = partial(ending.run_before_commit, unit)
             _try(errors, partial(unit.turn.world.run, before))
         unit.seal()
-        try:
-            unit.turn.world.run(partial(ending.finish, unit, keep=keep and not errors))
-        except BaseException as error:
-            errors.append(error)
+    if len(units) > 1:
+        errors += several.finish_all(units, keep=keep and not errors)
+    elif units:
+        finish = partial(ending.finish, units[0], keep=keep and not errors)
+        _try(errors, partial(units[0].turn.world.run, finish))
     hook_errors: list[BaseException] = []
     for unit in units:
         if unit.due:
@@ -60,11 +63,12 @@ def run_hooks(unit: Unit) -> list[BaseException]:
     All of them run, whatever the others do. A robust hook's error is logged, and does not count.
     """
     errors: list[BaseException] = []
+    several.hand_over(unit)
     while due := unit.take_due():
         for hook in due:
             try:
                 _run_hook(unit, hook)
-            except Exception as error:
+            except (Exception, CancelledError) as error:  # of a future that it waited for
                 unit.source.counters["hooks_failed"] += 1
                 if hook.robust:
                     logger.exception("The robust hook %s of %s failed.", hook, unit.scope)

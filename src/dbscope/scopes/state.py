@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 
@@ -28,6 +29,22 @@ class StateWithSession(dict[str, Any]):
     def __delitem__(self, key: str) -> None:
         super().__delitem__(key)
         self._original.pop(key, None)
+
+
+class StateOfAttempt(StateWithSession):
+    """The `state` of a request that may be done again: `attempt`, and `last_attempt`."""
+
+    def __init__(self, original: dict[str, Any], number: int, is_last: Callable[[], bool]) -> None:
+        super().__init__(original, {})
+        self._number = number
+        self._is_last = is_last
+
+    def __missing__(self, key: str) -> Any:
+        if key == "attempt":
+            return self._number
+        if key == "last_attempt":
+            return self._is_last()
+        return super().__missing__(key)
 
 
 def with_session(state: dict[str, Any], databases: dict[str, Any]) -> dict[str, Any]:

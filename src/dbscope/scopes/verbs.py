@@ -15,7 +15,8 @@ from dbscope.unit.unit import is_by_hand
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dbscope.unit.unit import Source, Unit
+    from dbscope.unit.source import Source
+    from dbscope.unit.unit import Unit
 
 F = TypeVar("F", bound="Callable[..., Any]")
 

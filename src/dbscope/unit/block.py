@@ -42,8 +42,10 @@ class Block:
     """
 
     __slots__ = (
+        "deadline",
         "fault",
         "hooks",
+        "isolation",
         "kind",
         "materialised",
         "nested",
@@ -51,7 +53,9 @@ class Block:
         "own_scope",
         "owner",
         "parent",
+        "readonly",
         "rollback_only",
+        "timer",
         "where",
     )
 
@@ -69,11 +73,20 @@ class Block:
         self.rollback_only = False
         self.hooks: Hooks | None = None
         self.outcome: Outcome | None = None
+        self.isolation: str | None = None  # of a root
+        self.readonly = False
+        self.deadline: float | None = None  # by `time.monotonic`
+        self.timer: Any = None  # what ends the code inside at that time, where that is possible
 
     @property
     def id(self) -> int:
         """Return a number that no other open block has."""
         return id(self)
+
+    @property
+    def has_attributes(self) -> bool:
+        """Tell whether it asked for an isolation level, or to be read-only."""
+        return self.readonly or self.isolation is not None
 
     @property
     def is_untouched(self) -> bool:
@@ -105,9 +118,11 @@ class Block:
         if not rollback:
             block.fault = None
 
-    def on_commit(self, function: HookFunction, *, robust: bool = False) -> None:
+    def on_commit(
+        self, function: HookFunction, *, robust: bool = False, all_databases: bool = False
+    ) -> None:
         """Run the function after the outermost COMMIT, if this block is part of it."""
-        self._hooks().on_commit.append(Hook(checked(function), robust))
+        self._hooks().on_commit.append(Hook(checked(function), robust, all_databases))
 
     def on_rollback(self, function: HookFunction) -> None:
         """Run the function after this block was rolled back."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dbscope.errors import ManualCommitForbidden, UnexpectedRollback
+from dbscope.errors import ManualCommitForbidden
 from dbscope.unit import ending
 from dbscope.unit.block import MANUAL, Block, Kind, Outcome
 
@@ -24,7 +24,8 @@ def transaction_begun(unit: Unit, transaction: SessionTransaction, connection: C
     else:
         unit.connection = connection
         unit.committing = False
-        unit.source.counters["transactions"] += 1
+        if not unit.reads_alone:
+            unit.source.counters["transactions"] += 1
 
 
 def savepoint_begun(unit: Unit, transaction: SessionTransaction) -> None:
@@ -40,8 +41,7 @@ def about_to_commit(unit: Unit) -> None:
         return
     check_allowed(unit)
     if unit.block is not None and unit.fault is not None:
-        unit.source.counters["unexpected_rollbacks"] += 1
-        raise UnexpectedRollback(f"In {unit.block.physical}:") from unit.fault
+        raise ending.swallowed(unit, unit.block.physical) from unit.fault
     if unit.has_before_commit() and len(unit.blocks) == 1:
         try:
             ending.run_before_commit(unit)
@@ -64,12 +64,15 @@ def transaction_ended(unit: Unit, transaction: SessionTransaction) -> None:
     committed = unit.just_committed is transaction
     unit.just_committed = None
     if transaction.nested:
+        unit.told = None  # ROLLBACK TO takes back what was set inside; RELEASE does not
         _savepoint_ended(unit, transaction, committed=committed)
         return
-    if unit.connection is not None and not unit.is_lost:
+    if unit.connection is not None and not unit.is_lost and not unit.reads_alone:
         unit.source.counters["commits" if committed else "rollbacks"] += 1
+        unit.scope.stored = unit.scope.stored or committed
     unit.connection = None
     unit.committing = False
+    unit.told = unit.first_write = None
     unit.source.after_transaction(unit)
     if not unit.leaving and unit.blocks:
         _ended_by_hand(unit, committed=committed)
@@ -98,10 +101,14 @@ def _renew(unit: Unit) -> None:
     unit.broken = False
 
 
-def commit_failed(unit: Unit, error: BaseException) -> None:
-    """Leave nothing open after a COMMIT by hand that failed; the next transaction is new."""
+def commit_failed(unit: Unit, error: BaseException) -> bool:
+    """Leave nothing open after a COMMIT by hand that failed; the next transaction is new.
+
+    Returns:
+        Whether the work is stored all the same.
+    """
     if not unit.blocks:
-        return
+        return False
     try:
         ending.after_failed_commit(unit, unit.blocks[0], error)
     except BaseException as raised:
@@ -111,3 +118,6 @@ def commit_failed(unit: Unit, error: BaseException) -> None:
         except Exception as failure:
             raised.add_note(f"A hook failed as well: {failure!r}")
         raise
+    _renew(unit)
+    unit.source.run_due(unit)
+    return True

@@ -6,11 +6,13 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from dbscope.errors import ScopeClosed, ScopeMissing
+from dbscope.unit.policy import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dbscope.unit.unit import Source, Unit
+    from dbscope.unit.source import Source
+    from dbscope.unit.unit import Unit
 
 
 class Scope:
@@ -20,13 +22,15 @@ class Scope:
     """
 
     closed = False
-    atomic = True
+    over = "was used after the end of"
+    stored = False  # something in it was committed, or may have been
+    mode = Mode.ATOMIC
     will_write = True
     parent: Scope | None = None
 
-    def __init__(self, told: str, *, atomic: bool = True) -> None:
+    def __init__(self, told: str, mode: Mode = Mode.ATOMIC) -> None:
         self.told = told
-        self.atomic = atomic
+        self.mode = mode
         self.parent = current.get()
         self.units: dict[Source, Unit] = {}
 
@@ -38,9 +42,9 @@ class Scope:
     def __str__(self) -> str:
         return self.told
 
-    def is_atomic(self, source: Source) -> bool:  # noqa: ARG002  (a request asks its route)
-        """Tell whether the unit of this database is one transaction, or autocommits."""
-        return self.atomic
+    def mode_of(self, source: Source) -> Mode:  # noqa: ARG002  (a request asks its route)
+        """Return what this scope is to a database."""
+        return self.mode
 
     def with_ancestors(self) -> Iterator[Scope]:
         """Give this scope and those it was opened in, innermost first."""
@@ -76,6 +80,6 @@ def unit_of(source: Source) -> Unit:
     unit = scope.units.get(source)
     if unit is None:
         if scope.closed:
-            raise ScopeClosed(f"{source} was used after the end of {scope}.")
+            raise ScopeClosed(f"{source} {scope.over} {scope}.")
         unit = scope.units.setdefault(source, source.make_unit(scope))
     return unit

@@ -14,6 +14,9 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from dbscope.errors import (
     BlocksOutOfOrder,
     ConcurrentUse,
+    DatabaseUnavailable,
+    ImplicitCommit,
+    TransactionManagementError,
     TransactionOutcomeUnknown,
     UnexpectedRollback,
 )
@@ -90,8 +93,14 @@ def _send_rollback(unit: Unit, block: Block) -> None:
         return
     if connection.invalidated:
         unit.break_all(block.fault or ConnectionError("the connection was lost"))
-    elif block.materialised and savepoint is not None:
+    elif block.materialised and savepoint is not None and _goes_on(connection):
         _release_rolled_back(connection, savepoint)
+
+
+def _goes_on(connection: Connection) -> bool:
+    """Tell whether there is a transaction; a deadlock takes all of it on some servers."""
+    transaction = connection.get_transaction()
+    return transaction is not None and transaction.is_active
 
 
 def _release_rolled_back(connection: Connection, savepoint: NestedTransaction) -> None:
@@ -147,20 +156,61 @@ def finish(unit: Unit, *, keep: bool) -> None:
         unit.turn.give_back()
 
 
+def flush(unit: Unit) -> None:
+    """Send what is pending, before anything is committed anywhere."""
+    session = unit.session
+    if session is None or is_clean(session) or unit.doomed or unit.fault is not None:
+        return
+    _wait_for_turn(unit)
+    try:
+        session.flush()
+    finally:
+        unit.turn.give_back()
+
+
+def check(unit: Unit) -> None:
+    """Raise what `finish` would raise without asking the database, before another one commits."""
+    if unit.doomed or not unit.blocks or unit.blocks[0].rollback_only:
+        return
+    if any(block.owner is not MANUAL for block in unit.blocks[1:]):
+        raise _still_open(unit)
+    root = unit.blocks[0]
+    if root.fault is not None:
+        raise swallowed(unit, root) from root.fault
+
+
 def _wait_for_turn(unit: Unit) -> None:
+    is_late = False
     while unit.turn.take() is None:
-        if not unit.turn.wait(unit.source.finish_timeout):
-            # Whoever it is will not come back in time: end its statement, with the connection.
+        if _comes_back(unit):
+            continue
+        # Whoever it is will not come back in time: end its statement, or else the connection.
+        if not unit.source.end_statement(unit, again=is_late):
             unit.turn.seize()
             _discard(unit)
-            unit.break_all(ConcurrentUse(f"{unit.scope} ended during a statement."))
-            return
+            is_late = True
+            break
+        is_late = True
+    if is_late:
+        unit.break_all(ConcurrentUse(f"{unit.scope} ended during a statement."))
+
+
+def _comes_back(unit: Unit) -> bool:
+    try:
+        return unit.turn.wait(unit.turn.is_taken, unit.source.finish_timeout)
+    except CancelledError:  # the time is up for all of it
+        return False
 
 
 def _refuse_open_blocks(unit: Unit) -> None:
-    open_blocks = describe(unit.blocks[1:])
+    error = _still_open(unit)
     roll_back(unit)
-    raise BlocksOutOfOrder(f"{unit.scope} ended with a block still open: {open_blocks}.")
+    raise error
+
+
+def _still_open(unit: Unit) -> BlocksOutOfOrder:
+    open_blocks = describe(unit.blocks[1:])
+    return BlocksOutOfOrder(f"{unit.scope} ended with a block still open: {open_blocks}.")
 
 
 def _finish_root(unit: Unit, root: Block) -> None:
@@ -168,10 +218,17 @@ def _finish_root(unit: Unit, root: Block) -> None:
         roll_back(unit)
     elif root.fault is not None:
         roll_back(unit)
-        unit.source.counters["unexpected_rollbacks"] += 1
-        raise UnexpectedRollback(f"In {root}:") from root.fault
+        raise swallowed(unit, root) from root.fault
     else:
         commit(unit)
+
+
+def swallowed(unit: Unit, block: Block) -> TransactionManagementError:
+    """Return the error for a broken block that is left as if nothing had happened."""
+    if isinstance(block.fault, ImplicitCommit):
+        return ImplicitCommit(f"In {block}:")
+    unit.source.counters["unexpected_rollbacks"] += 1
+    return UnexpectedRollback(f"In {block}:")
 
 
 def _finish_autocommit(unit: Unit) -> None:
@@ -205,20 +262,65 @@ def commit(unit: Unit) -> None:
                 unit.session.commit()
     except BaseException as error:
         after_failed_commit(unit, root, error)
-    unit.due += root.end(Outcome.COMMITTED)
+    else:
+        unit.due += root.end(Outcome.COMMITTED)
 
 
 def after_failed_commit(unit: Unit, root: Block, error: BaseException) -> None:
-    """Leave nothing open after a COMMIT that failed, and raise what that means."""
-    if not (unit.committing and is_lost(error)):
+    """Leave nothing open after a COMMIT that failed, and raise what that means.
+
+    It returns if the work is stored all the same, which only its answer did not tell.
+    """
+    if unit.just_committed is not None:
+        _listener_failed(unit, root)
+        raise error
+    if not (was_sent(unit) and is_lost(error)):
         roll_back(unit, error)
         raise error
+    if unit.xid is not None and (found := _found_out(unit, error)) is not Outcome.UNKNOWN:
+        root.outcome = None
+        unit.due += root.end(found)
+        if found is Outcome.ROLLED_BACK:
+            raise nothing_stored(unit) from error
+        return
+    unit.scope.stored = True
     root.end(Outcome.UNKNOWN)
     unit.source.counters["outcomes_unknown"] += 1
     _discard(unit)
-    if isinstance(error, TransactionOutcomeUnknown):
+    if isinstance(error, TransactionOutcomeUnknown) or not isinstance(error, Exception):
         raise error
     raise TransactionOutcomeUnknown(f"In {root}:") from error
+
+
+def was_sent(unit: Unit) -> bool:
+    """Tell whether COMMIT was sent, and not only listened for by the application."""
+    transaction = None if unit.connection is None else unit.connection.get_transaction()
+    return unit.committing and (transaction is None or not transaction.is_active)
+
+
+def _listener_failed(unit: Unit, root: Block) -> None:
+    """End what is stored, though a listener of the application has failed when it was told so."""
+    with Leaving(unit):
+        if unit.session is not None:
+            unit.session.reset()
+    unit.due += root.end(Outcome.COMMITTED)
+
+
+def _found_out(unit: Unit, error: BaseException) -> Outcome:
+    """Ask what became of it; the session can be used again afterwards."""
+    with Leaving(unit):
+        if unit.connection is not None:
+            unit.connection.invalidate(error)
+        if unit.session is not None:
+            unit.session.rollback()
+    return unit.source.outcome_of(unit)
+
+
+def nothing_stored(unit: Unit) -> DatabaseUnavailable:
+    """Return the error of a COMMIT that is known to have come to nothing."""
+    error = DatabaseUnavailable(f"The connection of {unit.scope} was lost at COMMIT.")
+    error.nothing_was_stored = True
+    return error
 
 
 def is_lost(error: BaseException) -> bool:

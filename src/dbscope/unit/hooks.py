@@ -17,6 +17,7 @@ class Hook:
 
     function: HookFunction
     robust: bool = False
+    all_databases: bool = False  # wait for those of the scope that are still open
 
     def __str__(self) -> str:
         """Return the name of the function, for messages."""

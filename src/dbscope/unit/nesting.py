@@ -9,35 +9,37 @@ from dbscope.errors import (
     DurableError,
     Rollback,
     TransactionManagementError,
-    UnexpectedRollback,
 )
-from dbscope.unit import ending
+from dbscope.unit import attributes, deadline, ending
 from dbscope.unit.block import Block, Kind, Outcome
 from dbscope.unit.unit import Leaving, is_by_hand, is_clean
 
 if TYPE_CHECKING:
+    from dbscope.unit.attributes import Asked
     from dbscope.unit.unit import Unit
 
 
-def enter(
-    unit: Unit, *, where: object, owner: object, savepoint: bool = True, durable: bool = False
-) -> Block:
+def enter(unit: Unit, asked: Asked, *, where: object, owner: object) -> Block:
     """Open a block in the unit. Nothing is sent, except what the session has pending.
 
     Raises:
         DurableError: `durable`, and there is a block around it.
+        AttributeMismatch: it would join a transaction of another kind.
         TransactionManagementError: in autocommit, inside `with session.begin()`.
         ConcurrentUse: another task is in the middle of using the unit.
     """
     unit.check_free()
     parent = unit.block
-    if parent is not None and durable:
+    if parent is not None and asked.durable:
         raise DurableError(f"A durable block was opened at {where}, inside {parent}.")
     if parent is None and unit.session is not None and is_by_hand(unit.session):
         raise TransactionManagementError(
             f"The block opened at {where} cannot be part of a transaction begun by hand."
         )
-    block = Block(_kind(parent, savepoint=savepoint), where, parent, owner)
+    attributes.check(unit, asked, where)
+    block = Block(_kind(parent, savepoint=asked.savepoint), where, parent, owner)
+    if parent is None:
+        block.isolation, block.readonly = asked.isolation, unit.readonly or asked.readonly is True
     if parent is None and unit.session is not None and not is_clean(unit.session):
         unit.session.flush()  # in autocommit: what was added before is not part of the block
     if block.kind is Kind.SAVEPOINT and unit.session is not None and not _is_pristine(unit):
@@ -45,7 +47,8 @@ def enter(
         unit.session.flush()
         with Leaving(unit):
             block.nested = unit.session.begin_nested()
-    unit.scope.will_write = True
+    deadline.begin(unit, block, asked.timeout)
+    unit.scope.will_write |= not block.readonly
     unit.blocks.append(block)
     return block
 
@@ -99,7 +102,16 @@ def leave(unit: Unit, block: Block, error: BaseException | None) -> None:
     Raises:
         UnexpectedRollback: a failure inside was swallowed.
         BlocksOutOfOrder: it is not the innermost block, or its scope has ended.
+        TransactionTimeout: its time is up.
     """
+    if error is None and deadline.is_over(block) and not block.is_broken:
+        error = deadline.error_of(block)
+        _leave(unit, block, error)
+        raise error
+    _leave(unit, block, error)
+
+
+def _leave(unit: Unit, block: Block, error: BaseException | None) -> None:
     if unit.block is not block:
         _leave_out_of_order(unit, block, error)
     elif block.kind is Kind.JOINED:
@@ -113,8 +125,7 @@ def leave(unit: Unit, block: Block, error: BaseException | None) -> None:
 
 def _complain(unit: Unit, block: Block, error: BaseException | None) -> None:
     if error is None and block.fault is not None and not block.rollback_only:
-        unit.source.counters["unexpected_rollbacks"] += 1
-        raise UnexpectedRollback(f"In {block}:") from block.fault
+        raise ending.swallowed(unit, block) from block.fault
 
 
 def _leave_joined(unit: Unit, block: Block, error: BaseException | None) -> None:

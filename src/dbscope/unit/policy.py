@@ -1,17 +1,53 @@
-"""Which responses and errors keep the work."""
+"""What a scope does with a database by itself, and which responses and errors keep the work."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from enum import StrEnum
 from typing import Any
 
 ASGIScope = MutableMapping[str, Any]
 Headers = Iterable[tuple[bytes, bytes]]
+AtomicRequests = bool | Callable[[ASGIScope], bool]
 CommitVeto = Callable[[ASGIScope, int, Headers, BaseException | None], bool]
+Message = MutableMapping[str, Any]
+BeforeRetry = Callable[[ASGIScope, BaseException, Message | None], Awaitable[object] | object]
 
 FIRST_ERROR_STATUS = 400
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "QUERY"})
 OVERRIDE_HEADER = b"x-tm"
+
+
+class Mode(StrEnum):
+    """What a scope is to a database, as long as no `atomic()` says otherwise."""
+
+    ATOMIC = "atomic"  # all of it is one transaction
+    AUTOCOMMIT = "autocommit"  # each statement and each flush is one
+    READONLY = "read-only"  # autocommit that never writes
+
+
+def mode(*, atomic: bool, readonly: bool = False) -> Mode:
+    """Return the mode that these two words ask for; read-only ones need no transaction."""
+    if readonly:
+        return Mode.READONLY
+    return Mode.ATOMIC if atomic else Mode.AUTOCOMMIT
+
+
+def unsafe_methods(scope: ASGIScope) -> bool:
+    """Tell whether the request may change something: for `atomic_requests=unsafe_methods`.
+
+    GET, HEAD, OPTIONS and QUERY then autocommit; all other requests are one transaction
+    (https://www.rfc-editor.org/rfc/rfc9110#section-9.2.1).
+
+    Args:
+        scope: the ASGI scope of the request.
+    """
+    return scope["method"] not in SAFE_METHODS
+
+
+def wants_atomic(atomic_requests: AtomicRequests, scope: ASGIScope) -> bool:
+    """Tell whether a request is one transaction by the setting of the database."""
+    return atomic_requests(scope) if callable(atomic_requests) else atomic_requests
 
 
 def default_commit_veto(

@@ -32,6 +32,14 @@ class World(Protocol):
         """Return a new gate, closed."""
         ...
 
+    def can_wait(self) -> bool:
+        """Tell whether the code that runs now can wait for the database."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Wait for nothing but the time."""
+        ...
+
     def call(self, function: Callable[[], object]) -> None:
         """Call a hook, and wait for it if it is asynchronous."""
         ...
@@ -87,8 +95,9 @@ class Turn:
         for gate in waiting:
             gate.open()
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait for the next change; False if the time was up first."""
+    def wait(self, needed: Callable[[], bool], timeout: float | None = None) -> bool:
+        """Wait for the next change, while that is needed; False if the time was up first."""
         gate = self.world.gate()
         self._waiting.append(gate)
-        return gate.wait(timeout)
+        # A change in another thread may have come before the gate.
+        return not needed() or gate.wait(timeout)

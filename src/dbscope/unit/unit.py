@@ -3,71 +3,36 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from itertools import count
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from sqlalchemy.orm import SessionTransactionOrigin
 
-from dbscope.errors import ConcurrentUse, ScopeClosed, TransactionBroken
+from dbscope.errors import (
+    AttributeNotLoaded,
+    ConcurrentUse,
+    ReadOnlyViolation,
+    ScopeClosed,
+    TransactionBroken,
+    TransactionRequired,
+)
 from dbscope.unit.block import Block, Kind, Outcome
-from dbscope.unit.turn import Turn, World
+from dbscope.unit.idle import Idle
+from dbscope.unit.policy import Mode
+from dbscope.unit.turn import Turn
 
 if TYPE_CHECKING:
-    from collections import Counter
-    from collections.abc import Callable
+    from collections.abc import Mapping
 
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session, SessionTransaction
 
     from dbscope.unit.current import Scope
     from dbscope.unit.hooks import Hook
+    from dbscope.unit.source import Source
 
 
-class Source(Protocol):
-    """What a unit is given by its database."""
-
-    counters: Counter[str]
-    forbid_manual_commit: bool
-    atomic_requests: bool
-    finish_timeout: float
-    waits_plainly: bool  # its driver waits for futures only
-    run_due: Callable[[Unit], None]  # runs the hooks that a commit by hand made due
-
-    @property
-    def world(self) -> World:
-        """Return how its units wait."""
-        ...
-
-    def make_unit(self, scope: Scope) -> Unit:
-        """Return a new unit for this scope."""
-        ...
-
-    def make_session(self) -> tuple[Session, Any]:
-        """Return a new session, and the object that people are given for it."""
-        ...
-
-    def before_transaction(self, unit: Unit, *, will_write: bool) -> None:
-        """Get what the unit must have before it takes a connection."""
-        ...
-
-    def before_write(self, unit: Unit) -> None:
-        """Get what a transaction must have that begins to write only now."""
-        ...
-
-    def after_begin(self, unit: Unit, connection: Connection) -> None:
-        """Send what the database wants to hear first."""
-        ...
-
-    def before_commit(self, unit: Unit) -> None:
-        """Look whether the server would answer COMMIT with ROLLBACK."""
-        ...
-
-    def after_transaction(self, unit: Unit) -> None:
-        """Give back what `before_transaction` got."""
-        ...
-
-    def describe_wait(self, unit: Unit) -> str:
-        """Say who waited for a connection in vain."""
-        ...
+writes = count(1)
 
 
 class State(StrEnum):
@@ -91,17 +56,25 @@ class Unit:
         "connection",
         "doomed",
         "due",
+        "first_write",
         "handle",
+        "idle",
         "just_committed",
         "leaving",
+        "readonly",
+        "reads_alone",
         "scope",
         "session",
+        "settings",
         "source",
         "state",
+        "timed",
+        "told",
         "turn",
+        "xid",
     )
 
-    def __init__(self, source: Source, scope: Scope, *, atomic: bool) -> None:
+    def __init__(self, source: Source, scope: Scope, mode: Mode) -> None:
         self.source = source
         self.scope = scope
         self.state = State.OPEN
@@ -109,10 +82,18 @@ class Unit:
         self.handle: Any = None  # what people hold: the session, or the AsyncSession around it
         self.connection: Connection | None = None
         self.turn = Turn(source.world)
-        self.blocks: list[Block] = [Block(Kind.ROOT, scope)] if atomic else []
+        self.blocks: list[Block] = [Block(Kind.ROOT, scope)] if mode is Mode.ATOMIC else []
+        self.readonly = mode is Mode.READONLY
+        self.reads_alone = False  # what it does is one statement that needs no transaction
         self.due: list[Hook] = []
         self.broken = False
+        self.timed = False  # a block of this transaction has a deadline
+        self.told: tuple[float, float] | None = None  # what the server knows: end, seconds left
         self.doomed = False
+        self.first_write: int | None = None  # its place among all that were made
+        self.settings: Mapping[str, str] = {}  # what its transaction tells the server
+        self.xid: str | None = None  # the transaction's id, noted before its COMMIT
+        self.idle = None if source.idle_limit is None else Idle(source.idle_limit)
         self.leaving = False
         self.committing = False
         self.just_committed: SessionTransaction | None = None
@@ -134,7 +115,7 @@ class Unit:
     def check_open(self) -> None:
         """Raise ScopeClosed if the scope has ended."""
         if self.state is State.CLOSED:
-            raise ScopeClosed(f"{self.source} was used after the end of {self.scope}.")
+            raise ScopeClosed(f"{self.source} {self.scope.over} {self.scope}.")
 
     def check_free(self) -> None:
         """Raise unless this code may use the unit now."""
@@ -143,6 +124,36 @@ class Unit:
             self.source.counters["concurrent_uses"] += 1
             raise ConcurrentUse(f"{self.source} in {self.scope}.")
 
+    @property
+    def deadline(self) -> float | None:
+        """Return the time, by `time.monotonic`, at which the innermost block has to end."""
+        return self.blocks[-1].deadline if self.blocks else None
+
+    @property
+    def is_readonly(self) -> bool:
+        """Tell whether nothing may be written now."""
+        return self.readonly or (bool(self.blocks) and self.blocks[0].readonly)
+
+    @property
+    def begins_otherwise(self) -> bool:
+        """Tell whether its transaction is not one that every connection begins by itself."""
+        if self.readonly:
+            return True
+        return bool(self.blocks) and self.blocks[0].has_attributes
+
+    @property
+    def is_in_transaction(self) -> bool:
+        """Tell whether what is sent now belongs to a transaction, ours or one begun by hand."""
+        return bool(self.blocks) or (self.session is not None and is_by_hand(self.session))
+
+    def check_lock(self) -> None:
+        """Raise TransactionRequired where a lock would be gone as soon as it is there.
+
+        Django says so too (`select_for_update`).
+        """
+        if not self.is_in_transaction:
+            raise TransactionRequired(f"FOR UPDATE in {self.scope}, which autocommits:")
+
     def begin_use(self, *, will_write: bool) -> bool:
         """Start an operation of the session; nothing was sent for it yet.
 
@@ -150,36 +161,68 @@ class Unit:
             False inside another operation of the same task, which will end it.
 
         Raises:
-            ScopeClosed, ConcurrentUse, TransactionBroken: instead of sending anything.
+            ScopeClosed, ConcurrentUse, TransactionBroken, ReadOnlyViolation: instead of sending
+                anything.
         """
+        if will_write and self.is_readonly:
+            raise ReadOnlyViolation(f"{self.block or self.scope} is read-only.")
         mine = self.turn.take()
         if mine is False:
+            if will_write and self.first_write is None:
+                self._write_after_all()
             return False
+        if not self.turn.world.can_wait():
+            self.turn.give_back()
+            self._refuse_to_wait()
         if mine is None or self.state is not State.OPEN:
             self._wait_or_refuse(mine)
         try:
-            if self.broken:
-                self._check_sound()
-            if self.connection is None:
-                self.source.before_transaction(self, will_write=will_write)
-            elif will_write:
-                self.source.before_write(self)
+            self._prepare(will_write=will_write)
         except BaseException:
             self.end_use()
             raise
         return True
 
+    def _prepare(self, *, will_write: bool) -> None:
+        self.reads_alone = not (
+            self.blocks or will_write or self.source.always_begins or self.is_in_transaction
+        )
+        if self.broken:
+            self._check_sound()
+        if self.timed:
+            self.source.keep_time(self)
+        if self.idle is not None:
+            self.idle.begin(self)
+        if will_write and self.first_write is None:
+            self.first_write = next(writes)
+        if self.connection is None:
+            self.source.before_transaction(self, will_write=will_write)
+        elif will_write:
+            self.source.before_write(self)
+
+    def _write_after_all(self) -> None:
+        # A flush, before the statement that is only to read.
+        self.reads_alone = False
+        self.first_write = next(writes)
+        self.source.before_write(self)
+
     def end_use(self) -> None:
         """End an operation; if it came to nothing, there is no transaction to hold a turn for."""
         if self.connection is None:
             self.source.after_transaction(self)
+        elif self.idle is not None:
+            self.idle.end()
         self.turn.give_back()
+
+    def _refuse_to_wait(self) -> NoReturn:
+        self.check_open()
+        raise AttributeNotLoaded(f"In {self.scope}:")
 
     def _wait_or_refuse(self, mine: bool | None) -> None:
         if mine:
             self.turn.give_back()
-        while self.state is State.SEALED:
-            self.turn.wait()
+        while self.is_sealed():
+            self.turn.wait(self.is_sealed)
         self.check_free()
         self.turn.take()
 
@@ -207,6 +250,7 @@ class Unit:
 
     def commit_lost(self) -> None:
         """Note that the answer to COMMIT was lost."""
+        self.scope.stored = True
         if self.blocks:
             self.blocks[0].outcome = Outcome.UNKNOWN
 
@@ -242,12 +286,21 @@ class Unit:
                 block.fault = error
         self.broken = True
 
+    def forget_hooks(self) -> None:
+        """Run no hook of these blocks: what was done is neither committed nor rolled back."""
+        for block in self.blocks:
+            block.end(Outcome.UNKNOWN)
+
     # -- its life ------------------------------------------------------------------------------
 
     def seal(self) -> None:
         """Start to finish: from now on all others wait. Must not wait itself."""
         if self.state is State.OPEN:
             self.state = State.SEALED
+
+    def is_sealed(self) -> bool:
+        """Tell whether it is being finished, or about to be."""
+        return self.state is State.SEALED
 
     def renew(self) -> None:
         """Begin the tail: the same session, a new transaction."""
@@ -259,6 +312,16 @@ class Unit:
     def end_life(self) -> None:
         """Refuse everything from now on."""
         self.state = State.CLOSED
+
+    def abandon(self) -> None:
+        """Have no part in it any more: it is the parent's, in a forked child."""
+        self.forget_hooks()
+        for block in self.blocks:
+            block.nested = None
+        self.due = []
+        self.turn = Turn(self.turn.world)
+        self.session = self.handle = self.connection = None
+        self.end_life()
 
     def take_due(self) -> list[Hook]:
         """Return the hooks that are due, and forget them."""

@@ -1,0 +1,49 @@
+"""Something to look at, for a shop that was just started."""
+
+import secrets
+from decimal import Decimal
+
+from sqlalchemy.exc import IntegrityError
+
+from server.crud.items import items
+from server.crud.stock import stocks
+from server.crud.users import users
+from server.db.database import db
+from server.schemas.items import ItemCreate
+from server.schemas.users import UserCreate
+
+DEMO = {"email": "demo@example.com", "name": "Demo", "password": "demo-demo"}
+KEEPER = {"email": "keeper@example.com", "name": "The keeper of the shop"}
+GOODS = [
+    ("Teapot", "Stoneware, holds a litre, pours without a drop.", "34.50", 12),
+    ("Cup", "Goes with the teapot.", "8.90", 60),
+    ("Kettle", "Whistles, and stops when asked.", "49.00", 7),
+    ("Green tea", "From this spring, 100 g.", "12.40", 40),
+    ("Black tea", "Strong, 250 g.", "9.80", 35),
+    ("Honey", "From the hill behind the house.", "7.20", 25),
+    ("Spoon", "Cherry wood.", "3.10", 80),
+    ("Tray", "Ash, carries six cups.", "27.00", 9),
+    ("Tea towel", "Linen, with the shop's name on it.", "11.50", 30),
+    ("Last biscuit", "There is only one.", "0.90", 1),
+]
+
+
+async def fill() -> None:
+    """Store users and goods, if there are no users yet."""
+    try:
+        async with db.scope():
+            if not await users.exists():
+                await store()
+    except IntegrityError:
+        pass  # another worker was first
+
+
+async def store() -> None:
+    """Store them."""
+    await users.register(UserCreate.model_validate(DEMO))
+    secret = secrets.token_urlsafe(32)  # nobody logs in as the keeper
+    keeper = await users.register(UserCreate.model_validate({**KEEPER, "password": secret}))
+    for name, description, price, quantity in GOODS:
+        data = ItemCreate(name=name, description=description, price=Decimal(price))
+        item = await items.create(data, owner_id=keeper.id)
+        await stocks.add(item.id, quantity)

@@ -1,0 +1,70 @@
+"""What an `env.py` has to import: where the database and the tables of an application are."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from contextlib import suppress
+from types import ModuleType
+from typing import Any
+
+from sqlalchemy import MetaData
+
+from dbscope.cli.find import Found, modules_of
+from dbscope.cli.say import Refusal
+
+
+def import_path_of(found: Found) -> str:
+    """Return `module:name` of the database, by the module that makes it, not one that imports it.
+
+    Raises:
+        Refusal: no module holds it.
+    """
+    database = found.database
+    holders = [
+        (module, name)
+        for module in modules_of(found.module)
+        for name, value in vars(module).items()
+        if value is database
+    ]
+    if not holders:
+        raise Refusal("no module holds the database; say where it is with --app module:name.")
+    module, name = max(holders, key=lambda holder: makes(*holder))
+    return f"{module.__name__}:{name}"
+
+
+def makes(module: ModuleType, name: str) -> bool:
+    """Tell whether the name is assigned in the source of the module."""
+    with suppress(OSError, TypeError):
+        return bool(re.search(rf"^{name}\b[^=\n]*=", inspect.getsource(module), re.MULTILINE))
+    return False
+
+
+def metadata_of(found: Found) -> str:
+    """Return `module:Base.metadata` of the only base class of the application's models.
+
+    Raises:
+        Refusal: there is none, or several.
+    """
+    bases = {
+        value: f"{value.__module__}:{value.__qualname__}.metadata"
+        for module in modules_of(found.module)
+        for value in vars(module).values()
+        if is_base(value)
+    }
+    if len(bases) != 1:
+        several = f"several ({', '.join(sorted(bases.values()))})" if bases else "none"
+        raise Refusal(
+            f"one base class of models was looked for, and {several} found; "
+            "say where its tables are: --metadata module:Base.metadata."
+        )
+    return bases.popitem()[1]
+
+
+def is_base(value: Any) -> bool:
+    """Tell whether this is a class that models derive from, and no model itself."""
+    return (
+        isinstance(value, type)
+        and isinstance(vars(value).get("metadata"), MetaData)
+        and "__mapper__" not in vars(value)
+    )

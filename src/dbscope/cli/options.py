@@ -1,0 +1,79 @@
+"""What all commands have in common: where the application is, and how they fail."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import traceback as tracebacks
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+from dbscope import DBScopeError
+from dbscope.cli import NEEDED
+from dbscope.cli.find import find
+from dbscope.cli.say import Refusal, fail, one_line, whisper
+
+APP = typer.Option(
+    "--app",
+    metavar="MODULE:NAME",
+    help="The application or the database; else [tool.fastapi] entrypoint of pyproject.toml.",
+)
+DATABASE = typer.Option("--database", metavar="NAME", help="Which one, if there are several.")
+TRACEBACK = typer.Option("--traceback", help="Show where an error came from.")
+
+
+def with_application(function: Callable[..., None]) -> Callable[..., None]:
+    """Make a command of a function whose first argument is what was found.
+
+    The command has the options --app, --database and --traceback, and says in one sentence why it
+    did not work. It ends with status 2 if it could not begin, and with 1 if it failed.
+    """
+    own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+    shared = [
+        option("app", str | None, None, APP),
+        option("database", str | None, None, DATABASE),
+        option("traceback", bool, False, TRACEBACK),
+    ]
+
+    @functools.wraps(function)
+    def command(*, app: str | None, database: str | None, traceback: bool, **options: Any) -> None:
+        with in_one_sentence(traceback=traceback):
+            function(find(app, database), **options)
+
+    command.__annotations__ = {}
+    command.__dict__["__signature__"] = inspect.Signature([*own, *shared])
+    return command
+
+
+def option(name: str, kind: Any, default: Any, how: Any) -> inspect.Parameter:
+    """Return an option as a parameter of a function's signature."""
+    annotation = Annotated[kind, how]
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, keyword, default=default, annotation=annotation)
+
+
+@contextmanager
+def in_one_sentence(*, traceback: bool) -> Generator[None]:
+    """Turn an error into a sentence and a status; with the traceback before it, if wanted."""
+    try:
+        yield
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:
+        if traceback:
+            whisper(tracebacks.format_exc())
+        raise fail(*told(error)) from None
+
+
+def told(error: Exception) -> tuple[str, int]:
+    """Return what to say about an error, and the status to end with."""
+    if isinstance(error, Refusal):
+        return str(error), 2
+    if isinstance(error, DBScopeError):
+        return f"{one_line(error)}.", 1
+    if isinstance(error, ModuleNotFoundError) and error.name == "alembic":
+        return f"this needs Alembic: {NEEDED}", 1
+    return f"{one_line(error)} (--traceback shows where.)", 1

@@ -1,0 +1,81 @@
+"""What the command says, and how: plain when it is piped, coloured on a terminal only."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import IO
+
+import typer
+
+from dbscope import DBScopeError
+
+LONGEST = 300  # characters
+PASSWORD = re.compile(r"(://[^\s:/@]*:)\S+(?=@)|(password=)[^\s&'\"]+")
+
+
+class Refusal(Exception):
+    """The command cannot begin; the message is one sentence that says why."""
+
+
+def paint(text: str, colour: str, stream: IO[str] | None = None) -> str:
+    """Return the text coloured, if the stream (standard output) is a terminal that wants it.
+
+    By https://no-color.org and by `TERM=dumb`, it may not want it.
+    """
+    wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return typer.style(text, fg=colour) if wanted and (stream or sys.stdout).isatty() else text
+
+
+def say(text: str = "") -> None:
+    """Print a line of the result."""
+    typer.echo(without_passwords(text))
+
+
+def whisper(text: str) -> None:
+    """Print a line that is not the result: to standard error, in its turn."""
+    sys.stdout.flush()
+    typer.echo(without_passwords(text), err=True)
+
+
+def without_passwords(text: str) -> str:
+    """Hide the passwords of URLs, whoever has put them into his message."""
+    return PASSWORD.sub(r"\1\2***", text)
+
+
+@contextmanager
+def working(text: str) -> Generator[None]:
+    """Show what is being done while it lasts; on a terminal only."""
+    seen = sys.stderr.isatty()
+    typer.echo(f"{text}\r" if seen else "", nl=False, err=True)
+    try:
+        yield
+    finally:
+        typer.echo(" " * len(text) + "\r" if seen else "", nl=False, err=True)
+
+
+def fail(text: str, status: int) -> typer.Exit:
+    """Print why it did not work, and return the end of the command, to be raised."""
+    whisper(paint("dbscope: ", "red", sys.stderr) + text)
+    return typer.Exit(status)
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error as one short line; with its type, if it is not ours."""
+    if isinstance(error, DBScopeError):
+        return shortened(error.what or error.rule).rstrip(".")
+    return f"{type(error).__name__}: {shortened(str(error))}".removesuffix(": ")
+
+
+def shortened(text: str) -> str:
+    """Return the text on one line that can be read at a glance."""
+    words = " ".join(text.split())
+    return words if len(words) <= LONGEST else words[:LONGEST] + " …"
+
+
+def plural(number: int, noun: str) -> str:
+    """Return "1 worker" or "2 workers"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

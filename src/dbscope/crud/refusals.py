@@ -1,0 +1,35 @@
+"""What is answered to a client who asked for something that cannot be given."""
+
+from __future__ import annotations
+
+import sys
+from typing import TypeVar
+
+E = TypeVar("E", bound=Exception)
+
+
+class NotFound(LookupError):
+    """There is no such row. Where Starlette is in use it is an `HTTPException` too: 404."""
+
+
+class BadRequest(ValueError):
+    """A limit, an order or a cursor that cannot be. With Starlette an `HTTPException` too: 422."""
+
+
+class BadCursor(BadRequest):
+    """A cursor that no page of this list has given."""
+
+
+def refusal(kind: type[E], words: str) -> E:
+    """Return the error, for Starlette too; who has not imported that is no web application.
+
+    Args:
+        kind: one of the three above.
+        words: what a client may read.
+    """
+    if "starlette.exceptions" not in sys.modules:
+        return kind(words)
+    from dbscope.crud.web import ANSWERS
+
+    error: E = ANSWERS[kind](words)
+    return error

@@ -1,0 +1,96 @@
+"""A fork: what the parent has open stays the parent's.
+
+Both processes have the same sockets, and on them the same transactions. A child that ends one of
+them, or has it collected, ends it for the parent; so it forgets them all, and collects none.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, WeakSet
+
+from sqlalchemy import event
+
+from dbscope.engine import carry
+from dbscope.engine.sqlite import forks as sqlite
+from dbscope.unit.current import current
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Engine
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+    from dbscope.engine.source import EngineSource
+    from dbscope.unit.current import Scope
+    from dbscope.unit.unit import Unit
+
+sources: WeakSet[EngineSource] = WeakSet()
+_records: WeakKeyDictionary[ConnectionPoolEntry, str | None] = WeakKeyDictionary()
+_of_the_parent: list[Any] = []
+
+
+def watch(engine: Engine) -> None:
+    """Know the connections of an engine: once for its life, and before anything connects for it."""
+    file = sqlite.file_of(engine)
+    if file is not None:
+        sqlite.watch(engine, file)
+
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: Any, record: ConnectionPoolEntry) -> None:  # noqa: ARG001
+        _records[record] = file
+
+
+def _prepare() -> None:
+    for engine in _engines():
+        for record in sqlite.close_idle(engine):
+            _records.pop(record, None)
+
+
+def _start_anew() -> None:
+    carry.forget_threads()
+    opened = [record for record in _records if record.dbapi_connection is not None]
+    sqlite.start_anew(map(_records.get, opened))
+    for scope in list(_open_scopes()):
+        _leave_to_the_parent(scope)
+    _of_the_parent.extend(engine.pool for engine in _engines())
+    for source in list(sources):
+        source.forget()
+    _records.clear()
+    if _of_the_parent:
+        _keep_for_good()
+
+
+def _engines() -> Iterator[Engine]:
+    for source in list(sources):
+        yield from source.engines.made
+
+
+def _open_scopes() -> Iterator[Scope]:
+    scope = current.get()
+    if scope is not None:
+        yield from scope.with_ancestors()
+    for record in _records:  # those of other tasks
+        unit: Unit | None = record.info.get("dbscope.unit")
+        if record.in_use and unit is not None:
+            yield unit.scope
+
+
+def _leave_to_the_parent(scope: Scope) -> None:
+    scope.closed = True
+    scope.over = "was used in a process that was forked in"
+    for unit in scope.units.values():
+        _of_the_parent.append((unit.handle, unit.session, unit.connection))
+        unit.abandon()
+
+
+def _keep_for_good() -> None:
+    # At its end the interpreter collects what modules have.
+    import ctypes
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(_of_the_parent))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_prepare, after_in_child=_start_anew)

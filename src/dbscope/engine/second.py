@@ -1,0 +1,87 @@
+"""A second connection, for a scope inside a scope that holds one.
+
+All who hold a connection may come to wait for a second one, which only they could give back. So
+at most as many may wait as leave one connection to somebody who does not.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from dbscope.errors import PoolTimeout, TransactionManagementError
+
+if TYPE_CHECKING:
+    from collections import Counter
+
+    from sqlalchemy import Engine
+
+    from dbscope.unit.source import Source
+    from dbscope.unit.unit import Unit
+
+
+class SecondConnections:
+    """Who waits for a second connection of one database."""
+
+    def __init__(self, source: Source, counters: Counter[str]) -> None:
+        self.source = source
+        self.counters = counters
+        self._waiting: set[Unit] = set()
+        self._mutex = threading.Lock()
+
+    def want(self, unit: Unit, engine: Engine) -> None:
+        """Note that a unit is about to take a connection.
+
+        Raises:
+            PoolTimeout: all who hold a connection would wait for another.
+        """
+        holder = holder_around(self.source, unit)
+        if holder is None or holder.connection is None:
+            return
+        same_pool = holder.connection.engine.pool is engine.pool
+        room = capacity(engine) if same_pool else None
+        with self._mutex:
+            self.counters["second_connections"] += 1
+            if room is not None and len(self._waiting) >= room - 1:
+                raise PoolTimeout(f"{unit.scope} would wait for ever. {describe(holder)}")
+            self._waiting.add(unit)
+
+    def have(self, unit: Unit) -> None:
+        """Note that the unit has its connection, or has given up."""
+        if self._waiting:
+            with self._mutex:
+                self._waiting.discard(unit)
+
+
+def holder_around(source: Source, unit: Unit) -> Unit | None:
+    """Return the unit of a scope around this one's that holds a connection."""
+    for scope in unit.scope.with_ancestors():
+        other = scope.units.get(source)
+        if other is not None and other is not unit and other.connection is not None:
+            return other
+    return None
+
+
+def describe(holder: Unit) -> str:
+    """Say that a scope around holds a connection."""
+    return (
+        "A scope around it holds another one: a `scope()` inside a scope takes a second. "
+        f"It is {holder.scope}."
+    )
+
+
+def check_room(source: Source, holder: Unit) -> None:
+    """Raise TransactionManagementError if the pool has only the connection that the holder has."""
+    if holder.connection is not None and capacity(holder.connection.engine) == 1:
+        raise TransactionManagementError(
+            f"A second connection of {source} is needed, and its pool has only the one that "
+            f"{holder.scope}, around it, holds. Raise `pool_size`, or end the outer transaction "
+            "first."
+        )
+
+
+def capacity(engine: Engine) -> int | None:
+    """Return how many connections the pool may have; None: as many as are asked for."""
+    pool: Any = engine.pool
+    overflow = getattr(pool, "_max_overflow", -1)
+    return None if overflow < 0 else pool.size() + overflow

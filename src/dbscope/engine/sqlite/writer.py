@@ -1,0 +1,81 @@
+"""The place of a connection in the queue of those who write, and who it is for messages."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, cast
+
+from dbscope.engine import carry
+from dbscope.engine.sqlite import busy
+
+if TYPE_CHECKING:
+    from dbscope.engine.sqlite.queue import Queue
+
+NOT_THE_USERS = ("dbscope.", "sqlalchemy.", "contextlib", "functools", "asyncio.")
+
+
+class Writer:
+    """One of those who write to a file.
+
+    Args:
+        queue: of them all.
+    """
+
+    __slots__ = ("_task", "is_writing", "queue", "scope")
+
+    def __init__(self, queue: Queue[Any]) -> None:
+        self.queue = queue
+        self.is_writing = False
+        self.scope: object = None  # of the unit that writes
+        self._task: asyncio.Task[Any] | None = None
+
+    def take(self, timeout: float) -> None:
+        """Wait for the turn to write, at most so many seconds.
+
+        Raises:
+            OperationalError: it did not come; the error says who is writing.
+        """
+        if self.is_writing:
+            return
+        if not self.queue.take(self, timeout, carry.LoopGate):
+            raise busy.locked(None, self.queue.writer)
+        self.is_writing = True
+        self._task = this_task()
+
+    def leave(self) -> None:
+        """Let the next one write."""
+        self.is_writing, self.scope, self._task = False, None, None
+        self.queue.leave(self)
+
+    def who_else(self) -> object:
+        """Return who has the lock that this one needs; None: somebody in another process."""
+        writer = self.queue.writer
+        return None if writer is self else writer
+
+    def __str__(self) -> str:
+        """Say who writes: its scope, or else its task and the line where that is now."""
+        if self.scope is not None:
+            return str(self.scope)
+        task = self._task
+        return "a connection" if task is None else f"task {task.get_name()!r}{place_of(task)}"
+
+
+def this_task() -> asyncio.Task[Any] | None:
+    """Return the task that runs; None without a loop."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
+def place_of(task: asyncio.Task[Any]) -> str:
+    """Say at which line of the user's a task is; nothing if that is over."""
+    place, waits_for = "", cast("Any", task.get_coro())
+    while waits_for is not None:
+        frame: Any = None
+        for kind in ("cr", "gi", "ag"):
+            frame = getattr(waits_for, f"{kind}_frame", None) or frame
+        if frame and not frame.f_globals.get("__name__", "").startswith(NOT_THE_USERS):
+            place = f" at {frame.f_code.co_filename}:{frame.f_lineno}"
+        waits_for = getattr(waits_for, "cr_await", None) or getattr(waits_for, "gi_yieldfrom", None)
+    return place

@@ -1,0 +1,37 @@
+"""`session_settings`: what each transaction tells the server about who it is for.
+
+For policies of row level security (https://www.postgresql.org/docs/current/ddl-rowsecurity.html).
+The names and the values are bound, so nothing that they contain is SQL; they end with the
+transaction, so nothing of them stays in the pool.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, literal, select
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy import Connection
+
+    from dbscope.engine.settings import SessionSettings
+
+
+def ask(settings: SessionSettings) -> dict[str, str]:
+    """Return what is to be set: asked before anything is begun, since it may fail.
+
+    A value of None is the empty text, as PostgreSQL has it for what was never set.
+    """
+    return {name: "" if value is None else str(value) for name, value in settings().items()}
+
+
+def tell(connection: Connection, values: Mapping[str, str]) -> None:
+    """Set the values for the transaction that has just begun: one statement for all of them."""
+    if values:
+        told = [
+            func.set_config(literal(name), literal(value), literal(True))
+            for name, value in values.items()
+        ]
+        connection.execute(select(*told)).close()

@@ -1,0 +1,119 @@
+"""The connection of a migration: its own, never one of the pool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from dbscope import AsyncDatabase, Database
+from dbscope.migrate import lock
+from dbscope.migrate.carry import carried
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for others.
+
+    Args:
+        lock: seconds, for another process that is migrating.
+        ddl: seconds, of a statement for a lock that somebody's transaction holds.
+    """
+
+    lock: float = 60.0
+    ddl: float = 10.0
+
+
+def look(db: Database[Any] | AsyncDatabase[Any], work: Callable[[Connection], T]) -> T:
+    """Call with a connection that is to read: each statement for itself, nothing locked."""
+    return _carry(db, partial(_look, _plain(db), work))
+
+
+def alone(
+    db: Database[Any] | AsyncDatabase[Any], work: Callable[[Connection], T], patience: Patience
+) -> T:
+    """Call with a connection that is to migrate, while no other process does.
+
+    The lock is on this very connection, so that neither can outlive the other; on SQLite in a file
+    beside the database; a database in memory has nobody to be alone from.
+
+    Raises:
+        MigrationError: another process has been migrating for longer than that.
+    """
+    return _carry(db, partial(_alone, _plain(db), work, patience))
+
+
+def _carry(db: Database[Any] | AsyncDatabase[Any], work: Callable[[], T]) -> T:
+    return carried(work) if db.is_async else work()
+
+
+def _plain(db: Database[Any] | AsyncDatabase[Any]) -> Engine:
+    engine = db.engine
+    return engine.sync_engine if isinstance(engine, AsyncEngine) else engine
+
+
+def _look(engine: Engine, work: Callable[[Connection], T]) -> T:
+    if lock.is_memory(engine.url):
+        with engine.connect() as connection:
+            return work(connection)
+    own = _own(engine)
+    try:
+        with own.connect() as connection:
+            return work(connection.execution_options(isolation_level="AUTOCOMMIT"))
+    finally:
+        own.dispose()
+
+
+def _alone(engine: Engine, work: Callable[[Connection], T], patience: Patience) -> T:
+    if lock.is_memory(engine.url):
+        with engine.connect() as connection:
+            return work(connection)
+    own = _own(engine)
+    _begin_with(own, patience.ddl)
+    try:
+        with lock.held(own, patience.lock) as connection:
+            return work(connection)
+    finally:
+        own.dispose()
+
+
+def _own(engine: Engine) -> Engine:
+    """Return an engine with connections of its own, made as those of the other are.
+
+    The pool of an application has room for its requests, belongs to its event loop, and must not
+    get back a connection with our settings.
+    """
+    return Engine(
+        engine.pool.recreate(),
+        engine.dialect,
+        engine.url,
+        hide_parameters=engine.hide_parameters,
+    )
+
+
+def _begin_with(engine: Engine, seconds: float) -> None:
+    """Let transactions begin so that they are real ones, and wait for locks no longer than that.
+
+    A waiting ALTER TABLE makes all later queries of the table wait behind it
+    (https://www.postgresql.org/docs/current/explicit-locking.html).
+    """
+    whole, milliseconds = max(1, round(seconds)), max(1, round(seconds * 1000))
+    mysql = (f"SET lock_wait_timeout = {whole}, innodb_lock_wait_timeout = {whole}",)
+    statements = {
+        "sqlite": (f"PRAGMA busy_timeout = {milliseconds}", "BEGIN IMMEDIATE"),
+        "postgresql": (f"SET LOCAL lock_timeout = '{milliseconds}ms'",),
+        "mysql": mysql,
+        "mariadb": mysql,
+    }.get(engine.dialect.name, ())
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Connection) -> None:
+        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+            for statement in statements:
+                connection.exec_driver_sql(statement)

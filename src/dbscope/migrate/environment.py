@@ -1,0 +1,144 @@
+"""`run()`: what an `env.py` calls, from Alembic's command as well as from ours."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from logging.config import fileConfig
+from typing import Any, Literal
+
+from alembic import context
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.util import CommandError, to_tuple
+from sqlalchemy import Connection, MetaData, TypeDecorator
+
+from dbscope import AsyncDatabase, Database, DBScopeError
+from dbscope.migrate import connect, place
+from dbscope.migrate.connect import Patience
+from dbscope.migrate.faults import told
+from dbscope.migrate.work import KEY, Work
+
+CONNECTION = "connection"  # in `Config.attributes`, as in Alembic's own recipes
+DONE = "dbscope.done"
+
+
+def run(
+    db: Database[Any] | AsyncDatabase[Any],
+    metadata: MetaData | Sequence[MetaData],
+    **options: Any,
+) -> None:
+    """Be the `env.py` of an application.
+
+    Each revision is a transaction of its own. Tables of SQLite are changed in batch mode, types are
+    compared, and an autogenerate that finds nothing writes no file. A type of the application is
+    written as the type that is stored, so that a revision goes on working when the code changes.
+
+    Args:
+        db: the database; `Migrations` brings its own connection to it.
+        metadata: of the models, for autogenerate.
+        **options: more for Alembic's `context.configure`, or others than ours:
+            `render_as_batch=True` writes what runs on SQLite while PostgreSQL is connected.
+
+    Example:
+        >>> from dbscope.migrate import run
+        >>> from server.models import Base, db
+        >>> run(db, Base.metadata)
+    """
+    settings = {
+        "target_metadata": metadata,
+        "compare_type": True,
+        "render_item": _as_stored,
+        "process_revision_directives": _directives,
+        **options,
+        "transaction_per_migration": True,
+    }
+    connection = context.config.attributes.get(CONNECTION)
+    if context.is_offline_mode():
+        _offline(db, settings)
+    elif connection is not None:
+        _online(settings, connection)
+    else:
+        _from_command_line(db, partial(_online, settings))
+
+
+def _as_stored(kind: str, item: Any, _: object) -> str | Literal[False]:
+    """Write a `TypeDecorator` as its type of SQLAlchemy; False: as Alembic does."""
+    stored = item.impl if kind == "type" and isinstance(item, TypeDecorator) else None
+    if not type(stored).__module__.startswith("sqlalchemy.sql."):
+        return False
+    return f"sa.{stored!r}"
+
+
+def _online(settings: dict[str, Any], connection: Connection) -> None:
+    work = Work(connection, context.config.attributes.setdefault(DONE, []))
+    is_sqlite = connection.dialect.name == "sqlite"
+    ours: dict[str, Any] = {
+        "render_as_batch": is_sqlite,
+        "transactional_ddl": True if is_sqlite else None,  # by our own BEGIN
+    }
+    after = (work.finish, *to_tuple(settings.get("on_version_apply"), default=()))
+    settings = ours | settings | {"on_version_apply": after, KEY: work}
+    context.configure(connection=connection, **settings)
+    with work.watched(context.get_context()), context.begin_transaction():
+        context.run_migrations()
+
+
+def _offline(db: Database[Any] | AsyncDatabase[Any], settings: dict[str, Any]) -> None:
+    is_sqlite = db.url.get_backend_name() == "sqlite"
+    ours: dict[str, Any] = {
+        "literal_binds": True,
+        "dialect_opts": {"paramstyle": "named"},
+        "render_as_batch": is_sqlite,
+        "transactional_ddl": True if is_sqlite else None,
+    }
+    context.configure(url=db.url, **(ours | settings))
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def _from_command_line(db: Database[Any] | AsyncDatabase[Any], work: Any) -> None:
+    """Do what Alembic's own command wants, and fail in its way: a sentence, no traceback."""
+    _log(context.config)
+    try:
+        with told(f"{db}"):
+            if _changes_something():
+                connect.alone(db, work, Patience())
+            else:
+                connect.look(db, work)
+    except DBScopeError as error:
+        raise CommandError(error.what or str(error)) from error
+
+
+def _changes_something() -> bool:
+    try:
+        context.get_revision_argument()
+    except KeyError:
+        return False
+    return True
+
+
+def _log(config: Config) -> None:
+    if config.file_config.has_section("loggers") and config.config_file_name:
+        fileConfig(config.config_file_name, disable_existing_loggers=False)
+    elif config.cmd_opts is not None:
+        logging.basicConfig(format="%(levelname)-5.5s [%(name)s] %(message)s")
+        logging.getLogger("alembic.runtime.migration").setLevel(logging.INFO)
+
+
+def _directives(migration: MigrationContext, _revision: Any, directives: list[Any]) -> None:
+    """Place a new revision where it belongs, and drop one in which nothing would be."""
+    writing = migration.opts["revision_context"]
+    config = migration.config
+    assert config is not None
+    asked: bool = getattr(config.cmd_opts, "autogenerate", False)
+    # `alembic check` comes here too, with no message, and needs what it has found.
+    if not asked and writing.command_args["message"] is None:
+        return
+    (directive,) = directives
+    if writing.command_args["autogenerate"] and directive.upgrade_ops.is_empty():
+        directives.clear()
+        config.print_stdout("Nothing to write: the models and the database agree.")
+    elif directive.head in (None, "head"):
+        place.put(directive, writing.script_directory, "schema")

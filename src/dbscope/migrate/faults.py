@@ -1,0 +1,56 @@
+"""One clear sentence for what went wrong while migrating."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from alembic.util import CommandError
+from sqlalchemy.exc import DBAPIError
+
+from dbscope import DBScopeError, MigrationError
+
+LOCKED = {"55P03", 1205, 5}  # PostgreSQL lock_not_available, MySQL's lock wait timeout, SQLITE_BUSY
+
+
+@contextmanager
+def told(doing: str) -> Generator[None, None, None]:
+    """Turn whatever leaves the block into a MigrationError, but for errors of ours."""
+    try:
+        yield
+    except DBScopeError:
+        raise
+    except CommandError as error:
+        raise MigrationError(f"{doing}: {_sentence(str(error))}") from error
+    except Exception as error:
+        raise MigrationError(f"{doing}: {said(error)}") from error
+
+
+def said(error: BaseException) -> str:
+    """Return what the database said, without the SQL, its values, and the DETAIL that has them."""
+    if not isinstance(error, DBAPIError):
+        return _sentence(f"{type(error).__name__}: {error}")
+    words = _sentence(re.sub(r"^<class '[^']*'>: ", "", str(error.orig)))
+    if _code(error) & LOCKED:
+        words += (
+            " Somebody's transaction holds a lock that it needs, and did not end in time; look for"
+            " one that is idle, or choose a quieter time: Migrations(db, ddl_timeout=...)."
+        )
+    return words
+
+
+def _sentence(words: str) -> str:
+    lines = words.strip().splitlines() or [""]
+    return f"{lines[0].rstrip('.')}."
+
+
+def _code(error: DBAPIError) -> set[object]:
+    original = error.orig
+    primary = getattr(original, "sqlite_errorcode", None)
+    arguments = getattr(original, "args", None) or (None,)
+    return {
+        getattr(original, "sqlstate", None),
+        None if primary is None else primary & 0xFF,
+        arguments[0] if isinstance(arguments[0], int) else None,
+    }

@@ -1,0 +1,291 @@
+"""`Migrations`: what the lifespan and the command hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from io import StringIO
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import anyio.to_thread
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.script import Script, ScriptDirectory
+from sqlalchemy import Connection
+
+from dbscope import AsyncDatabase, ConfigurationError, Database, MigrationError
+from dbscope.migrate import connect, layout, place
+from dbscope.migrate.connect import Patience
+from dbscope.migrate.environment import CONNECTION, DONE
+from dbscope.migrate.place import revision_of
+from dbscope.migrate.revisions import Revision, Status
+from dbscope.migrate.turn import turn
+
+Mode = Literal["upgrade", "check", "off"]
+
+
+class Migrations:
+    """The migrations of one database; all but `at_start` are plain functions, for commands.
+
+    Args:
+        db: either kind of database; only its own driver need be installed.
+        config: an `alembic.ini`, a `pyproject.toml` with `[tool.alembic]`, or Alembic's `Config`;
+            None: the nearest of these files, from the working directory upwards.
+        lock_timeout: seconds to wait for another process that is migrating.
+        ddl_timeout: seconds that a statement of a revision waits for a lock of others.
+
+    Example:
+        >>> migrations = Migrations(db)
+        >>> await migrations.at_start("upgrade")
+    """
+
+    def __init__(
+        self,
+        db: Database[Any] | AsyncDatabase[Any],
+        config: str | PathLike[str] | Config | None = None,
+        *,
+        lock_timeout: float = 60.0,
+        ddl_timeout: float = 10.0,
+    ) -> None:
+        self.db = db
+        self._config = config
+        self._patience = Patience(lock_timeout, ddl_timeout)
+
+    # -- with the database ---------------------------------------------------------------------
+
+    async def at_start(self, mode: Mode = "upgrade") -> None:
+        """Bring the database up to date before the application serves, or refuse to serve.
+
+        Args:
+            mode: "upgrade" it, "check" it and change nothing, or "off".
+
+        Raises:
+            MigrationError: a revision failed; or the database is ahead, or behind when checking.
+            DatabaseUnavailable: it cannot be reached.
+            ConfigurationError: no such mode, or no configuration of Alembic.
+        """
+        if mode not in ("upgrade", "check", "off"):
+            raise ConfigurationError(f"There is no mode {mode!r}: 'upgrade', 'check' or 'off'.")
+        if mode != "off":
+            work: Callable[[], object] = self.upgrade if mode == "upgrade" else self.check
+            await anyio.to_thread.run_sync(work)
+
+    def upgrade(self, target: str = "heads") -> tuple[Revision, ...]:
+        """Upgrade to the target under the lock, and return what was run.
+
+        Args:
+            target: `heads`, `schema@head`, `data@+1`, a revision; as in Alembic.
+
+        Raises:
+            MigrationError: a revision failed, there is no such target, the database is ahead, or
+                another process migrated for longer than `lock_timeout`.
+        """
+        if target == "heads":
+            status = self.status()
+            self._refuse_if_ahead(status)
+            if not status.pending:
+                return ()
+        return self._change(command.upgrade, target)
+
+    def downgrade(self, target: str) -> tuple[Revision, ...]:
+        """Downgrade to the target under the lock, and return what was run.
+
+        Args:
+            target: `schema@-1`, `data@base`, `base`, a revision; as in Alembic.
+
+        Raises:
+            MigrationError: see `upgrade`.
+        """
+        return self._change(command.downgrade, target)
+
+    def stamp(self, target: str = "heads", *, purge: bool = False) -> None:
+        """Write to the version table that the database is at the target; run nothing.
+
+        Args:
+            target: as for `upgrade`.
+            purge: forget what the table says first, ids without a file included.
+        """
+        self._change(command.stamp, target, purge=purge)
+
+    def check(self) -> None:
+        """Raise MigrationError if the database is behind or ahead."""
+        status = self.status()
+        self._refuse_if_ahead(status)
+        if status.pending:
+            behind = ", ".join(map(str, status.pending))
+            raise MigrationError(f"{self.db} is behind: {behind}. Run `dbscope upgrade`.")
+
+    def status(self) -> Status:
+        """Return where the database is; nothing is locked or changed."""
+
+        def read(connection: Connection) -> Status:
+            config = place.load(self._config, **{CONNECTION: connection})
+            script = ScriptDirectory.from_config(config)
+            stored: list[str] = []
+
+            def keep(heads: tuple[str, ...], _: Any) -> list[Any]:
+                stored.extend(heads)
+                return []
+
+            with EnvironmentContext(config, script, fn=keep, dont_mutate=True):
+                script.run_env()
+            return place.status_of(script, stored)
+
+        with self._turn():
+            return connect.look(self.db, read)
+
+    # -- with the files ------------------------------------------------------------------------
+
+    def revision(
+        self,
+        message: str,
+        branch: str = "schema",
+        *,
+        autogenerate: bool = False,
+        depends_on: Sequence[str] | None = None,
+    ) -> Revision | None:
+        """Write the file of a new revision into the folder of its branch.
+
+        The first one of a branch makes its label. A tree without branches stays without.
+
+        Args:
+            message: what it does; the name of the file has it too.
+            branch: "schema" or "data".
+            autogenerate: write what the models have and the database, which must be up to date,
+                has not; if there is nothing, no file is written and None returned.
+            depends_on: revisions of other branches that must be there before it; None: for "data"
+                the heads of "schema", whose tables it is written for.
+
+        Raises:
+            MigrationError: the database is not up to date, the branch has several heads, …
+        """
+        with self._turn():
+            script = self._script()
+            if depends_on is None and branch == "data" and place.has_branches(script):
+                depends_on = place.heads_of(script, "schema")
+            where = place.position(script, branch)
+
+            def write(connection: Connection | None) -> Any:
+                config = place.load(self._config, **{CONNECTION: connection})
+                return command.revision(
+                    config,
+                    message,
+                    autogenerate=autogenerate,
+                    depends_on=list(depends_on or ()) or None,  # type: ignore[arg-type]
+                    **where,
+                )
+
+            written = connect.look(self.db, write) if autogenerate else write(None)
+            return revision_of(written) if isinstance(written, Script) else None
+
+    def merge(
+        self, message: str = "merge", branch: str = "schema", *, revisions: Sequence[str] = ()
+    ) -> Revision:
+        """Write a revision that joins the heads of one branch, which two people have made.
+
+        Args:
+            message: what it is about.
+            branch: all of its heads are joined.
+            revisions: or these.
+
+        Raises:
+            MigrationError: there is one head only.
+        """
+        with self._turn():
+            heads = revisions or place.heads_of(self._script(), branch)
+            if len(heads) <= 1:
+                raise MigrationError(f"There is nothing to merge: {branch} has {len(heads)} head.")
+            merged = command.merge(place.load(self._config), list(heads), message)
+            assert merged is not None
+            return revision_of(merged)
+
+    def history(self) -> tuple[Revision, ...]:
+        """Return all revisions, newest first."""
+        with self._turn():
+            return tuple(map(revision_of, self._script().walk_revisions()))
+
+    def heads(self) -> tuple[Revision, ...]:
+        """Return the newest revision of each branch, by the files."""
+        with self._turn():
+            script = self._script()
+            return tuple(map(revision_of, script.get_revisions(script.get_heads())))
+
+    def branches(self) -> dict[str, tuple[Revision, ...]]:
+        """Return the heads of each branch, by its label."""
+        heads: dict[str, tuple[Revision, ...]] = {}
+        for head in self.heads():
+            for label in head.branches:
+                heads[label] = (*heads.get(label, ()), head)
+        return heads
+
+    def sql(self, target: str = "heads", *, downgrade: bool = False) -> str:
+        """Return the SQL of an upgrade, for somebody else to run; nothing is connected.
+
+        Args:
+            target: where to, from the beginning; or `from:to`, which a downgrade needs.
+            downgrade: the other way.
+
+        Raises:
+            MigrationError: no such revision, or one that has to read (`session()`).
+        """
+        with self._turn():
+            config = place.load(self._config)
+            config.output_buffer = StringIO()
+            change = command.downgrade if downgrade else command.upgrade
+            change(config, target, sql=True)
+            return config.output_buffer.getvalue()
+
+    @staticmethod
+    def init(
+        folder: str | PathLike[str] = "migrations",
+        *,
+        database: str,
+        metadata: str,
+        root: str | PathLike[str] = ".",
+    ) -> tuple[Path, ...]:
+        """Write what `alembic init` would, in our shape, and return what was written.
+
+        `env.py`, `script.py.mako`, the folders `schema/` and `data/`, and the settings: the section
+        `[tool.alembic]` if there is a `pyproject.toml`, else an `alembic.ini`.
+
+        Args:
+            folder: of the migrations, from the root.
+            database: where env.py finds it: "app.database:db".
+            metadata: where env.py finds it: "app.models:Base.metadata".
+            root: of the project; the settings are there.
+
+        Raises:
+            ConfigurationError: there are migrations already.
+        """
+        return layout.write(Path(root), Path(folder), database=database, metadata=metadata)
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _change(
+        self, change: Callable[..., None], target: str, **options: Any
+    ) -> tuple[Revision, ...]:
+        done: list[Script] = []
+
+        def work(connection: Connection) -> None:
+            config = place.load(self._config, **{CONNECTION: connection, DONE: done})
+            change(config, target, **options)
+
+        with self._turn():
+            connect.alone(self.db, work, self._patience)
+            return tuple(map(revision_of, done))
+
+    def _turn(self) -> AbstractContextManager[None]:
+        return turn(f"Migrations of {self.db}")
+
+    def _script(self) -> ScriptDirectory:
+        return ScriptDirectory.from_config(place.load(self._config))
+
+    def _refuse_if_ahead(self, status: Status) -> None:
+        if status.unknown:
+            raise MigrationError(
+                f"{self.db} is ahead: it is at {', '.join(status.unknown)}, of which there is no "
+                "file here. Newer code has migrated it; deploy that, or downgrade with it first."
+            )

@@ -1,0 +1,165 @@
+"""What happens around one revision: its session, its foreign keys, and who is to blame."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from traceback import walk_tb
+from typing import Any
+
+from alembic import op
+from alembic.runtime.migration import MigrationContext, MigrationInfo
+from sqlalchemy import Connection
+from sqlalchemy.orm import Session
+
+from dbscope import MigrationError
+from dbscope.migrate.faults import said
+from dbscope.migrate.foreign_keys import ForeignKeys, rollback
+
+KEY = "dbscope"
+NOT_HERE = "session() is for upgrade() and downgrade() of a revision, and none is running."
+
+
+def session() -> Session:
+    """Return the session of the revision that is running, in the transaction of the revision.
+
+    It is flushed when the revision ends, and committed together with it: call no `commit()`.
+
+    Raises:
+        MigrationError: no revision is running, or it is only written as SQL.
+
+    Example:
+        >>> def upgrade() -> None:
+        ...     session().add(Plan(name="free"))
+    """
+    try:
+        migration = op.get_context()
+    except (NameError, AttributeError):  # before the first command, and after one
+        raise MigrationError(NOT_HERE) from None
+    work: Work | None = migration.opts.get(KEY)
+    if work is None:
+        raise MigrationError(
+            "session() needs a database. To be written as SQL, a revision may only use "
+            "`op.execute(...)` and its like; and env.py must call `dbscope.migrate.run()`."
+        )
+    if work.running is None:  # Alembic goes on giving the context of a command that has failed
+        raise MigrationError(NOT_HERE)
+    return work.session
+
+
+class Work:
+    """The revisions that one command runs."""
+
+    def __init__(self, connection: Connection, done: list[Any]) -> None:
+        self.connection = connection
+        self.done = done
+        self.running: MigrationInfo | None = None
+        self._is_ours = not connection.in_transaction()
+        is_sqlite = connection.dialect.name == "sqlite"
+        self._foreign_keys = ForeignKeys(connection) if is_sqlite and self._is_ours else None
+        self._session: Session | None = None
+
+    @property
+    def session(self) -> Session:
+        """The session of the revision that is running."""
+        if self._session is None:
+            # The transaction is the revision's: a commit of the session is only a flush.
+            mode: Any = "rollback_only"
+            self._session = Session(
+                self.connection, join_transaction_mode=mode, expire_on_commit=False
+            )
+        return self._session
+
+    @contextmanager
+    def watched(self, migration: MigrationContext) -> Generator[None, None, None]:
+        """Prepare each revision that runs inside, and say which one has failed.
+
+        Raises:
+            MigrationError: one has failed.
+        """
+        steps = migration.opts["fn"]
+
+        def each(*args: Any) -> Generator[Any, None, None]:
+            return self._each(steps(*args))
+
+        # Alembic has no hook before the transaction of a revision.
+        vars(migration)["_migrations_fn"] = each
+        try:
+            with self._foreign_keys.kept() if self._foreign_keys else nullcontext():
+                yield
+        except Exception as error:
+            if self.running is None:
+                raise
+            raise MigrationError(self._blame(migration, self.running, error)) from error
+        finally:
+            self.running = None
+            self._close()
+
+    def _each(self, steps: Iterable[Any]) -> Generator[Any, None, None]:
+        for step in steps:
+            self.running = None if step.info.is_stamp else step.info
+            if self._is_ours and self.running is not None:
+                self._prepare(self.running)
+            yield step
+            self.done.extend(step.info.up_revisions)
+        self.running = None
+
+    # -- before and after each -----------------------------------------------------------------
+
+    def _prepare(self, step: MigrationInfo) -> None:
+        self.connection.commit()  # the look at the version table has begun a transaction
+        if self._foreign_keys is not None:
+            self._foreign_keys.prepare(enforced=_labels(step) == {"data"})
+
+    def finish(self, **_: Any) -> None:
+        """End a revision, inside its transaction; Alembic calls it (`on_version_apply`)."""
+        if self._session is not None:
+            self._session.commit()
+        self._close()
+        if self._foreign_keys is not None:
+            self._foreign_keys.check()
+
+    def _close(self) -> None:
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    # -- who is to blame -----------------------------------------------------------------------
+
+    def _blame(self, migration: MigrationContext, step: MigrationInfo, error: Exception) -> str:
+        script: Any = step.up_revision
+        way = "Revision" if step.is_upgrade else "The downgrade of revision"
+        place = f"{_short(script.path)}{_line(script.path, error)}"
+        message = f"{way} {script.revision} ({script.doc}) in {place} failed: "
+        message += f"{said(error)} {self._stored(migration)}"
+        if not migration.impl.transactional_ddl:
+            name = self.connection.dialect.name
+            message += f" What it did before that may stay, as {name} cannot roll back DDL."
+        return message
+
+    def _stored(self, migration: MigrationContext) -> str:
+        try:
+            rollback(self.connection)
+            heads = migration.get_current_heads()
+            self.connection.rollback()
+        except Exception as error:
+            return f"What is stored now could not be read: {said(error)}"
+        return f"Stored now: {', '.join(sorted(heads)) or 'no revision'}."
+
+
+def _labels(step: MigrationInfo) -> set[str]:
+    script = step.up_revision
+    return set(script.branch_labels) if script is not None else set()
+
+
+def _line(path: str, error: Exception) -> str:
+    lines = [
+        line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == path
+    ]
+    return f":{lines[-1]}" if lines else ""
+
+
+def _short(path: str) -> str:
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path

@@ -1,0 +1,206 @@
+"""`propagation=`: Spring's seven words for what a block does about a transaction around it.
+
+Most have a verb of their own (https://docs.spring.io/spring-framework/reference/data-access/transaction/declarative/tx-propagation.html):
+`nested` is a plain `atomic()`, `required` is `savepoint=False`, `mandatory` is
+`transaction_required`, and `never` is `durable`.
+"""
+
+from __future__ import annotations
+
+import functools
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Literal
+
+from dbscope.errors import ConfigurationError, DurableError
+from dbscope.scopes.attempts import checked
+from dbscope.scopes.job import AsyncJobScope, SyncJobScope, must_be_async, must_be_plain
+from dbscope.scopes.verbs import unit_here
+from dbscope.unit import place
+from dbscope.unit.attributes import Asked, exception_classes, isolation_level
+from dbscope.unit.current import Scope, current, open_scope
+from dbscope.unit.policy import Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from dbscope.unit.attributes import Classes
+    from dbscope.unit.block import Block
+    from dbscope.unit.source import Source
+
+
+class Propagation(StrEnum):
+    """What a block does about a transaction around it."""
+
+    REQUIRED = "required"  # join it, or begin one
+    NESTED = "nested"  # a savepoint in it, or begin one
+    MANDATORY = "mandatory"  # join it, or TransactionRequired
+    REQUIRES_NEW = "requires_new"  # a session and a connection of its own
+    NOT_SUPPORTED = "not_supported"  # autocommit, outside of it
+    SUPPORTS = "supports"  # join it, or autocommit
+    NEVER = "never"  # DurableError, or autocommit
+
+
+Propagations = Literal[
+    "required", "nested", "mandatory", "requires_new", "not_supported", "supports", "never"
+]
+WITHOUT = {Propagation.NOT_SUPPORTED, Propagation.SUPPORTS, Propagation.NEVER}
+
+
+def propagation(word: str | None, *, savepoint: bool) -> Propagation:
+    """Return what is meant by the two arguments of `atomic()`.
+
+    Raises:
+        ConfigurationError: there is no such word.
+    """
+    if word is None:
+        return Propagation.NESTED if savepoint else Propagation.REQUIRED
+    try:
+        return Propagation(word.lower())
+    except ValueError:
+        words = ", ".join(Propagation)
+        raise ConfigurationError(f"propagation={word!r} is none of {words}.") from None
+
+
+def asked(
+    kind: Propagation,
+    *,
+    durable: bool,
+    isolation: str | None,
+    readonly: bool | None,
+    timeout: float | None,
+    retry: int,
+    rollback_for: type[BaseException] | Classes,
+    no_rollback_for: type[BaseException] | Classes,
+) -> Asked:
+    """Return what a block asks for, checked.
+
+    Raises:
+        ConfigurationError: no such isolation level, a time that is none, what is no exception,
+            or attributes for a block that has no transaction.
+    """
+    if timeout is not None and timeout <= 0:
+        raise ConfigurationError(f"timeout={timeout!r} is no time in seconds.")
+    given = (isolation, readonly, timeout) != (None, None, None) or durable or retry
+    if kind in WITHOUT and (given or rollback_for or no_rollback_for):
+        raise ConfigurationError(f"A block with propagation={kind.value!r} has no attributes.")
+    return Asked(
+        savepoint=kind not in (Propagation.REQUIRED, Propagation.MANDATORY),
+        durable=durable,
+        required=kind is Propagation.MANDATORY,
+        own=kind is Propagation.REQUIRES_NEW,
+        isolation=isolation_level(isolation),
+        readonly=readonly,
+        timeout=timeout,
+        retry=checked(retry, "retry", 0),
+        rollback_for=exception_classes(rollback_for),
+        no_rollback_for=exception_classes(no_rollback_for),
+    )
+
+
+class Without:
+    """A block that begins no transaction; what it opens at most is a scope that autocommits."""
+
+    def __init__(self, source: Source, kind: Propagation, where: object = None) -> None:
+        self.source = source
+        self.kind = kind
+        self.where = where or place.here()
+        self._entered: list[tuple[Scope | None, Any]] = []
+
+    def at(self, where: object) -> Any:
+        """Return the same, opened at another place."""
+        return type(self)(self.source, self.kind, where)
+
+    def block_around(self) -> Block | None:
+        """Return the innermost block around.
+
+        Raises:
+            DurableError: there is one, and there must never be.
+        """
+        unit = unit_here(self.source)
+        block = None if unit is None else unit.block
+        if block is not None and self.kind is Propagation.NEVER:
+            raise DurableError(f"A block that is never in a transaction: at {self.where}.")
+        return block
+
+    def needs_scope(self) -> bool:
+        """Tell whether it has to open a scope."""
+        inside = self.block_around() is not None
+        return open_scope() is None or (inside and self.kind is Propagation.NOT_SUPPORTED)
+
+    def entered(self, own: Any) -> None:
+        """Note the scope that was opened for it, if any; several tasks may share this object."""
+        self._entered.append((current.get(), own))
+
+    def own_scope(self) -> Any:
+        """Take the scope that was opened here, where this code is now."""
+        here = current.get()
+        for entry in reversed(self._entered):
+            if entry[0] is here:
+                self._entered.remove(entry)
+                return entry[1]
+        return self._entered.pop()[1]
+
+
+class AsyncWithout(Without):
+    """A block without a transaction, of an `AsyncDatabase`."""
+
+    async def __aenter__(self) -> Block | None:
+        own = AsyncJobScope(Mode.AUTOCOMMIT, self.where) if self.needs_scope() else None
+        if own is not None:
+            await own.__aenter__()
+        self.entered(own)
+        return self.block_around()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        own = self.own_scope()
+        return None if own is None else await own.__aexit__(kind, error, traceback)
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorate an `async def` function."""
+        must_be_async(function, "atomic")
+        where = place.of(function)
+
+        @functools.wraps(function)
+        async def without(*args: Any, **kwargs: Any) -> Any:
+            async with self.at(where):
+                return await function(*args, **kwargs)
+
+        return without
+
+
+class SyncWithout(Without):
+    """A block without a transaction, of a `Database`."""
+
+    def __enter__(self) -> Block | None:
+        own = SyncJobScope(Mode.AUTOCOMMIT, self.where) if self.needs_scope() else None
+        if own is not None:
+            own.__enter__()
+        self.entered(own)
+        return self.block_around()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        own = self.own_scope()
+        return None if own is None else own.__exit__(kind, error, traceback)
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorate a plain function."""
+        must_be_plain(function, "atomic")
+        where = place.of(function)
+
+        @functools.wraps(function)
+        def without(*args: Any, **kwargs: Any) -> Any:
+            with self.at(where):
+                return function(*args, **kwargs)
+
+        return without

@@ -1,0 +1,125 @@
+"""`db.run()` and `@db.atomic(retry=...)`: a whole transaction is done again, never a part."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from dbscope.scopes.attempts import Attempts
+from dbscope.scopes.job import AsyncJobScope, SyncJobScope
+from dbscope.scopes.verbs import unit_here
+from dbscope.unit.block import Block, Outcome
+from dbscope.unit.policy import Mode
+from dbscope.unit.unit import is_by_hand
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from dbscope.scopes.atomic import AsyncAtomic, AtomicBase, SyncAtomic
+    from dbscope.unit.source import Source
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def is_inside(atomic: AtomicBase) -> bool:
+    """Tell whether there is a transaction already: only its owner can do all of it again."""
+    if atomic.asked.own:
+        return False
+    unit = unit_here(atomic.source)
+    if unit is None:
+        return False
+    return unit.block is not None or (unit.session is not None and is_by_hand(unit.session))
+
+
+def pause_after(
+    attempts: Attempts, error: Exception, block: Block | None, source: Source
+) -> float | None:
+    """Return the seconds to wait before the next attempt; None if there is to be none.
+
+    Whatever the error is: a transaction that was committed (the error is a hook's then), or may
+    have been, is not done again.
+    """
+    if block is not None and block.outcome is Outcome.ROLLED_BACK:
+        seconds = attempts.pause_after(error, block, source.retry_codes)
+        if seconds is not None:
+            return seconds
+    attempts.note_on(error)
+    return None
+
+
+async def run_async(
+    atomic: AsyncAtomic, function: Callable[[], Awaitable[T]], retries: int
+) -> T | None:
+    """Run the function in this block; after a conflict again, with a fresh session."""
+    result: T | None = None
+    if is_inside(atomic):
+        async with atomic:
+            result = await function()
+        return result  # noqa: RET504  (None if the block was left by Rollback)
+    attempts = Attempts(retries)
+    while True:
+        block: Block | None = None
+        try:
+            async with AsyncJobScope(Mode.AUTOCOMMIT, atomic.where), atomic as block:
+                result = await function()
+        except Exception as error:
+            seconds = pause_after(attempts, error, block, atomic.source)
+            if seconds is None:
+                raise
+        else:
+            return result
+        finally:
+            block = None  # it refers to the error, whose frames refer to it
+        await asyncio.sleep(seconds)
+
+
+def run(atomic: SyncAtomic, function: Callable[[], T], retries: int) -> T | None:
+    """Run the function in this block; after a conflict again, with a fresh session."""
+    result: T | None = None
+    if is_inside(atomic):
+        with atomic:
+            result = function()
+        return result  # noqa: RET504  (None if the block was left by Rollback)
+    attempts = Attempts(retries)
+    while True:
+        block: Block | None = None
+        try:
+            with SyncJobScope(Mode.AUTOCOMMIT, atomic.where), atomic as block:
+                result = function()
+        except Exception as error:
+            seconds = pause_after(attempts, error, block, atomic.source)
+            if seconds is None:
+                raise
+        else:
+            return result
+        finally:
+            block = None  # it refers to the error, whose frames refer to it
+        time.sleep(seconds)
+
+
+def decorated_async(
+    atomic: AsyncAtomic, function: Callable[P, Awaitable[T]], retries: int
+) -> Callable[P, Any]:
+    """Return the function; each call is tried as often as that."""
+
+    @functools.wraps(function)
+    async def retried(*args: P.args, **kwargs: P.kwargs) -> T | None:
+        return await run_async(atomic, functools.partial(function, *args, **kwargs), retries)
+
+    return retried
+
+
+def decorated(atomic: SyncAtomic, function: Callable[P, T], retries: int) -> Callable[P, Any]:
+    """Return the function; each call is tried as often as that."""
+
+    @functools.wraps(function)
+    def retried(*args: P.args, **kwargs: P.kwargs) -> T | None:
+        return run(atomic, functools.partial(function, *args, **kwargs), retries)
+
+    return retried
+
+
+NOT_A_BLOCK = "a block cannot be done again, only a function can: `@db.atomic(retry=...)`"

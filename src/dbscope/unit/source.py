@@ -1,0 +1,92 @@
+"""What a unit is given by its database; the engine's side of it is `engine/source.py`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable, Collection
+
+    from sqlalchemy import Connection
+    from sqlalchemy.orm import Session
+
+    from dbscope.unit.block import Outcome
+    from dbscope.unit.current import Scope
+    from dbscope.unit.policy import AtomicRequests
+    from dbscope.unit.turn import World
+    from dbscope.unit.unit import Unit
+
+
+class Source(Protocol):
+    """What a unit is given by its database."""
+
+    counters: Counter[str]
+    name: str
+    retry_codes: Collection[str]  # that are conflicts, too
+    commits_last: bool  # among several databases
+    forbid_manual_commit: bool
+    atomic_requests: AtomicRequests
+    finish_timeout: float
+    idle_limit: float | None  # seconds
+    always_begins: bool  # a transaction for each read too
+    waits_plainly: bool  # its driver waits for futures only
+    runs_in_pieces: bool  # a long list of parameters
+    run_due: Callable[[Unit], None]  # runs the hooks that a commit by hand made due
+
+    @property
+    def world(self) -> World:
+        """Return how its units wait."""
+        ...
+
+    def make_unit(self, scope: Scope) -> Unit:
+        """Return a new unit for this scope."""
+        ...
+
+    def make_session(self) -> tuple[Session, Any]:
+        """Return a new session, and the object that people are given for it."""
+        ...
+
+    def begin_with(self, unit: Unit, engine: Any) -> tuple[Any, dict[str, Any]]:
+        """Return the engine for what a unit is about to send, and options for a new connection."""
+        ...
+
+    def keep_time(self, unit: Unit) -> None:
+        """Raise if the time of the unit is up; else tell the database what is left."""
+        ...
+
+    def before_transaction(self, unit: Unit, *, will_write: bool) -> None:
+        """Get what the unit must have before it takes a connection."""
+        ...
+
+    def before_write(self, unit: Unit) -> None:
+        """Get what a transaction must have that begins to write only now."""
+        ...
+
+    def after_begin(self, unit: Unit, connection: Connection) -> None:
+        """Send what the database wants to hear first."""
+        ...
+
+    def before_commit(self, unit: Unit) -> None:
+        """Look whether the server would answer COMMIT with ROLLBACK."""
+        ...
+
+    def end_statement(self, unit: Unit, *, again: bool) -> bool:
+        """End the statement that somebody else is in, who will come back; False: it has no use."""
+        ...
+
+    def outcome_of(self, unit: Unit) -> Outcome:
+        """Ask what became of a transaction whose COMMIT got no answer."""
+        ...
+
+    def after_transaction(self, unit: Unit) -> None:
+        """Give back what `before_transaction` got."""
+        ...
+
+    def check_second(self, unit: Unit) -> None:
+        """Refuse a transaction of its own inside this one's, where it could never come to be."""
+        ...
+
+    def describe_wait(self, unit: Unit) -> str:
+        """Say who waited for a connection in vain."""
+        ...

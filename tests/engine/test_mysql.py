@@ -1,0 +1,281 @@
+"""What MySQL and MariaDB do by themselves: end transactions, and not end queries."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pymysql
+import pytest
+from sqlalchemy import select, text, update
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.util import await_only
+
+from dbscope import ImplicitCommit, TransactionBroken, UnexpectedRollback
+from dbscope.engine import faults, mysql
+from tests.support.look import Onlooker, pause
+from tests.worlds import MYSQL, Both, Item, World, insert, plain_engine
+
+pytestmark = pytest.mark.worlds(drivers=lambda each: each in MYSQL, places=["scope"])
+
+CREATE = text("CREATE TABLE made (id int)")
+
+
+@pytest.fixture
+def world(world: World) -> Iterator[World]:
+    """The same, without the table that these tests make."""
+    world.look.execute("DROP TABLE IF EXISTS made")
+    yield world
+    world.look.execute("DROP TABLE IF EXISTS made")
+
+
+def notes(db: Both) -> list[str]:
+    """Return what the hooks of this block are going to write to."""
+    log: list[str] = []
+    db.on_commit(lambda: log.append("commit"))
+    db.on_rollback(lambda: log.append("rollback"))
+    return log
+
+
+def rename(db: Both, number: int) -> None:
+    """Change a row by a statement."""
+    db.execute(update(Item).where(Item.id == number).values(name=f"changed {number}"))
+
+
+def rename_by_flush(db: Both, number: int) -> None:
+    """Change a row by a flush."""
+    item = db.session.get(Item, number)
+    item.name = f"changed {number}"
+    db.session.flush()
+
+
+# -- a deadlock ------------------------------------------------------------------------------------
+
+
+LOCK_WAITS = """
+    SELECT 1 FROM information_schema.innodb_trx
+    WHERE trx_state = 'LOCK WAIT' AND trx_mysql_thread_id = ?
+"""
+
+
+@contextmanager
+def rival(world: World) -> Iterator[Callable[[], None]]:
+    """A heavier transaction that has row 2; what is given lets it wait for row 1."""
+    world.look.execute("INSERT INTO item (id, name) VALUES (1, 'a'), (2, 'b')")
+    with Onlooker(world.url, patience=40) as other:
+        other.execute("BEGIN")
+        for number in range(10, 20):
+            other.execute("INSERT INTO item (id, name) VALUES (?, ?)", number, f"other {number}")
+        other.execute("SELECT * FROM item WHERE id = 2 FOR UPDATE")
+        mine = other.scalar("SELECT connection_id()")
+        waiting = threading.Thread(
+            target=other.execute, args=["SELECT * FROM item WHERE id = 1 FOR UPDATE"]
+        )
+
+        def wait_for_row_1() -> None:
+            waiting.start()
+            while not world.look.rows(LOCK_WAITS, mine):
+                time.sleep(pause())
+
+        yield wait_for_row_1
+        if waiting.ident is not None:
+            waiting.join()
+
+
+@pytest.mark.parametrize("way", [rename, rename_by_flush])
+def test_a_deadlock_in_a_nested_block_takes_the_whole_transaction(
+    world: World, way: Callable[[Both, int], None]
+) -> None:
+    """A19: there is no savepoint any more, so none is asked for, and the outer block is broken."""
+    logs: list[list[str]] = []
+
+    def body(db: Both) -> None:
+        logs.append(notes(db))
+        rename(db, 1)
+        with pytest.raises(OperationalError, match="1213"), db.atomic(), db.atomic():
+            insert(db, "inner")
+            meet()
+            way(db, 2)
+        with pytest.raises(TransactionBroken):
+            db.execute(select(Item))
+
+    with rival(world) as meet, pytest.raises(UnexpectedRollback) as caught:
+        world.run(body)
+    assert "1213" in str(caught.value.__cause__)
+    assert logs == [["rollback"]]
+    assert world.items() == ["a", "b"]
+    assert "TO" not in " ".join(world.sent())
+    assert world.database.stats()["connections_discarded"] == 0
+
+
+def test_a_deadlock_in_a_savepoint_by_hand_is_told_as_it_is(world: World) -> None:
+    """A19: SQLAlchemy's own block does not ask for the savepoint either."""
+
+    def body(db: Both) -> None:
+        rename(db, 1)
+        with pytest.raises(OperationalError, match="1213"), db.session.begin_nested():
+            insert(db, "inner")
+            meet()
+            rename(db, 2)
+
+    with rival(world) as meet, pytest.raises(UnexpectedRollback):
+        world.run(body)
+    assert world.items() == ["a", "b"]
+
+
+def test_a_lock_that_is_not_got_in_time_undoes_one_statement(world: World) -> None:
+    """1205 is not 1213: the transaction is there, and goes on after the nested block."""
+
+    def body(db: Both) -> None:
+        db.execute(text("SET innodb_lock_wait_timeout = 1"))
+        insert(db, "c")
+        with pytest.raises(OperationalError, match="1205"), db.atomic():
+            rename(db, 2)
+        insert(db, "d")
+
+    with rival(world):
+        world.run(body)
+    assert world.items() == ["a", "b", "c", "d"]
+
+
+# -- what commits by itself ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_statement_that_commits_is_refused_as_what_it_was(world: World, nested: bool) -> None:
+    """What was done before it is stored: neither kind of hook runs, and nothing comes after it."""
+    logs: list[list[str]] = []
+
+    def body(db: Both) -> None:
+        insert(db, "before")
+        logs.append(notes(db))
+        with db.atomic(savepoint=nested):
+            insert(db, "inner")
+            db.execute(CREATE)
+
+    with pytest.raises(ImplicitCommit, match="CREATE in"):
+        world.run(body)
+    assert logs == [[]]
+    assert world.items() == ["before", "inner"]
+    assert "TO" not in " ".join(world.sent())
+    assert world.sent()[-1] != "COMMIT"
+
+
+def test_it_cannot_be_swallowed(world: World) -> None:
+    """The end says it again, and does not call it a rollback."""
+
+    def body(db: Both) -> None:
+        insert(db, "before")
+        with suppress(ImplicitCommit):
+            db.execute(CREATE)
+        with pytest.raises(TransactionBroken):
+            insert(db, "after")
+        db.session.expunge_all()
+
+    with pytest.raises(ImplicitCommit):
+        world.run(body)
+    assert world.items() == ["before"]
+
+
+def test_even_if_it_fails_it_has_committed(world: World) -> None:
+    """The error is its own, with a note; the error packet does not tell, so the server is asked."""
+    world.look.execute("CREATE TABLE made (id int)")
+    logs: list[list[str]] = []
+
+    def body(db: Both) -> None:
+        insert(db, "before")
+        logs.append(notes(db))
+        with pytest.raises(OperationalError, match="1050") as caught:
+            db.execute(CREATE)
+        assert "what was done before is stored" in " ".join(caught.value.__notes__)
+
+    with pytest.raises(ImplicitCommit) as caught:
+        world.run(body)
+    assert "1050" in str(caught.value.__cause__.__cause__)
+    assert (logs, world.items()) == ([[]], ["before"])
+
+
+def test_by_the_drivers_own_hand_it_is_found_out_too(world: World) -> None:
+    """`metadata.create_all` on the connection of the session."""
+
+    def body(db: Both) -> None:
+        insert(db, "before")
+        connection = db.session.connection()
+        (await_only(connection.execute(CREATE)) if world.is_async else connection.execute(CREATE))
+
+    with pytest.raises(ImplicitCommit):
+        world.run(body)
+
+
+def test_first_in_a_transaction_it_hurts_nobody(world: World) -> None:
+    """There is nothing to commit yet."""
+
+    def body(db: Both) -> None:
+        db.execute(CREATE)
+        insert(db, "after")
+
+    world.run(body)
+    assert world.items() == ["after"]
+
+
+# -- the pool --------------------------------------------------------------------------------------
+
+
+def test_an_idle_connection_that_was_killed_is_not_given_out(world: World) -> None:
+    """R10: the next scope gets a new one, and nobody hears of it."""
+
+    def story(db: Both) -> None:
+        before = world.look.backends()
+        world.inside(db, lambda db: insert(db, "a"))
+        (pid,) = {each.pid for each in world.look.backends()} - {each.pid for each in before}
+        world.look.execute(f"KILL {pid}")
+        while pid in {each.pid for each in world.look.backends()}:
+            time.sleep(0.01)
+        if world.is_async:
+            await_only(asyncio.sleep(0.05))  # the loop has to see it
+        world.inside(db, lambda db: insert(db, "b"))
+
+    world.play(story)
+    assert world.items() == ["a", "b"]
+    assert world.database.stats()["connections_discarded"] == 1
+
+
+def test_a_raw_connection_leaves_no_snapshot_behind(world: World) -> None:
+    """Else the next one would read what was there long ago (REPEATABLE READ)."""
+
+    def story(db: Both) -> None:
+        engine = plain_engine(world.database)
+        raw = engine.raw_connection()
+        cursor = raw.cursor()
+        cursor.execute("SELECT * FROM item")
+        cursor.close()
+        raw.close()
+        world.look.execute("INSERT INTO item (name) VALUES ('new')")
+        seen: list[Any] = []
+        world.inside(db, lambda db: seen.extend(db.scalars(select(Item.name))))
+        assert seen == ["new"]
+
+    world.play(story)
+
+
+@pytest.mark.worlds(drivers=lambda each: each == "pymysql", places=["scope"])
+@pytest.mark.parametrize(
+    ("code", "away"), [(1040, True), (2003, True), (1053, True), (1045, False), (1049, False)]
+)
+def test_errors_of_connecting_are_told_apart_by_their_number(code: int, away: bool) -> None:
+    """Decision 12: too many, nobody there, shutting down; not a wrong password or name."""
+    assert faults.is_away(pymysql.OperationalError(code, "words")) is away
+    assert faults.is_away(ConnectionRefusedError(111, "refused"))
+
+
+@pytest.mark.parametrize(("code", "complaints"), [(1094, 0), (2013, 1)])
+def test_a_query_that_ends_before_it_is_killed_is_no_complaint(
+    code: int, complaints: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Between the look and the KILL it may come to its end: 1094 is "Unknown thread id"."""
+    mysql._report(pymysql.err.OperationalError(code, "told by the server"))
+    assert len(caplog.records) == complaints
