@@ -153,20 +153,27 @@ def test_who_loses_a_deadlock_does_its_work_again(
     calls: list[int] = []
 
     def story(db: Both) -> None:
-        both_hold = world.barrier(2)
+        both_hold, one_is_done = world.barrier(2), world.barrier(2)
 
-        def cross(first: int, second: int) -> None:
-            meets = len(calls) < 2
-            calls.append(first)
+        def cross(first: int, second: int, mine: list[int]) -> None:
+            mine.append(first)
+            if len(mine) > 1:  # not before, or it could take the other's row once more
+                one_is_done()
             with db.atomic():
                 db.execute(ADD, {"id": first})
-                if meets:
+                if len(mine) == 1:
                     both_hold()
             with db.atomic():
                 db.execute(ADD, {"id": second})
 
-        ways = [partial(cross, 1, 2), partial(cross, 2, 1)]
-        world.at_once(*(partial(db.run, way) for way in ways))
+        def until_done(first: int, second: int) -> None:
+            mine: list[int] = []
+            db.run(partial(cross, first, second, mine))
+            if len(mine) == 1:
+                one_is_done()
+            calls.extend(mine)
+
+        world.at_once(partial(until_done, 1, 2), partial(until_done, 2, 1))
 
     world.play(story)
     assert len(calls) == 3
