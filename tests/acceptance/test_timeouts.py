@@ -13,6 +13,7 @@ from fastapi.responses import PlainTextResponse
 from tests.acceptance.application import Application, Row
 from tests.acceptance.checks import Stall, Turns, check_clean_requests, end_checks
 from tests.acceptance.drivers import on_postgresql, on_sqlite_and_postgresql
+from tests.support.processes import bar
 
 LIMIT = 0.03  # seconds
 AT_ONCE = 10
@@ -98,7 +99,7 @@ def test_a_timeout_middleware_poisons_nothing(url, kind, times, figures):
 
 CLIENTS, POOL = 1000, 10
 WAIT = 1.0  # seconds: pool_timeout of the second half
-STALL = 0.05  # seconds that the loop may be away
+STALL = bar(0.05)  # seconds that the loop may be away
 
 
 @on_postgresql
