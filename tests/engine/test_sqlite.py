@@ -1,6 +1,7 @@
 """SQLite by one exact recipe, the same for all drivers. Cases J and G9."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -13,7 +14,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from dbscope import AsyncDatabase, Database, DatabaseUnavailable, TransactionManagementError
-from dbscope.engine.sqlite import files, queue, recipe
+from dbscope.engine.sqlite import files, plain, queue, recipe
 from tests.worlds import SYNC, Base, Both, Child, Item, World, insert, plain_engine
 
 KINDS = {"inline": AsyncDatabase, "aiosqlite": AsyncDatabase, "sqlite3": Database}
@@ -380,6 +381,45 @@ def test_who_waits_can_be_cancelled(world: World) -> None:
 
     world.play(story)
     assert world.items() == ["slow", "patient"]
+
+
+ENDLESS = (
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 2000000000)"
+    " SELECT max(i) FROM n"
+)
+
+
+@pytest.mark.worlds(places=["scope"], drivers=lambda driver: driver == "aiosqlite")
+def test_a_statement_that_begins_when_it_is_cancelled_already_is_ended(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interrupt that comes before it does nothing, and it would keep the lock."""
+    begins, goes_on = threading.Event(), threading.Event()
+    execute = plain.Cursor.execute
+
+    def late(cursor: plain.Cursor, sql: str, *args: Any) -> Any:
+        if sql == ENDLESS:
+            begins.set()
+            assert goes_on.wait(40)
+        return execute(cursor, sql, *args)
+
+    monkeypatch.setattr(plain.Cursor, "execute", late)
+
+    def work(db: Both) -> None:
+        insert(db, "a")
+        db.execute(text(ENDLESS))
+
+    def story(db: Both) -> None:
+        task = asyncio.create_task(greenlet_spawn(world.in_scope, db, work))
+        until(world, begins.is_set)
+        task.cancel()
+        pause(world, 0.05)
+        goes_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await_only(task)
+
+    world.play(story)
+    assert world.items() == []
 
 
 def name_it(name: str) -> Callable[[Both], Item]:
