@@ -10,10 +10,13 @@ from typing import Any
 import anyio.to_thread
 import pytest
 from fastapi import HTTPException
+from psycopg.errors import CancellationTimeout
 from sqlalchemy import event, insert, select, text
+from sqlalchemy.exc import DBAPIError
 from starlette.responses import JSONResponse, Response
 
-from dbscope import ConcurrentUse, PoolTimeout, ScopeClosed
+from dbscope import ConcurrentUse, DatabaseUnavailable, PoolTimeout, ScopeClosed
+from dbscope.engine.psycopg import AsyncConnection
 from dbscope.unit.current import current
 from tests.scopes.stage import (
     ALONE,
@@ -415,6 +418,38 @@ async def test_a_failed_request_ends_the_statement_that_it_has_forgotten(stage: 
     (ended,) = await asyncio.gather(*tasks, return_exceptions=True)
     assert isinstance(ended, Exception)  # and no cancellation
     assert stage.world.items() == []
+    await check_ordinary(stage, 3)
+
+
+@only("psycopg async")
+@pytest.mark.parametrize("how", ["too slow", "given up"])
+async def test_a_failed_request_whose_statement_cannot_be_ended_is_answered(
+    stage: Stage, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server does not hear of it in time; the client is told what failed, nothing else."""
+    db, tasks = stage.real, []
+    db._source.finish_timeout = 0.1
+
+    async def cancel_safe(connection: AsyncConnection, **options: Any) -> None:
+        if how == "too slow":
+            await asyncio.sleep(1)
+        else:
+            connection.pgconn.finish()
+            raise CancellationTimeout
+
+    monkeypatch.setattr(AsyncConnection, "cancel_safe", cancel_safe)
+
+    @stage.app.post("/")
+    async def endpoint() -> None:
+        await db.execute(text("SELECT 1"))
+        tasks.append(asyncio.create_task(db.execute(text(stage.world.sleep(3)))))
+        await asyncio.sleep(0)
+        raise HTTPException(409)
+
+    seen = await stage.ask()
+    assert (seen.status, seen.answer.error) == (409, None)
+    (ended,) = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(ended, DBAPIError | DatabaseUnavailable)
     await check_ordinary(stage, 3)
 
 
