@@ -115,11 +115,19 @@ def test_a_failed_commit_frees_the_write_lock_at_once(world: World) -> None:
 # -- every connection ------------------------------------------------------------------------------
 
 PRAGMAS = {"journal_mode": "wal", "foreign_keys": 1, "synchronous": 1, "busy_timeout": 5000}
+BUSY_TIMEOUT = recipe.BUSY_TIMEOUT  # as it is where no test is patient
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for locks as long as it is in force for everybody."""
+    monkeypatch.setattr(recipe, "BUSY_TIMEOUT", BUSY_TIMEOUT)
 
 
 @SQLITE
-def test_every_pooled_connection_is_set_up(world: World) -> None:
+def test_every_pooled_connection_is_set_up(world: World, impatient: None) -> None:
     """J5: what it says is what is in force, also after a transaction was rolled back."""
+    world.database = type(world.database)(world.url)
 
     def read(connection: Any) -> dict[str, Any]:
         return {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in PRAGMAS}
@@ -472,8 +480,10 @@ def test_another_process_is_waited_for_by_the_database(world: World) -> None:
     assert world.items() == ["b"]
 
 
-@pytest.mark.parametrize(("query", "seconds"), [("", recipe.BUSY_TIMEOUT), ("?timeout=0.5", None)])
-def test_a_timeout_in_the_url_is_the_drivers(query: str, seconds: float | None) -> None:
+@pytest.mark.parametrize(("query", "seconds"), [("", BUSY_TIMEOUT), ("?timeout=0.5", None)])
+def test_a_timeout_in_the_url_is_the_drivers(
+    impatient: None, query: str, seconds: float | None
+) -> None:
     """What SQLAlchemy takes from the URL is not given in another way as well, which would win."""
     options = recipe.engine_options(make_url(f"sqlite:///a.db{query}"), is_async=False)
     assert options["connect_args"].get("timeout") == seconds
