@@ -53,7 +53,7 @@ def _stop_psycopg(driver: Any) -> None:
         if isawaitable(cancelling):
             await_only(cancelling)
     except Exception:  # nobody is there
-        if not driver.closed:  # psycopg's async connection gives itself up
+        with suppress(Exception):  # it may have given itself up meanwhile
             _shut_down(driver)
 
 
