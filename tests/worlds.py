@@ -16,6 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import aiosqlite  # noqa: F401  (the drivers: whoever is first might be on a loop, and block it)
+import asyncmy  # noqa: F401
+import asyncpg  # noqa: F401
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import ForeignKey, ForeignKeyConstraint, String, event
