@@ -132,8 +132,12 @@ def blocking_calls(
 
 @pytest.fixture(autouse=True)
 def slow_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One on a machine that stalls answers a ROLLBACK later than the library would wait."""
+    """One on a machine that stalls answers a ROLLBACK later than the library would wait.
+
+    And whoever waits there for the turn to write to SQLite is served later, too.
+    """
     monkeypatch.setattr("dbscope.engine.source.FINISH_TIMEOUT", 30)
+    monkeypatch.setattr("dbscope.engine.sqlite.recipe.BUSY_TIMEOUT", 50)
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ postgres = pytest.mark.worlds(drivers=is_postgresql, places=["scope"])
 WAITING = """
     SELECT 1 FROM pg_stat_activity
     WHERE datname = current_database() AND wait_event_type = 'Lock'
+    AND query = 'UPDATE counter SET value = 2 WHERE id = 1'
 """
 sqlite = pytest.mark.worlds(drivers=is_sqlite, places=["scope"])
 once = pytest.mark.worlds(places=["scope"])

@@ -13,7 +13,7 @@ from tests.asgi import ask
 from tests.worlds import DRIVERS, SYNC
 
 REQUESTS = 100  # more than there are threads, and many more than connections
-PATIENCE = 30  # seconds: who starves waits longer
+PATIENCE = 50  # seconds: who starves waits longer
 PLAIN = ["sqlite3", "psycopg sync"]
 # aiosqlite is not among them: its thread goes on connecting, and misses the loop at the end.
 ASYNC = [driver for driver in DRIVERS if driver not in SYNC | {"aiosqlite"}]

@@ -1,6 +1,7 @@
 """SQLite by one exact recipe, the same for all drivers. Cases J and G9."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -13,7 +14,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from dbscope import AsyncDatabase, Database, DatabaseUnavailable, TransactionManagementError
-from dbscope.engine.sqlite import files, queue, recipe
+from dbscope.engine.sqlite import files, plain, queue, recipe
 from tests.worlds import SYNC, Base, Both, Child, Item, World, insert, plain_engine
 
 KINDS = {"inline": AsyncDatabase, "aiosqlite": AsyncDatabase, "sqlite3": Database}
@@ -114,11 +115,19 @@ def test_a_failed_commit_frees_the_write_lock_at_once(world: World) -> None:
 # -- every connection ------------------------------------------------------------------------------
 
 PRAGMAS = {"journal_mode": "wal", "foreign_keys": 1, "synchronous": 1, "busy_timeout": 5000}
+BUSY_TIMEOUT = recipe.BUSY_TIMEOUT  # as it is where no test is patient
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for locks as long as it is in force for everybody."""
+    monkeypatch.setattr(recipe, "BUSY_TIMEOUT", BUSY_TIMEOUT)
 
 
 @SQLITE
-def test_every_pooled_connection_is_set_up(world: World) -> None:
+def test_every_pooled_connection_is_set_up(world: World, impatient: None) -> None:
     """J5: what it says is what is in force, also after a transaction was rolled back."""
+    world.database = type(world.database)(world.url)
 
     def read(connection: Any) -> dict[str, Any]:
         return {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in PRAGMAS}
@@ -382,6 +391,45 @@ def test_who_waits_can_be_cancelled(world: World) -> None:
     assert world.items() == ["slow", "patient"]
 
 
+ENDLESS = (
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 2000000000)"
+    " SELECT max(i) FROM n"
+)
+
+
+@pytest.mark.worlds(places=["scope"], drivers=lambda driver: driver == "aiosqlite")
+def test_a_statement_that_begins_when_it_is_cancelled_already_is_ended(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interrupt that comes before it does nothing, and it would keep the lock."""
+    begins, goes_on = threading.Event(), threading.Event()
+    execute = plain.Cursor.execute
+
+    def late(cursor: plain.Cursor, sql: str, *args: Any) -> Any:
+        if sql == ENDLESS:
+            begins.set()
+            assert goes_on.wait(40)
+        return execute(cursor, sql, *args)
+
+    monkeypatch.setattr(plain.Cursor, "execute", late)
+
+    def work(db: Both) -> None:
+        insert(db, "a")
+        db.execute(text(ENDLESS))
+
+    def story(db: Both) -> None:
+        task = asyncio.create_task(greenlet_spawn(world.in_scope, db, work))
+        until(world, begins.is_set)
+        task.cancel()
+        pause(world, 0.05)
+        goes_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await_only(task)
+
+    world.play(story)
+    assert world.items() == []
+
+
 def name_it(name: str) -> Callable[[Both], Item]:
     """Return a body that stores this name."""
     return lambda db: insert(db, name)
@@ -432,8 +480,10 @@ def test_another_process_is_waited_for_by_the_database(world: World) -> None:
     assert world.items() == ["b"]
 
 
-@pytest.mark.parametrize(("query", "seconds"), [("", recipe.BUSY_TIMEOUT), ("?timeout=0.5", None)])
-def test_a_timeout_in_the_url_is_the_drivers(query: str, seconds: float | None) -> None:
+@pytest.mark.parametrize(("query", "seconds"), [("", BUSY_TIMEOUT), ("?timeout=0.5", None)])
+def test_a_timeout_in_the_url_is_the_drivers(
+    impatient: None, query: str, seconds: float | None
+) -> None:
     """What SQLAlchemy takes from the URL is not given in another way as well, which would win."""
     options = recipe.engine_options(make_url(f"sqlite:///a.db{query}"), is_async=False)
     assert options["connect_args"].get("timeout") == seconds

@@ -22,6 +22,13 @@ async def stage(made_stage: Stage) -> AsyncIterator[Stage]:
         yield stage
 
 
+@pytest.fixture(autouse=True)
+def slow_to_cancel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server on a machine that stalls hears of a cancellation later."""
+    for module in ("postgresql", "psycopg", "mysql", "stop"):
+        monkeypatch.setattr(f"dbscope.engine.{module}.CANCEL_TIMEOUT", 20)
+
+
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Pause for no time; the list has the limits that were drawn from."""

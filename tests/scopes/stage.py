@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -12,7 +13,7 @@ from typing import Any
 import anyio
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.util import greenlet_spawn
 from starlette.responses import JSONResponse
@@ -29,6 +30,7 @@ from tests.worlds import (
     is_postgresql,
     is_sqlite,
     make_world,
+    plain_engine,
     record_statements,
 )
 
@@ -163,6 +165,18 @@ class Stage:
         """Return who is connected to the database, by numbers of the server."""
         return {each.pid for each in self.world.look.backends()}
 
+    def busy(self) -> set[int]:
+        """Return who sleeps, or waits for a lock by name, in a statement; by the same numbers."""
+        sql = BUSY[self.world.look.url.get_backend_name()]
+        return {number for (number,) in self.world.look.rows(sql)}
+
+    def endless(self, seconds: float = 20) -> tuple[str, Callable[[], bool]]:
+        """Return a statement that nobody waits for to end, and what tells that it has begun."""
+        if self.world.is_sqlite:
+            return ENDLESS, begun_in_a_thread(plain_engine(self.real))
+        before = self.busy()
+        return self.world.sleep(seconds), lambda: bool(self.busy() - before)
+
     async def warm_up(self) -> None:
         """Let the pool have a connection, by a request that reads."""
         self.route(lambda: self.db.scalar(text("SELECT 1")), "/warm-up", "GET")
@@ -190,6 +204,39 @@ class Stage:
         finally:
             await close(self.world.database)
             self.world.look.close()
+
+
+# Not by what is active: a server may say so of who waits for the rest of a request.
+BUSY = {
+    "postgresql": (
+        "SELECT pid FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event IN ('PgSleep', 'advisory')"
+    ),
+    "mysql": (
+        "SELECT id FROM information_schema.processlist"
+        " WHERE db = database() AND state IN ('User sleep', 'User lock')"
+    ),
+}
+ENDLESS = (
+    "WITH RECURSIVE n(i) AS (SELECT begun() UNION ALL SELECT i + 1 FROM n LIMIT 2000000000)"
+    " SELECT max(i) FROM n"
+)
+
+
+def begun_in_a_thread(engine: Any) -> Callable[[], bool]:
+    """Give new connections of SQLite `begun()`; tell whether it was called outside of the loop."""
+    loop, called = threading.get_ident(), threading.Event()
+
+    def begun() -> int:
+        if threading.get_ident() != loop:
+            called.set()
+        return 1
+
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: Any, record: Any) -> None:
+        connection.create_function("begun", 0, begun)
+
+    return called.is_set
 
 
 def make_stage(driver: str, around: str, url: str) -> Stage:

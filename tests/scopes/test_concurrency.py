@@ -5,15 +5,20 @@ import random
 import secrets
 import threading
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import anyio.to_thread
 import pytest
 from fastapi import HTTPException
+from psycopg.errors import CancellationTimeout
 from sqlalchemy import event, insert, select, text
+from sqlalchemy.exc import DBAPIError
 from starlette.responses import JSONResponse, Response
 
-from dbscope import ConcurrentUse, PoolTimeout, ScopeClosed
+from dbscope import ConcurrentUse, DatabaseUnavailable, PoolTimeout, ScopeClosed
+from dbscope.engine.psycopg import AsyncConnection
+from dbscope.unit import ending
 from dbscope.unit.current import current
 from tests.scopes.stage import (
     ALONE,
@@ -33,6 +38,7 @@ from tests.worlds import SYNC, Item, plain_engine
 pytestmark = pytest.mark.anyio
 
 SMALL = {"pool_size": 5, "max_overflow": 0}
+PATIENCE = 50  # seconds: nobody waits that long unless he waits for ever
 ORDINARY = 20
 
 
@@ -57,10 +63,7 @@ async def test_transfers_add_up_whatever_fails(stage: Stage) -> None:
 
     What is stored is what was acknowledged; no request sees the session or the hooks of another.
     """
-    patient: dict[str, Any] = {"pool_timeout": 30}
-    if stage.world.is_sqlite:
-        patient["connect_args"] = {"timeout": 30}  # seconds; the disk of a busy machine takes some
-    stage.remake(engine_options=SMALL | patient)
+    stage.remake(engine_options=SMALL | {"pool_timeout": PATIENCE})
     stage.world.look.execute("DROP TABLE IF EXISTS account")
     stage.world.look.execute("CREATE TABLE account (id int PRIMARY KEY, balance int NOT NULL)")
     for number in range(ACCOUNTS):
@@ -144,7 +147,7 @@ async def plain_ask(stage: Stage, path: str) -> int | None:
 @only(*SERVERS)
 async def test_endpoints_that_fill_all_threads_still_end(stage: Stage) -> None:
     """fastapi#3205: COMMIT needs no thread of those that wait for its connection."""
-    stage.remake(engine_options={"pool_size": 1, "max_overflow": 0, "pool_timeout": 20})
+    stage.remake(engine_options={"pool_size": 1, "max_overflow": 0, "pool_timeout": PATIENCE})
 
     def body() -> Response:
         stage.db.execute(text(stage.world.sleep(0.001)))
@@ -378,12 +381,13 @@ async def test_a_forgotten_statement_that_does_not_come_back_is_ended(stage: Sta
     before = stage.clients()
     wait, no_longer = WAITS[look.url.get_backend_name()]
     look.execute(wait)
+    busy = stage.busy()
 
     @stage.app.post("/")
     async def endpoint() -> None:
         await db.execute(insert(Item).values(name="a"))
         tasks.append(asyncio.create_task(db.execute(text(wait))))
-        await asyncio.sleep(0.1)
+        await eventually(lambda: bool(stage.busy() - busy))
 
     seen = await stage.ask()
     look.execute(no_longer)
@@ -397,17 +401,18 @@ async def test_a_forgotten_statement_that_does_not_come_back_is_ended(stage: Sta
 
 
 @only(*ASYNC, places=(ALONE, INSIDE))
-async def test_a_failed_request_ends_the_statement_that_it_has_forgotten(stage: Stage) -> None:
+async def test_a_failed_request_ends_the_statement_that_it_has_forgotten(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its answer is its own, nobody is cancelled, and the connection comes back."""
-    db, tasks = stage.real, []
-    db._source.finish_timeout = 0.1
+    db, tasks, (endless, has_begun) = stage.real, [], stage.endless()
+    monkeypatch.setattr(ending, "_comes_back", not_at_first(ending._comes_back))
 
     @stage.app.post("/")
     async def endpoint() -> None:
         await db.execute(insert(Item).values(name="a"))
-        tasks.append(asyncio.create_task(db.execute(text(stage.world.sleep(60, ENDLESS)))))
-        turn = current.get().units[db._source].turn  # type: ignore[union-attr]
-        await eventually(lambda: turn.holder is not None)
+        tasks.append(asyncio.create_task(db.execute(text(endless))))
+        await eventually(has_begun)
         raise HTTPException(409)
 
     seen = await stage.ask()
@@ -418,8 +423,43 @@ async def test_a_failed_request_ends_the_statement_that_it_has_forgotten(stage: 
     await check_ordinary(stage, 3)
 
 
-ENDLESS = """WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 1000000000)
-SELECT max(x) FROM c"""
+def not_at_first(function: Callable[..., bool]) -> Callable[..., bool]:
+    """Say no instead of waiting, once; so no time has to be short."""
+    answers = iter([False])
+    return lambda *args: next(answers, True) and function(*args)
+
+
+@only("psycopg async")
+@pytest.mark.parametrize("how", ["too slow", "given up"])
+async def test_a_failed_request_whose_statement_cannot_be_ended_is_answered(
+    stage: Stage, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server does not hear of it in time; the client is told what failed, nothing else."""
+    db, tasks = stage.real, []
+    db._source.finish_timeout = 0.1
+
+    async def cancel_safe(connection: AsyncConnection, **options: Any) -> None:
+        if how == "too slow":
+            await asyncio.sleep(1)
+        else:
+            connection.pgconn.finish()
+            raise CancellationTimeout
+
+    monkeypatch.setattr(AsyncConnection, "cancel_safe", cancel_safe)
+
+    @stage.app.post("/")
+    async def endpoint() -> None:
+        await db.execute(text("SELECT 1"))
+        tasks.append(asyncio.create_task(db.execute(text(stage.world.sleep(3)))))
+        await asyncio.sleep(0)
+        raise HTTPException(409)
+
+    seen = await stage.ask()
+    assert (seen.status, seen.answer.error) == (409, None)
+    (ended,) = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(ended, DBAPIError | DatabaseUnavailable)
+    await check_ordinary(stage, 3)
+
 
 # Locks that who comes second waits for; those of MariaDB are of all databases.
 NAME = f"'dbscope_{secrets.token_hex(8)}'"

@@ -31,6 +31,7 @@ from tests.scopes.stage import (
     Trouble,
     a_moment_after,
     add_middleware,
+    eventually,
     handle,
     handle_conflict,
     only,
@@ -315,31 +316,25 @@ async def test_a_request_cancelled_in_its_handler_is_rolled_back(
     stage: Stage, where: str, how: Cancelling, caplog: pytest.LogCaptureFixture
 ) -> None:
     """D19, G7: nothing kept, nothing checked out, no lock, and the next request is served."""
-    db = stage.real
-    inside = asyncio.Event()
-    slow = text(stage.world.sleep(20, SLOW_SQLITE))
+    db, (endless, has_begun) = stage.real, stage.endless()
+    is_idle = asyncio.Event()
 
     @stage.app.post("/")
     async def endpoint() -> None:
         await db.execute(insert(Item).values(name="a"))
-        inside.set()
         if where == "idle":
+            is_idle.set()
             await asyncio.sleep(20)
-        await db.execute(slow)
+        await db.execute(text(endless))
 
     stage.route(lambda: stage.insert("next"), "/next")
-    await how.run(stage.ask(), partial(a_moment_after, inside))
+    when = partial(a_moment_after, is_idle) if where == "idle" else partial(eventually, has_begun)
+    await how.run(stage.ask(), when)
     await stage.check_clean()
     assert stage.world.items() == []
     assert (await stage.ask(path="/next")).items == ["next"]
     if where == "idle":
         assert [record for record in caplog.records if record.name == "dbscope"] == []
-
-
-SLOW_SQLITE = (
-    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 2000000000)"
-    " SELECT max(i) FROM n"
-)
 
 
 @only(*ASYNC)

@@ -342,22 +342,17 @@ async def test_a_scope_cancelled_before_commit_is_rolled_back(
 
 @pytest.mark.parametrize("how", HOW)
 @only(*ASYNC_SERVERS, places=(ALONE, INSIDE))
-async def test_a_cancelled_statement_ends_on_the_server_too(
-    stage: Stage, how: Cancelling, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_cancelled_statement_ends_on_the_server_too(stage: Stage, how: Cancelling) -> None:
     """G7: else it would go on behind a closed connection, and keep its locks."""
-    for driver in ("postgresql", "psycopg", "mysql"):  # a busy server hears of it later
-        monkeypatch.setattr(f"dbscope.engine.{driver}.CANCEL_TIMEOUT", 20)
-    db, inside = stage.real, asyncio.Event()
+    db, (endless, has_begun) = stage.real, stage.endless(60)
     before = stage.clients()
 
     @stage.app.post("/")
     async def endpoint() -> None:
         await db.execute(insert(Item).values(name="a"))
-        inside.set()
-        await db.execute(text(stage.world.sleep(60)))
+        await db.execute(text(endless))
 
-    await how.run(stage.ask(), partial(a_moment_after, inside))
+    await how.run(stage.ask(), partial(eventually, has_begun))
     await eventually(lambda: stage.clients() <= before)
 
 
@@ -365,22 +360,15 @@ async def test_a_cancelled_statement_ends_on_the_server_too(
 @only("inline", places=(ALONE, INSIDE))
 async def test_a_cancelled_statement_of_sqlite_keeps_no_lock(stage: Stage, how: Cancelling) -> None:
     """G7, decision 10: a writer that was cancelled in a long statement lets others write."""
-    db, inside = stage.real, asyncio.Event()
+    db, (endless, has_begun) = stage.real, stage.endless()
 
     @stage.app.post("/")
     async def endpoint() -> None:
         await db.execute(insert(Item).values(name="a"))
-        inside.set()
-        await db.execute(text(LONG))
+        await db.execute(text(endless))
 
-    await how.run(stage.ask(), partial(a_moment_after, inside))
+    await how.run(stage.ask(), partial(eventually, has_begun))
     await eventually(stage.world.look.write_lock_is_free)
-
-
-LONG = (
-    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 2000000000)"
-    " SELECT max(i) FROM n"
-)
 
 
 # -- other ways to end -----------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from dbscope import (
     Rollback,
     UnexpectedRollback,
 )
-from tests.support.look import Onlooker
+from tests.support.look import Onlooker, until
 from tests.worlds import SYNC, Base, Both, Child, Item, World, insert, plain_engine, waiting
 
 pytestmark = pytest.mark.worlds(places=["scope"])
@@ -50,7 +50,7 @@ def other(world: World, tmp_path: Path) -> Iterator[Other]:
     with made.look:
         yield made
         assert made.database.stats()["pool_checked_out"] == 0
-        assert made.look.write_lock_is_free()
+        assert until(made.look.write_lock_is_free)
 
 
 def play(world: World, other: Other, story: Callable[[Both, Both], None]) -> None:

@@ -4,6 +4,7 @@ import random
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -33,6 +34,14 @@ MYSQL_BACKENDS = """
 def pause() -> float:
     """Return how long to wait for news; of several who look, each keeps the cache from others."""
     return DICE.uniform(1, 3) * INNODB_CACHE
+
+
+def until(holds: Callable[[], bool], patience: float = 2 * PATIENCE) -> bool:
+    """Wait for what somebody else is about to do; tell whether it came to be."""
+    deadline = time.monotonic() + patience
+    while not (held := holds()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return held
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from dbscope import (
     TransactionBroken,
     UnexpectedRollback,
 )
+from dbscope.unit.current import current
 from tests.unit.blocks import (
     Trouble,
     swallow,
@@ -287,7 +288,9 @@ def test_two_tasks_do_not_open_blocks_in_one_scope_at_once(world: World) -> None
                 insert(db, "a")
 
         def hasty() -> None:
-            await_only(asyncio.sleep(0.03))
+            scope = current.get()
+            while not any(unit.turn.is_taken() for unit in scope.units.values()):
+                await_only(asyncio.sleep(0.01))
             with pytest.raises(ConcurrentUse), db.atomic():
                 pytest.fail("it was let in")
 

@@ -2,9 +2,10 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from contextvars import copy_context
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -351,13 +352,16 @@ SELECT max(x) FROM c"""
 
 
 @pytest.mark.worlds(drivers=lambda driver: driver in SYNC, places=["scope"])
-def test_a_thread_that_is_late_is_made_to_come_back(world: World) -> None:
+def test_a_thread_that_is_late_is_made_to_come_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its connection is not closed under it: that would end the process, or never wake it."""
+    monkeypatch.setattr("dbscope.engine.stop.CANCEL_TIMEOUT", 20)  # a busy server hears of it later
     failed: list[BaseException] = []
 
     def work(db: Both) -> None:
         try:
-            db.execute(text(world.sleep(60, LONG)))
+            db.execute(text(world.sleep(20, LONG)))  # the tests after it wait longer for its locks
         except (DBAPIError, DatabaseUnavailable) as error:
             failed.append(error)
 
@@ -429,15 +433,23 @@ class SameContext:
 def test_a_change_that_comes_before_the_gate_is_not_waited_for() -> None:
     """Another thread may finish between the look and the wait."""
 
-    class World:
-        def me(self) -> object:
-            return threading.get_ident()
-
-        def gate(self) -> Any:
-            return NeverOpened()
-
     class NeverOpened:
         def wait(self, timeout: float | None = None) -> bool:
             raise AssertionError("nobody will open it")
 
-    assert Turn(World()).wait(lambda: False) is True  # type: ignore[arg-type]
+    assert turn_of(NeverOpened).wait(lambda: False) is True
+
+
+def test_a_turn_that_was_given_back_meanwhile_can_be_seized() -> None:
+    """Whoever was given up may come back in the very moment."""
+    turn = turn_of(threading.Event)
+    assert turn.take()
+    turn.give_back()
+    turn.seize()
+    turn.give_back()
+    assert turn.take()
+
+
+def turn_of(gate: Callable[[], Any]) -> Turn:
+    """Return a turn of threads, who wait at such gates."""
+    return Turn(SimpleNamespace(me=threading.get_ident, gate=gate))  # type: ignore[arg-type]

@@ -53,7 +53,8 @@ def _stop_psycopg(driver: Any) -> None:
         if isawaitable(cancelling):
             await_only(cancelling)
     except Exception:  # nobody is there
-        _shut_down(driver)
+        with suppress(Exception):  # it may have given itself up meanwhile
+            _shut_down(driver)
 
 
 def _shut_down(end: Any) -> None:

@@ -185,7 +185,7 @@ def _wait_for_turn(unit: Unit) -> None:
         if _comes_back(unit):
             continue
         # Whoever it is will not come back in time: end its statement, or else the connection.
-        if not unit.source.end_statement(unit, again=is_late):
+        if not _ends_statement(unit, again=is_late):
             unit.turn.seize()
             _discard(unit)
             is_late = True
@@ -199,6 +199,13 @@ def _comes_back(unit: Unit) -> bool:
     try:
         return unit.turn.wait(unit.turn.is_taken, unit.source.finish_timeout)
     except CancelledError:  # the time is up for all of it
+        return False
+
+
+def _ends_statement(unit: Unit, *, again: bool) -> bool:
+    try:
+        return unit.source.end_statement(unit, again=again)
+    except CancelledError:  # the same while the server is asked
         return False
 
 

@@ -85,6 +85,7 @@ class Turn:
 
     def seize(self) -> None:
         """Take the turn from whoever has it, and does not come back."""
+        self._lock.acquire(blocking=False)  # free, if that one came in this very moment
         self.holder = self.world.me()
 
     def wake(self) -> None:

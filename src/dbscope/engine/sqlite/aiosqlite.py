@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import aiosqlite
 
+from dbscope.engine import carry
 from dbscope.engine.sqlite.plain import Connection
+from dbscope.engine.sqlite.threads import AGAIN
 
 if TYPE_CHECKING:
     import asyncio
@@ -28,8 +30,8 @@ class AsyncConnection(aiosqlite.Connection):
         if not self._running:
             return None  # the worker takes nothing after the first call
         if isinstance(self._connection, Connection):
-            self._connection.interrupt()
             cast("Any", self)._tx.put_nowait((None, self._connection.end))  # noqa: SLF001
+            interrupt(self._connection)
         return cast("Any", super()).stop()  # type: ignore[no-any-return]
 
     async def commit(self) -> None:
@@ -49,6 +51,12 @@ class AsyncConnection(aiosqlite.Connection):
         future = self.stop()
         if future is not None:
             await future
+
+
+def interrupt(connection: Connection) -> None:
+    """Interrupt a connection until its worker ends it: once is too early for what has not begun."""
+    if connection.interrupt_before_end() and (loop := carry.running_loop()) is not None:
+        loop.call_later(AGAIN, interrupt, connection)
 
 
 def connect(database: str, **kwargs: Any) -> AsyncConnection:

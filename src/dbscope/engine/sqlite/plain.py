@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from typing import Any, Self
 from weakref import WeakSet
 
@@ -43,6 +44,7 @@ class Connection(sqlite3.Connection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._cursors: WeakSet[sqlite3.Cursor] = WeakSet()
+        self._before_end = threading.Lock()
 
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
         """Return a new cursor."""
@@ -64,8 +66,19 @@ class Connection(sqlite3.Connection):
         for cursor in list(self._cursors):
             cursor.close()
 
+    def interrupt_before_end(self) -> bool:
+        """Interrupt what runs in another thread; False: that is about to close the connection."""
+        if not self._before_end.acquire(blocking=False):
+            return False
+        try:
+            self.interrupt()
+        finally:
+            self._before_end.release()
+        return True
+
     def end(self) -> None:
         """Close the cursors, roll back and close."""
+        self._before_end.acquire()  # for good: from now on nothing is interrupted
         self.close_cursors()
         self.rollback()
         # An interrupt lasts until the next statement begins; without one, closing would leave out
