@@ -450,6 +450,30 @@ def test_a_turn_that_was_given_back_meanwhile_can_be_seized() -> None:
     assert turn.take()
 
 
+def test_a_turn_can_be_seized_while_it_is_given_back() -> None:
+    """Between its holder and its lock another thread may come."""
+    turn = turn_of(threading.Event)
+    assert turn.take()
+    turn._lock = Interrupted(turn)  # type: ignore[assignment]
+    turn.give_back()
+    assert turn.take()
+
+
+class Interrupted:
+    """The lock of a turn that is seized, and given back, when it is about to be released."""
+
+    def __init__(self, turn: Turn) -> None:
+        self.turn = turn
+        self.lock = turn._lock
+        self.acquire = self.lock.acquire
+
+    def release(self) -> None:
+        self.turn._lock = self.lock
+        self.turn.seize()
+        self.turn.give_back()
+        self.lock.release()
+
+
 def turn_of(gate: Callable[[], Any]) -> Turn:
     """Return a turn of threads, who wait at such gates."""
     return Turn(SimpleNamespace(me=threading.get_ident, gate=gate))  # type: ignore[arg-type]
