@@ -275,9 +275,11 @@ class Unit:
         return len(self.blocks) == 1 and self.blocks[0].hooks is None
 
     def has_before_commit(self) -> bool:
-        """Tell whether something wants to run inside the transaction, before COMMIT."""
+        """Tell whether something is to run inside the transaction, before COMMIT."""
         hooks = self.blocks[0].hooks if self.blocks else None
-        return hooks is not None and bool(hooks.before_commit)
+        if hooks is None or not hooks.before_commit:
+            return False
+        return not (self.doomed or self.fault or self.blocks[0].rollback_only)
 
     def break_all(self, error: BaseException) -> None:
         """Note that the whole transaction is lost."""
