@@ -88,7 +88,7 @@ class Unit:
         self.due: list[Hook] = []
         self.broken = False
         self.timed = False  # a block of this transaction has a deadline
-        self.told: tuple[float, float] | None = None  # what the server knows: end, seconds left
+        self.told: tuple[float | None, float] | None = None  # the server: end, seconds left
         self.doomed = False
         self.first_write: int | None = None  # its place among all that were made
         self.settings: Mapping[str, str] = {}  # what its transaction tells the server
