@@ -14,7 +14,7 @@ from dbscope import AsyncDatabase, Database
 from dbscope.unit.current import current
 from tests.scopes.stage import HOW, Cancelling
 from tests.unit.hooks import Log, Trouble, fail
-from tests.worlds import Both, World, insert
+from tests.worlds import Both, World, insert, is_postgresql
 
 pytestmark = pytest.mark.worlds(places=["scope"])
 
@@ -139,6 +139,21 @@ def test_no_more_than_the_limit_run_at_once(world: World, limit: int) -> None:
     world.play(story)
     assert max(most) == limit
     assert len(most) == limit * 4
+
+
+@pytest.mark.worlds(drivers=is_postgresql, places=["scope"])
+def test_they_share_what_a_small_pool_has_left(world: World) -> None:
+    """All of them wait for one holder, who keeps one connection of two: that is no deadlock."""
+
+    def story(db: Both) -> None:
+        with db.scope():
+            insert(db, "around")
+            assert db.gather(*inserting(db, *"abcde")) == list("abcde")
+
+    options = {"pool_size": 2, "max_overflow": 0, "pool_timeout": 40}
+    world.database = type(world.database)(world.url, engine_options=options)
+    world.play(story)
+    assert len(world.items()) == 6
 
 
 def test_several_failures_are_told_as_one(world: World) -> None:
