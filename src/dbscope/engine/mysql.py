@@ -165,6 +165,11 @@ def _verb(statement: str) -> str:
     return (statement.split(maxsplit=1) or [""])[0].upper()
 
 
+def refuse_writes_for_now(connection: Connection) -> None:
+    """Make the transaction that begins with the next statement one that cannot write."""
+    connection.exec_driver_sql("SET TRANSACTION READ ONLY").close()
+
+
 # -- a cancelled task --------------------------------------------------------------------------
 
 
