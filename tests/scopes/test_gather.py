@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from functools import partial
+from types import coroutine
 from typing import Any
 
 import anyio
@@ -189,6 +190,51 @@ def test_a_rollback_ends_only_its_own(world: World) -> None:
 
     world.play(story)
     assert world.items() == ["a"]
+
+
+@asynchronous
+def test_the_first_failure_counts_where_tasks_begin_at_once(world: World, log: Log) -> None:
+    """With `asyncio.eager_task_factory` a function may fail before there is a second task."""
+
+    def story(db: Both) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(beginning_at_once)
+        try:
+            with pytest.raises(Trouble):
+                db.gather(fail, log.note("begun"))
+        finally:
+            loop.set_task_factory(None)
+
+    world.play(story)
+    assert log == []
+
+
+def beginning_at_once(
+    loop: asyncio.AbstractEventLoop, given: Any, **kwargs: Any
+) -> asyncio.Future[Any]:
+    """Make a task that takes its first step at once, as Python does from 3.12 on if asked to."""
+    try:
+        waits_for = given.send(None)
+    except StopIteration as done:
+        future = loop.create_future()
+        future.set_result(done.value)
+        return future
+    return asyncio.Task(going_on(given, waits_for), loop=loop, **kwargs)
+
+
+@coroutine
+def going_on(begun: Any, waits_for: Any) -> Any:
+    """Take the other steps of a coroutine, each when what it waits for is there."""
+    try:
+        while True:
+            try:
+                yield waits_for
+            except BaseException as error:
+                waits_for = begun.throw(error)
+            else:
+                waits_for = begun.send(None)
+    except StopIteration as done:
+        return done.value
 
 
 @asynchronous
