@@ -50,6 +50,20 @@ def test_only_fields_that_were_set_are_changed(shop: World) -> None:
 
 
 @in_scope
+def test_a_key_that_is_none_is_made_by_the_database(shop: World) -> None:
+    """As when it is created: a model that has an id has none yet."""
+
+    def body(db: Both) -> None:
+        items = products(db)
+        new = items.upsert({"id": None, "sku": "lamp"}, on=["sku"])
+        same = items.upsert({"id": None, "sku": "lamp", "name": "Lamp"}, on=["sku"])
+        assert same is new
+        assert (same.id, same.name) == (1, "Lamp")
+
+    shop.run(body)
+
+
+@in_scope
 def test_it_is_one_statement(shop: World) -> None:
     """So nobody can come between; what was to be flushed goes before it."""
 

@@ -1,13 +1,14 @@
 """What is another statement on MySQL and MariaDB."""
 
 import asyncio
+import enum
 import importlib
 from collections.abc import Callable, Iterator
 from datetime import time
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, create_engine, make_url
+from sqlalchemy import URL, Enum, create_engine, make_url
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import BINARY, String
 from sqlalchemy.util import greenlet_spawn
@@ -23,6 +24,14 @@ class Base(DeclarativeBase):
     """Tables as MySQL wants them: a text that is a key has a length."""
 
 
+class Size(enum.Enum):
+    """In another order than that of the alphabet."""
+
+    small = 1
+    medium = 2
+    large = 3
+
+
 class Product(Base):
     """`label` is called otherwise in the table."""
 
@@ -33,6 +42,8 @@ class Product(Base):
     price: Mapped[float | None]
     data: Mapped[bytes | None] = mapped_column(BINARY(2))
     hour: Mapped[time | None]
+    size: Mapped[Size | None]
+    named: Mapped[Size | None] = mapped_column(Enum(Size, native_enum=False))
     changes: Mapped[int] = mapped_column(default=0, onupdate=7)
 
 
@@ -104,6 +115,7 @@ def test_a_row_is_stored_or_changed(run: Run) -> None:
         assert same is new
         assert (same.label, same.price, same.changes) == ("new", 9, 7)
         assert products.upsert({"sku": "lamp"}, on=["sku"]) is same
+        assert products.upsert({"id": None, "sku": "lamp"}, on=["sku"]) is same
 
     run(body)
 
@@ -122,6 +134,25 @@ def test_the_key_must_be_the_only_one(run: Run) -> None:
         ):
             with pytest.raises(ConfigurationError, match="a unique key of these columns and no"):
                 crud.upsert(data, on=on)
+
+    run(body)
+
+
+@pytest.mark.parametrize("name", ["size", "named"])
+def test_the_pages_of_names_follow_the_order_of_the_list(run: Run, name: str) -> None:
+    """MySQL sorts an ENUM by the place of its names, and compares it with a name as text."""
+
+    def body(db: Both) -> None:
+        products = BothCRUD(db, Product)
+        for number, size in enumerate([Size.small, None, Size.large, Size.medium, Size.small]):
+            products.create({"sku": str(number), name: size})
+        column = getattr(Product, name)
+        for order in (column, column.desc()):
+            whole = [row.id for row in products.list(order_by=order).items]
+            found = [
+                row.id for page in pages(products, order_by=order, limit=1) for row in page.items
+            ]
+            assert found == whole
 
     run(body)
 

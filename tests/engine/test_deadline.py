@@ -6,13 +6,14 @@ No test measures how long something took; each says who ended what.
 import asyncio
 import re
 import time
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.util import await_only
 
-from dbscope import TransactionTimeout, UnexpectedRollback
-from tests.worlds import MYSQL, SLEEP, SYNC, Both, World, insert, is_postgresql
+from dbscope import Rollback, TransactionTimeout, UnexpectedRollback
+from tests.worlds import MYSQL, SLEEP, SYNC, Both, World, insert, is_postgresql, is_sqlite
 
 pytestmark = pytest.mark.worlds(places=["scope"])
 
@@ -129,6 +130,54 @@ def test_the_shorter_time_of_an_inner_block_ends_that_only(
     assert world.items() == ["outer", "after"]
 
 
+@pytest.mark.parametrize("ends", ["well", "by a rollback"])
+@pytest.mark.worlds(drivers=lambda driver: not is_sqlite(driver), places=["scope"])
+def test_the_time_of_an_inner_block_ends_with_it(world: World, ends: str) -> None:
+    """What is outside may take as long as the server allows to anybody."""
+    limits: list[float] = []
+
+    def story(db: Both) -> None:
+        with db.scope():
+            limits.append(limit_of(world, db))
+            with db.atomic(timeout=LONG):
+                limits.append(limit_of(world, db))
+                db.set_rollback(ends != "well")
+            with db.savepoint():
+                limits.append(limit_of(world, db))
+                raise Rollback
+            limits.append(limit_of(world, db))
+        with db.scope():
+            limits.append(limit_of(world, db))
+
+    world.database = type(world.database)(world.url, engine_options=limited(world))
+    world.play(story)
+    usual, inside, *after = limits
+    assert usual == OWN_LIMIT > inside > 0
+    assert after == [usual] * 3
+
+
+OWN_LIMIT = 3600.0  # seconds
+
+
+def limited(world: World) -> dict[str, Any]:
+    """Return options for one connection on which the application has set a limit itself."""
+    name = "max_statement_time" if world.driver in MYSQL else "statement_timeout"
+    arguments = {
+        "psycopg async": {"options": f"-c {name}={OWN_LIMIT:.0f}s"},
+        "psycopg sync": {"options": f"-c {name}={OWN_LIMIT:.0f}s"},
+        "asyncpg": {"server_settings": {name: f"{OWN_LIMIT:.0f}s"}},
+    }.get(world.driver, {"init_command": f"SET SESSION {name} = {OWN_LIMIT:.0f}"})
+    return {"pool_size": 1, "max_overflow": 0, "connect_args": arguments}
+
+
+def limit_of(world: World, db: Both) -> float:
+    """Return how many seconds the server gives to a statement now."""
+    if world.driver in MYSQL:
+        return float(db.scalar(text("SELECT @@max_statement_time")))
+    setting = "SELECT setting FROM pg_settings WHERE name = 'statement_timeout'"
+    return float(db.scalar(text(setting))) / 1000
+
+
 def test_a_longer_time_of_an_inner_block_changes_nothing(world: World) -> None:
     """E14: nor does an inner block without one."""
 
@@ -164,7 +213,7 @@ def test_the_time_of_a_block_does_not_count_for_its_commit(world: World) -> None
     def story(db: Both) -> None:
         with db.scope(atomic=False), db.atomic(timeout=LONG):
             insert(db, "a")
-        assert world.statements[-2:] == ["SET LOCAL statement_timeout = 0", "COMMIT"]
+        assert world.statements[-2:] == ["SET LOCAL statement_timeout TO DEFAULT", "COMMIT"]
         with db.scope(atomic=False):
             assert db.scalar(text("SHOW statement_timeout")) == "0"
 

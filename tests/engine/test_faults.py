@@ -14,6 +14,7 @@ from sqlalchemy.orm.exc import StaleDataError
 
 from dbscope import (
     DatabaseUnavailable,
+    PartialCommit,
     PoolTimeout,
     TransactionBroken,
     TransactionOutcomeUnknown,
@@ -230,6 +231,7 @@ STALE = StaleDataError("stale")
         caused(TransactionOutcomeUnknown(), STALE),
         caused(UnexpectedRollback(), TransactionOutcomeUnknown()),
         caused(UnexpectedRollback(), caused(TransactionOutcomeUnknown(), STALE)),
+        caused(PartialCommit(), STALE),
         caused(DatabaseUnavailable(), STALE),
         caused(PoolTimeout(), TimeoutError()),
         caused(ValueError(), STALE),
@@ -239,7 +241,7 @@ STALE = StaleDataError("stale")
     ids=repr,
 )
 def test_what_may_be_stored_is_never_retryable(error: BaseException) -> None:
-    """An unknown outcome, wherever in the chain; nor what the application made of a conflict."""
+    """An unknown or partial outcome; nor what the application made of a conflict."""
     assert not faults.is_retryable(error)
 
 

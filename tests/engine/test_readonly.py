@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import create_engine, select, text, update
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from dbscope import AttributeMismatch, ReadOnlyViolation, TransactionRequired
 from tests.worlds import Both, Item, World, insert, needs_plain_reads
@@ -77,9 +78,22 @@ def test_what_is_pending_at_the_end_is_not_passed_over(world: World) -> None:
     assert world.items() == ["a"]
 
 
+with_engines = pytest.mark.parametrize("engine", ["its own", "given"])
+
+
+def with_engine(world: World, engine: str) -> None:
+    """Let the database have an engine that the application has made, or one of its own."""
+    if engine == "given":
+        create = create_async_engine if world.is_async else create_engine
+        options = {"pool_size": 1, "max_overflow": 0}
+        world.database = type(world.database)(engine=create(world.url, **options))
+
+
+@with_engines
 @pytest.mark.parametrize("readonly", ["scope", "block"])
-def test_what_we_do_not_see_the_database_refuses(world: World, readonly: str) -> None:
+def test_what_we_do_not_see_the_database_refuses(world: World, readonly: str, engine: str) -> None:
     """A statement that looks like a SELECT, or goes around the session."""
+    with_engine(world, engine)
 
     def sneak(db: Both) -> None:
         def write(session: Any) -> None:
@@ -100,8 +114,10 @@ def test_what_we_do_not_see_the_database_refuses(world: World, readonly: str) ->
     assert world.items() == ["a"]
 
 
-def test_nothing_of_it_stays_in_the_pool(world: World) -> None:
+@with_engines
+def test_nothing_of_it_stays_in_the_pool(world: World, engine: str) -> None:
     """After an error, too, the next one that has the connection may write."""
+    with_engine(world, engine)
 
     def story(db: Both) -> None:
         for number in range(8):

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from functools import partial
+from types import coroutine
 from typing import Any
 
 import anyio
@@ -14,7 +15,7 @@ from dbscope import AsyncDatabase, Database
 from dbscope.unit.current import current
 from tests.scopes.stage import HOW, Cancelling
 from tests.unit.hooks import Log, Trouble, fail
-from tests.worlds import Both, World, insert
+from tests.worlds import Both, World, insert, is_postgresql
 
 pytestmark = pytest.mark.worlds(places=["scope"])
 
@@ -141,6 +142,21 @@ def test_no_more_than_the_limit_run_at_once(world: World, limit: int) -> None:
     assert len(most) == limit * 4
 
 
+@pytest.mark.worlds(drivers=is_postgresql, places=["scope"])
+def test_they_share_what_a_small_pool_has_left(world: World) -> None:
+    """All of them wait for one holder, who keeps one connection of two: that is no deadlock."""
+
+    def story(db: Both) -> None:
+        with db.scope():
+            insert(db, "around")
+            assert db.gather(*inserting(db, *"abcde")) == list("abcde")
+
+    options = {"pool_size": 2, "max_overflow": 0, "pool_timeout": 40}
+    world.database = type(world.database)(world.url, engine_options=options)
+    world.play(story)
+    assert len(world.items()) == 6
+
+
 def test_several_failures_are_told_as_one(world: World) -> None:
     """The first is raised, the others are noted on it."""
 
@@ -174,6 +190,51 @@ def test_a_rollback_ends_only_its_own(world: World) -> None:
 
     world.play(story)
     assert world.items() == ["a"]
+
+
+@asynchronous
+def test_the_first_failure_counts_where_tasks_begin_at_once(world: World, log: Log) -> None:
+    """With `asyncio.eager_task_factory` a function may fail before there is a second task."""
+
+    def story(db: Both) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(beginning_at_once)
+        try:
+            with pytest.raises(Trouble):
+                db.gather(fail, log.note("begun"))
+        finally:
+            loop.set_task_factory(None)
+
+    world.play(story)
+    assert log == []
+
+
+def beginning_at_once(
+    loop: asyncio.AbstractEventLoop, given: Any, **kwargs: Any
+) -> asyncio.Future[Any]:
+    """Make a task that takes its first step at once, as Python does from 3.12 on if asked to."""
+    try:
+        waits_for = given.send(None)
+    except StopIteration as done:
+        future = loop.create_future()
+        future.set_result(done.value)
+        return future
+    return asyncio.Task(going_on(given, waits_for), loop=loop, **kwargs)
+
+
+@coroutine
+def going_on(begun: Any, waits_for: Any) -> Any:
+    """Take the other steps of a coroutine, each when what it waits for is there."""
+    try:
+        while True:
+            try:
+                yield waits_for
+            except BaseException as error:
+                waits_for = begun.throw(error)
+            else:
+                waits_for = begun.send(None)
+    except StopIteration as done:
+        return done.value
 
 
 @asynchronous

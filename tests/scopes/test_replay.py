@@ -15,7 +15,7 @@ from starlette.background import BackgroundTask
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.responses import JSONResponse, StreamingResponse
 
-from dbscope import DBSessionMiddleware, TransactionOutcomeUnknown
+from dbscope import DBSessionMiddleware, PartialCommit, TransactionOutcomeUnknown
 from dbscope.scopes.dependencies import Routes
 from dbscope.scopes.replay import Whole
 from tests.asgi import ask, http_scope
@@ -335,7 +335,10 @@ async def test_half_of_two_databases_is_not_repeated(stage: Stage) -> None:
     seen = await stage.ask()
     await close(other)
     assert (seen.status, len(calls), value(stage.world)) == (500, 1, 7)
-    assert stage.db.is_retryable(seen.answer.error)
+    error = seen.answer.error
+    assert isinstance(error, PartialCommit)
+    assert stage.db.is_retryable(error.__cause__)
+    assert not stage.db.is_retryable(error)
 
 
 async def test_an_unknown_outcome_is_not_repeated(stage: Stage) -> None:

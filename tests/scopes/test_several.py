@@ -258,6 +258,34 @@ def test_a_hook_for_all_databases_is_forgotten_if_one_is_rolled_back(
     assert (world.items(), other.items()) == (["a"], [])
 
 
+@pytest.mark.parametrize("first", ["world", "other"])
+@pytest.mark.parametrize("used_before", [True, False])
+@pytest.mark.worlds(places=["scope", "request"])
+def test_before_commit_of_one_may_write_to_the_other(
+    world: World, other: Other, first: str, *, used_before: bool
+) -> None:
+    """None of them is finished before all hooks have run; one may be used by them only."""
+
+    def body(one: Both, two: Both) -> None:
+        def write() -> None:
+            insert(two, "by a hook")
+            two.before_commit(lambda: insert(one, "by a hook of a hook"))
+
+        if used_before:
+            insert(two, "b")
+        insert(one, "a")
+        one.before_commit(other.db.awaitable(write))
+
+    def story(db: Both) -> None:
+        body(*((db, other.db) if first == "world" else (other.db, db)))
+
+    world.run(story)
+    world.play(lambda db: other.db.dispose())
+    one = ["a", "by a hook of a hook"]
+    two = ["b", "by a hook"] if used_before else ["by a hook"]
+    assert (world.items(), other.items()) == ((one, two) if first == "world" else (two, one))
+
+
 @pytest.mark.worlds(drivers=lambda driver: driver not in SYNC, places=["scope"])
 def test_both_kinds_of_database_can_be_in_one_scope(world: World, other: Other) -> None:
     """An async one and a plain one: the plain one is finished in a thread."""

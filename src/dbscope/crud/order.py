@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import (
@@ -20,13 +20,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapper
 from sqlalchemy.sql import operators
-from sqlalchemy.types import Double, Float, NullType
+from sqlalchemy.types import Double, Enum, Float, Integer, NullType, TypeDecorator, TypeEngine
 
 from dbscope import ConfigurationError
 from dbscope.crud.refusals import BadRequest, refusal
 
 SortKey = str | ColumnExpressionArgument[Any]
 OrderBy = SortKey | Sequence[SortKey]
+MYSQL = ("mysql", "mariadb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Key:
 
     expression: ColumnElement[Any]
     descending: bool = False
+    dialect: str = ""
 
     @property
     def words(self) -> str:
@@ -55,7 +57,10 @@ class Key:
 
         Not every type of SQLAlchemy gives back what is stored: on SQLite a time that the database
         has made lacks the microseconds that are compared with, and rows would come twice or never.
+        An ENUM of MySQL is sorted by the place of its names, and compared as text.
         """
+        if self.dialect in MYSQL and is_native_enum(self.expression.type):
+            return cast(self.expression, Integer())
         return type_coerce(self.expression, NullType())
 
     @property
@@ -65,12 +70,13 @@ class Key:
             return cast(self.expression, Double())
         return self.raw
 
-    def clauses(self, dialect: str) -> list[ColumnElement[Any]]:
+    @property
+    def clauses(self) -> list[ColumnElement[Any]]:
         """Return what it is in ORDER BY."""
         clause = self.expression.desc() if self.descending else self.expression.asc()
         if not self.nullable:
             return [clause]
-        if dialect in ("mysql", "mariadb"):  # they have no NULLS LAST
+        if self.dialect in MYSQL:  # which has no NULLS LAST
             return [self.expression.is_(None), clause]
         return [clause.nulls_last()]
 
@@ -88,13 +94,23 @@ class Key:
         return f"{self.words} {'desc' if self.descending else 'asc'}"
 
 
-def keys_of(mapper: Mapper[Any], order_by: OrderBy, sortable: Collection[str]) -> list[Key]:
+def is_native_enum(kind: TypeEngine[Any]) -> bool:
+    """Tell whether it is the database's own type that knows the names."""
+    if isinstance(kind, TypeDecorator):
+        kind = kind.impl_instance
+    return isinstance(kind, Enum) and kind.native_enum
+
+
+def keys_of(
+    mapper: Mapper[Any], order_by: OrderBy, sortable: Collection[str], dialect: str
+) -> list[Key]:
     """Return what is ordered by, with the primary key as the tie-breaker at the end.
 
     Args:
         mapper: the model's.
         order_by: columns of it, `.desc()` or not; or names as a client gives them, "-price,name".
         sortable: the names that a client may give.
+        dialect: of the database.
 
     Raises:
         BadRequest: a name is not one of those.
@@ -106,7 +122,7 @@ def keys_of(mapper: Mapper[Any], order_by: OrderBy, sortable: Collection[str]) -
     keys += [_attribute(mapper, column) for column in mapper.primary_key]
     first: dict[str, Key] = {}
     for key in keys:
-        first.setdefault(key.words, key)
+        first.setdefault(key.words, replace(key, dialect=dialect))
     return list(first.values())
 
 

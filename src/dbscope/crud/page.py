@@ -56,15 +56,15 @@ def list_page(
 ) -> Page[T]:
     """Return a page; see `AsyncCRUD.list`."""
     check(wanted, max_limit)
-    keys = keys_of(inspect(model), wanted.order_by, sortable)
-    order = f"{model.__name__}: " + ", ".join(map(str, keys))
     dialect = session.get_bind(model).dialect.name
+    keys = keys_of(inspect(model), wanted.order_by, sortable, dialect)
+    order = f"{model.__name__}: " + ", ".join(map(str, keys))
     statement = select(model, *(key.exact.label(None) for key in keys)).where(*wanted.filters)
     if wanted.after is not None:
         statement = statement.where(after(keys, read(wanted.after, order, len(keys))))
     if wanted.offset:
         statement = statement.offset(wanted.offset)
-    statement = statement.order_by(*(clause for key in keys for clause in key.clauses(dialect)))
+    statement = statement.order_by(*(clause for key in keys for clause in key.clauses))
     statement = statement.limit(wanted.limit + 1).options(*wanted.options)
     rows = fetch(session, statement, trusted=wanted.after is None)
     shown = rows[: wanted.limit]

@@ -98,7 +98,11 @@ def row_of(mapper: Mapper[Any], on: list[str], data: object, more: Mapping[str, 
             raise TypeError(f"upsert stores columns, and {mapper.class_.__name__}.{name} is none.")
     if not on or any(values.get(name) is None for name in on):
         raise TypeError(f"upsert needs the values that are unique: {', '.join(on) or 'on=(...)'}.")
-    kept = {*on, *_names(mapper, mapper.primary_key)}
+    primary = _names(mapper, mapper.primary_key)
+    for name in primary:
+        if values.get(name) is None:
+            values.pop(name, None)
+    kept = {*on, *primary}
     version, generate = mapper.version_id_col, mapper.version_id_generator
     if version is not None and callable(generate):
         (name,) = _names(mapper, [version])

@@ -53,25 +53,22 @@ def tell_server(unit: Unit, connection: Connection) -> None:
     A statement may take all that was told, so it is told again when a tenth of it has passed.
     """
     end = unit.deadline
-    if unit.told is None and end is None:
+    left = inf if end is None else max(end - monotonic(), 0.001)
+    told_end, told_left = unit.told or (None, 0.0)
+    if told_end == end and left > told_left * STALE:
         return
-    left = None if end is None else max(end - monotonic(), 0.001)
-    if unit.told is not None and left is not None:
-        told_end, told_left = unit.told
-        if told_end == end and left > told_left * STALE:
-            return
-    unit.told = None if end is None or left is None else (end, left)
-    set_limit(connection, left)
+    unit.told = (end, left)
+    set_limit(connection, None if end is None else left)
 
 
 def set_limit(connection: Connection, seconds: float | None) -> None:
-    """Set the longest time of a statement; None: as long as it takes."""
-    milliseconds = 0 if seconds is None else max(1, round(seconds * 1000))
+    """Set the longest time of a statement; None: what it is without us."""
+    milliseconds = None if seconds is None else max(1, round(seconds * 1000))
     if connection.dialect.name == "postgresql":
-        statement = f"SET LOCAL statement_timeout = {milliseconds}"
+        told = "DEFAULT" if milliseconds is None else milliseconds
+        statement = f"SET LOCAL statement_timeout TO {told}"
     else:
-        connection.info[mysql.LIMITED] = milliseconds > 0  # it does not end with the transaction
-        statement = mysql.limit(connection.dialect, milliseconds)
+        statement = mysql.limit(connection.info, connection.dialect, milliseconds)
     connection.exec_driver_sql(statement).close()
 
 
@@ -112,9 +109,9 @@ def forget(unit: Unit) -> None:
         return
     if connection.dialect.name == "sqlite":
         tell_sqlite(connection, None)
-    if unit.told is not None:
-        unit.told = None
+    if unit.told is not None and unit.told[0] is not None:
         set_limit(connection, None)
+    unit.told = None
 
 
 def patience(unit: Unit, seconds: float) -> float:

@@ -13,6 +13,7 @@ from dbscope.errors import (
     DatabaseUnavailable,
     DBScopeError,
     ImplicitCommit,
+    PartialCommit,
     TransactionOutcomeUnknown,
 )
 
@@ -110,7 +111,7 @@ def conflict_of(error: BaseException | None, also: Collection[str] = ()) -> str 
         also: codes that are taken for conflicts, too: SQLSTATEs, or numbers of MySQL's.
     """
     while isinstance(error, DBScopeError | DBAPIError):
-        if isinstance(error, TransactionOutcomeUnknown | ImplicitCommit):
+        if isinstance(error, TransactionOutcomeUnknown | ImplicitCommit | PartialCommit):
             return None
         if isinstance(error, DatabaseUnavailable):
             return "DatabaseUnavailable" if error.nothing_was_stored else None

@@ -41,14 +41,19 @@ THREAD = (
 LIMITED = "dbscope.limited"
 
 
-def limit(dialect: Any, milliseconds: int) -> str:
-    """Return the statement that limits the time of those that follow; 0: no limit.
+def limit(info: dict[str, Any], dialect: Any, milliseconds: int | None) -> str:
+    """Return the statement that limits the time of those that follow; None: as it was before.
 
+    It does not end with the transaction, and the application may have set a limit of its own.
     https://mariadb.com/docs/server/ha-and-performance/optimization-and-tuning/query-optimizations/query-limits-and-timeouts
     """
-    if dialect.is_mariadb:
-        return f"SET SESSION max_statement_time = {milliseconds / 1000}"
-    return f"SET SESSION max_execution_time = {milliseconds}"
+    name = "max_statement_time" if dialect.is_mariadb else "max_execution_time"
+    was_limited, info[LIMITED] = info.get(LIMITED), milliseconds is not None
+    if milliseconds is None:
+        return f"SET SESSION {name} = @dbscope_limit"
+    note = "" if was_limited else f"@dbscope_limit = @@SESSION.{name}, "
+    value = milliseconds / 1000 if dialect.is_mariadb else milliseconds
+    return f"SET {note}SESSION {name} = {value}"
 
 
 def refuse_writes(connection: Any, record: Any) -> None:  # noqa: ARG001
@@ -76,8 +81,8 @@ def install(engine: Engine) -> None:
     @event.listens_for(engine, "reset")
     def on_reset(connection: Any, record: Any, state: PoolResetState) -> None:
         # Not a unit's, so it is not known to be over; with PyMySQL even the look cannot tell.
-        if record.info.pop(LIMITED, False) and state.asyncio_safe:
-            connection.cursor().execute(limit(engine.dialect, 0))
+        if record.info.get(LIMITED) and state.asyncio_safe:
+            connection.cursor().execute(limit(record.info, engine.dialect, None))
         is_over = state.transaction_was_reset or "dbscope.unit" in record.info
         if not is_over and state.asyncio_safe and look(connection) is not guard.Local.CLOSED:
             engine.dialect.do_rollback(connection)
@@ -158,6 +163,11 @@ def _end(unit: Unit, connection: Connection, error: BaseException) -> None:
 
 def _verb(statement: str) -> str:
     return (statement.split(maxsplit=1) or [""])[0].upper()
+
+
+def refuse_writes_for_now(connection: Connection) -> None:
+    """Make the transaction that begins with the next statement one that cannot write."""
+    connection.exec_driver_sql("SET TRANSACTION READ ONLY").close()
 
 
 # -- a cancelled task --------------------------------------------------------------------------

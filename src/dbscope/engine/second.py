@@ -13,6 +13,7 @@ from dbscope.errors import PoolTimeout, TransactionManagementError
 
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Iterator
 
     from sqlalchemy import Engine
 
@@ -26,7 +27,7 @@ class SecondConnections:
     def __init__(self, source: Source, counters: Counter[str]) -> None:
         self.source = source
         self.counters = counters
-        self._waiting: set[Unit] = set()
+        self._waiting: dict[Unit, set[Unit]] = {}  # and who holds one meanwhile
         self._mutex = threading.Lock()
 
     def want(self, unit: Unit, engine: Engine) -> None:
@@ -35,31 +36,40 @@ class SecondConnections:
         Raises:
             PoolTimeout: all who hold a connection would wait for another.
         """
-        holder = holder_around(self.source, unit)
-        if holder is None or holder.connection is None:
+        around = list(holders_around(self.source, unit))
+        if not around:
             return
-        same_pool = holder.connection.engine.pool is engine.pool
-        room = capacity(engine) if same_pool else None
+        holders = {each for each in around if pool_of(each) is engine.pool}
+        room = capacity(engine) if holders else None
         with self._mutex:
             self.counters["second_connections"] += 1
-            if room is not None and len(self._waiting) >= room - 1:
-                raise PoolTimeout(f"{unit.scope} would wait for ever. {describe(holder)}")
-            self._waiting.add(unit)
+            if room is not None and len(holders.union(*self._waiting.values())) >= room:
+                raise PoolTimeout(f"{unit.scope} would wait for ever. {describe(around[0])}")
+            self._waiting[unit] = holders
 
     def have(self, unit: Unit) -> None:
         """Note that the unit has its connection, or has given up."""
         if self._waiting:
             with self._mutex:
-                self._waiting.discard(unit)
+                self._waiting.pop(unit, None)
+
+
+def holders_around(source: Source, unit: Unit) -> Iterator[Unit]:
+    """Give the units of the scopes around this one's that hold a connection, the nearest first."""
+    for scope in unit.scope.with_ancestors():
+        other = scope.units.get(source)
+        if other is not None and other is not unit and other.connection is not None:
+            yield other
 
 
 def holder_around(source: Source, unit: Unit) -> Unit | None:
     """Return the unit of a scope around this one's that holds a connection."""
-    for scope in unit.scope.with_ancestors():
-        other = scope.units.get(source)
-        if other is not None and other is not unit and other.connection is not None:
-            return other
-    return None
+    return next(holders_around(source, unit), None)
+
+
+def pool_of(unit: Unit) -> object:
+    """Return the pool of the connection that a unit holds; None if it holds none."""
+    return None if unit.connection is None else unit.connection.engine.pool
 
 
 def describe(holder: Unit) -> str:

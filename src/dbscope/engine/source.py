@@ -117,6 +117,7 @@ class EngineSource:
         self.waits_plainly = False  # known once there is an engine
         self.runs_in_pieces = url.get_driver_name() == "inline"
         self._is_sqlite = self.commits_last = url.get_backend_name() == "sqlite"
+        self._is_mysql = url.get_backend_name() in mysql.BACKENDS
         forks.sources.add(self)
 
     @cached_property
@@ -205,10 +206,12 @@ class EngineSource:
         return begin.begin_with(self.engines, unit, engine)
 
     def after_begin(self, unit: Unit, connection: Connection) -> None:
-        """Send SQLite's BEGIN, now that it is known whether the unit will write."""
+        """Send what SQLite and MySQL are told of a transaction, now that it is known."""
         self.seconds.have(unit)
         if self._queue is not None:
             self._begin_sqlite(unit, connection, is_writer=self._queue.writer is unit)
+        elif unit.is_readonly and self._is_mysql and not self.engines.has_reader:
+            mysql.refuse_writes_for_now(connection)
         if unit.timed:
             deadline.tell(unit, connection)
         if self.settings.session_settings is not None:

@@ -47,6 +47,7 @@ async def gather_async(
     check(functions, limit)
     outcomes: Outcomes[T] = Outcomes(functions)
     places = asyncio.Semaphore(limit or len(functions))
+    tasks: list[asyncio.Task[None]] = []
 
     async def in_task(index: int, function: Callable[[], Awaitable[T]]) -> None:
         try:
@@ -56,7 +57,9 @@ async def gather_async(
             outcomes.fail(error)
             cancel(tasks)
 
-    tasks = [asyncio.create_task(in_task(*each)) for each in enumerate(functions)]
+    for each in enumerate(functions):
+        if not outcomes.is_over:  # a task may begin, and fail, as soon as it is made
+            tasks.append(asyncio.create_task(in_task(*each)))  # noqa: PERF401  (it is seen inside)
     try:
         await carry.all_of(tasks)
     except asyncio.CancelledError as error:

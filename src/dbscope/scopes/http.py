@@ -11,8 +11,7 @@ from dbscope.errors import BlocksOutOfOrder, DatabaseUnavailable, PoolTimeout
 from dbscope.scopes import answer, cookies, witness
 from dbscope.scopes.attempts import checked
 from dbscope.scopes.dependencies import Routes, route_choice
-from dbscope.scopes.job import used
-from dbscope.scopes.settle import close, log_all, settle
+from dbscope.scopes.settle import close, has_before_commit, log_all, settle, used
 from dbscope.scopes.state import with_session
 from dbscope.unit import ending
 from dbscope.unit.current import Scope, current
@@ -268,9 +267,9 @@ class RequestScope(Scope):
 def settled(
     units: list[Unit], *, keep: bool
 ) -> Awaitable[tuple[list[BaseException], list[BaseException]]]:
-    """Settle the units to the end. They are sealed now, before anything is waited for."""
-    for unit in units:
-        if not unit.has_before_commit():
+    """Settle the units to the end. They are sealed before anything of ours is waited for."""
+    if not (keep and has_before_commit(units)):
+        for unit in units:
             unit.seal()
     return carry.end(units, settle, units, keep=keep)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from dbscope.engine import carry
 from dbscope.errors import Rollback
-from dbscope.scopes.settle import close, log_all, raise_first, settle
+from dbscope.scopes.settle import close, log_all, raise_first, settle, used
 from dbscope.unit import place
 from dbscope.unit.current import Scope, current
 from dbscope.unit.hooks import is_async
@@ -135,15 +135,6 @@ class SyncJobScope(JobScope):
                 return function(*args, **kwargs)
 
         return in_scope
-
-
-def used(scope: Scope) -> list[Unit]:
-    """Return the units that have anything to finish."""
-    units: list[Unit] = []
-    for unit in scope.units.values():  # a comprehension is one call more
-        if not unit.is_unused():
-            units.append(unit)  # noqa: PERF401
-    return units
 
 
 async def end(scope: Scope, units: list[Unit], error: BaseException | None) -> None:

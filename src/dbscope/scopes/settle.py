@@ -33,10 +33,9 @@ def settle(units: list[Unit], *, keep: bool) -> tuple[list[BaseException], list[
         What went wrong with the work, and what went wrong in hooks when the work was done.
     """
     errors: list[BaseException] = []
+    if keep and has_before_commit(units):
+        units = run_before_commit(units, errors)
     for unit in units:
-        if keep and unit.has_before_commit():
-            before = partial(ending.run_before_commit, unit)
-            _try(errors, partial(unit.turn.world.run, before))
         unit.seal()
     if len(units) > 1:
         errors += several.finish_all(units, keep=keep and not errors)
@@ -48,6 +47,34 @@ def settle(units: list[Unit], *, keep: bool) -> tuple[list[BaseException], list[
         if unit.due:
             hook_errors += run_hooks(unit)
     return errors, hook_errors
+
+
+def used(scope: Scope) -> list[Unit]:
+    """Return the units that have anything to finish."""
+    units: list[Unit] = []
+    for unit in scope.units.values():  # a comprehension is one call more
+        if not unit.is_unused():
+            units.append(unit)  # noqa: PERF401
+    return units
+
+
+def has_before_commit(units: list[Unit]) -> bool:
+    """Tell whether something wants to run before COMMIT: it may use any of the databases."""
+    return any(unit.has_before_commit() for unit in units)
+
+
+def run_before_commit(units: list[Unit], errors: list[BaseException]) -> list[Unit]:
+    """Run what wants to run before COMMIT, and what that asks for, until something fails.
+
+    Returns:
+        The units that are to be finished then: some may be used only now.
+    """
+    while not errors and has_before_commit(units):
+        for unit in units:
+            before = partial(ending.run_before_commit, unit)
+            _try(errors, partial(unit.turn.world.run, before))
+        units = used(units[0].scope)
+    return units
 
 
 def _try(errors: list[BaseException], work: partial[None]) -> None:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from dbscope.unit.unit import Unit
 
+# ROLLBACK TO takes back the time that a server was told inside, but not on every server.
+UNCERTAIN = (0.0, 0.0)
+
 
 def transaction_begun(unit: Unit, transaction: SessionTransaction, connection: Connection) -> None:
     """BEGIN or SAVEPOINT was sent."""
@@ -64,7 +67,8 @@ def transaction_ended(unit: Unit, transaction: SessionTransaction) -> None:
     committed = unit.just_committed is transaction
     unit.just_committed = None
     if transaction.nested:
-        unit.told = None  # ROLLBACK TO takes back what was set inside; RELEASE does not
+        if unit.told is not None and not committed:
+            unit.told = UNCERTAIN
         _savepoint_ended(unit, transaction, committed=committed)
         return
     if unit.connection is not None and not unit.is_lost and not unit.reads_alone:

@@ -252,11 +252,8 @@ def _finish_autocommit(unit: Unit) -> None:
 
 def run_before_commit(unit: Unit) -> None:
     """Run what wants to run inside the transaction, unless that is to be rolled back."""
-    while not (unit.doomed or unit.fault or unit.blocks[0].rollback_only):
-        due = unit.take_before_commit()
-        if not due:
-            return
-        for hook in due:
+    while unit.has_before_commit():
+        for hook in unit.take_before_commit():
             unit.turn.world.call(hook.function)
 
 

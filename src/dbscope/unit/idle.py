@@ -42,10 +42,10 @@ class Idle:
                 unit.scope,
                 seconds,
                 self.where,
-                place.here(),
+                place.of_use(),
             )
 
     def end(self) -> None:
         """Note that a statement has ended, and where it came from."""
         self.since = monotonic()
-        self.where = place.here()
+        self.where = place.of_use()

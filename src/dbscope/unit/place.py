@@ -7,6 +7,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 OURS = ("dbscope.", "contextlib", "functools")
+OF_SESSIONS = (*OURS, "sqlalchemy.", "sqlmodel.")
 
 
 class Place:
@@ -29,6 +30,24 @@ def here() -> Place | str:
         if not frame.f_globals.get("__name__", "").startswith(OURS):
             break
         frame = frame.f_back
+    return Place(frame.f_code, frame.f_lineno)
+
+
+def of_use() -> Place | str:
+    """Return the innermost line that uses a session: it is neither ours nor SQLAlchemy's.
+
+    Async code is in the greenlet around the one that carries SQLAlchemy's.
+    """
+    frame = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    greenlet: Any = sys.modules.get("greenlet")
+    carrier = greenlet and greenlet.getcurrent()
+    while frame.f_globals.get("__name__", "").startswith(OF_SESSIONS):
+        outer = frame.f_back
+        if outer is None and carrier is not None and (carrier := carrier.parent) is not None:
+            outer = carrier.gr_frame
+        if outer is None:
+            break
+        frame = outer
     return Place(frame.f_code, frame.f_lineno)
 
 

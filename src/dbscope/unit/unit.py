@@ -88,7 +88,7 @@ class Unit:
         self.due: list[Hook] = []
         self.broken = False
         self.timed = False  # a block of this transaction has a deadline
-        self.told: tuple[float, float] | None = None  # what the server knows: end, seconds left
+        self.told: tuple[float | None, float] | None = None  # the server: end, seconds left
         self.doomed = False
         self.first_write: int | None = None  # its place among all that were made
         self.settings: Mapping[str, str] = {}  # what its transaction tells the server
@@ -275,9 +275,11 @@ class Unit:
         return len(self.blocks) == 1 and self.blocks[0].hooks is None
 
     def has_before_commit(self) -> bool:
-        """Tell whether something wants to run inside the transaction, before COMMIT."""
+        """Tell whether something is to run inside the transaction, before COMMIT."""
         hooks = self.blocks[0].hooks if self.blocks else None
-        return hooks is not None and bool(hooks.before_commit)
+        if hooks is None or not hooks.before_commit:
+            return False
+        return not (self.doomed or self.fault or self.blocks[0].rollback_only)
 
     def break_all(self, error: BaseException) -> None:
         """Note that the whole transaction is lost."""
