@@ -19,12 +19,14 @@ from dbscope import (
     DatabaseUnavailable,
     ManualCommitForbidden,
     TransactionBroken,
+    TransactionOutcomeUnknown,
     UnexpectedRollback,
 )
 from dbscope.unit.current import current
 from dbscope.unit.turn import Turn
+from tests.support.proxy import Proxy
 from tests.unit.blocks import Halt, Trouble
-from tests.worlds import SYNC, Both, Item, World, insert, is_sqlite, plain_engine
+from tests.worlds import SYNC, Both, Item, World, insert, is_postgresql, is_sqlite, plain_engine
 
 SCOPE = pytest.mark.worlds(places=["scope"])
 SQLITE = pytest.mark.worlds(drivers=is_sqlite)
@@ -428,6 +430,25 @@ class SameContext:
     def run(self, function: Any, *args: Any) -> Any:
         """Call it."""
         return function(*args)
+
+
+@pytest.mark.worlds(drivers=is_postgresql, places=["scope"])
+def test_a_commit_is_not_answered_for_by_the_one_before(world: World, proxy: Proxy) -> None:
+    """`verify_commit` asks about this transaction only; that this SELECT writes was not seen."""
+    world.database = type(world.database)(proxy.through(world.url), verify_commit=True)
+    hidden = core_insert(Item).values(name="b").returning(Item.id).cte()
+
+    def story(db: Both) -> None:
+        with db.scope(atomic=False):
+            with db.atomic():
+                insert(db, "a")
+            proxy.cut_before_commit()
+            with pytest.raises(TransactionOutcomeUnknown), db.atomic():
+                db.scalar(select(hidden.c.id))
+            proxy.pass_through()
+
+    world.play(story)
+    assert world.items() == ["a"]
 
 
 def test_a_change_that_comes_before_the_gate_is_not_waited_for() -> None:
