@@ -450,7 +450,7 @@ async def test_a_failed_request_whose_statement_cannot_be_ended_is_answered(
     @stage.app.post("/")
     async def endpoint() -> None:
         await db.execute(text("SELECT 1"))
-        tasks.append(asyncio.create_task(db.execute(text(stage.world.sleep(3)))))
+        tasks.append(asyncio.create_task(db.execute(text(stage.world.sleep(20)))))
         await asyncio.sleep(0)
         raise HTTPException(409)
 
