@@ -9,13 +9,14 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from dbscope.engine import mysql, postgresql
 from dbscope.engine.pool import ThreadQueuePool
 from dbscope.engine.sqlite import files, recipe
 from dbscope.engine.url import missing_driver
+from dbscope.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -53,6 +54,7 @@ class Engines:
         self.prepare = prepare
         self._main: Engine | AsyncEngine | None = None
         self._reader: Engine | None = None
+        self._routed: dict[Dialect, Engine] = {}
         self._mutex = threading.Lock()
 
     @property
@@ -92,11 +94,31 @@ class Engines:
             return not files.is_memory(self.url)
         return backend == "postgresql" or backend in mysql.BACKENDS
 
+    def require(self, bind: Engine | Connection, told: object) -> None:
+        """Make an engine that a session routes to one of ours, the first time that it is seen.
+
+        Raises:
+            ConfigurationError: it is one of another kind of database.
+        """
+        main, engine = plain(self.main), bind.engine
+        if engine is main or engine is self._reader or engine.dialect in self._routed:
+            return
+        if engine.dialect.name != main.dialect.name:
+            raise ConfigurationError(
+                f"{told} was routed to {engine!r}, and this database is one of "
+                f"{main.dialect.name}; another kind of database needs an object of its own."
+            )
+        with self._mutex:
+            if engine.dialect not in (main.dialect, *self._routed):
+                self.prepare(engine)
+            self._routed[engine.dialect] = engine
+
     @property
     def made(self) -> list[Engine]:
         """Return the plain engines that were made, by us or by who gave us one."""
-        engines = (self._main or self.given, self._reader)
-        return [plain(engine) for engine in engines if engine is not None]
+        engines = (self._main or self.given, self._reader, *self._routed.values())
+        made = [plain(engine) for engine in engines if engine is not None]
+        return list({engine.dialect: engine for engine in reversed(made)}.values())[::-1]
 
     def dispose(self, *, close: bool) -> None:
         """Give up all connections.

@@ -6,20 +6,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import TextClause, event
-from sqlalchemy.exc import TimeoutError as PoolExhausted
 from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
 from dbscope.engine import carry, pieces
+from dbscope.engine.transaction import UnitSessionTransaction
 from dbscope.engine.words import check_text, writes
-from dbscope.errors import ImplicitCommit, PoolTimeout, UnexpectedRollback
+from dbscope.errors import ImplicitCommit, UnexpectedRollback
 from dbscope.unit import by_hand
 from dbscope.unit.unit import Leaving, Unit, is_clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
 
 
 class UnitSession(Session):
@@ -72,11 +72,15 @@ class UnitSession(Session):
                 self.dbscope_unit.mark_broken(error)
             raise
 
-    def _autobegin_t(self, *args: Any, **kwargs: Any) -> SessionTransaction:
+    def _autobegin_t(self, begin: bool = False) -> SessionTransaction:
         # add(), merge(), delete() and begin() come here first.
-        if self.dbscope_unit is not None:
-            self.dbscope_unit.check_open()
-        return super()._autobegin_t(*args, **kwargs)
+        if self.dbscope_unit is None:
+            return super()._autobegin_t(begin)
+        self.dbscope_unit.check_open()
+        if self._transaction is not None:
+            return self._transaction
+        how = SessionTransactionOrigin.BEGIN if begin else SessionTransactionOrigin.AUTOBEGIN
+        return UnitSessionTransaction(self, how)
 
     def connection(self, *args: Any, **kwargs: Any) -> Connection:
         """Return the connection of the transaction, which is begun by that."""
@@ -85,15 +89,11 @@ class UnitSession(Session):
         connection: Connection = self._use(operation, will_write=will_write, autocommits=False)
         return connection
 
-    def _connection_for_bind(
-        self, engine: Any, execution_options: Any = None, **kwargs: Any
-    ) -> Connection:
+    def get_bind(self, *args: Any, **kwargs: Any) -> Engine | Connection:
+        """Return the engine that a statement belongs to; what only reads has one of its own."""
+        bind = super().get_bind(*args, **kwargs)
         unit = self.dbscope_unit
-        if unit is not None and (unit.reads_alone or unit.begins_otherwise):
-            engine, options = unit.source.begin_with(unit, engine)
-            given: dict[str, Any] = dict(execution_options or ())
-            execution_options = options | given
-        return super()._connection_for_bind(engine, execution_options, **kwargs)
+        return unit.source.reader_of(bind) if unit is not None and unit.is_readonly else bind
 
     def _use(
         self, operation: Callable[[], Any], *, will_write: bool, autocommits: bool = True
@@ -104,8 +104,9 @@ class UnitSession(Session):
         try:
             result = operation()
             return result if unit.blocks or not autocommits else self._autocommit(unit, result)
-        except BaseException as error:
-            raise self._failed(unit, error)  # noqa: B904  (the same error, or one caused by it)
+        except BaseException:
+            self._failed(unit)
+            raise
         finally:
             unit.end_use()
 
@@ -123,14 +124,9 @@ class UnitSession(Session):
         transaction = self.get_transaction()
         return transaction is not None and transaction.origin is SessionTransactionOrigin.AUTOBEGIN
 
-    def _failed(self, unit: Unit, error: BaseException) -> BaseException:
+    def _failed(self, unit: Unit) -> None:
         if not unit.blocks and not unit.leaving and self._is_autobegun():
             super().rollback()
-        if isinstance(error, PoolExhausted):
-            timeout = PoolTimeout(unit.source.describe_wait(unit))
-            timeout.__cause__ = error
-            return timeout
-        return error
 
     def begin(self, nested: bool = False) -> SessionTransaction:
         """Begin a transaction by hand; not inside an explicit `atomic`."""

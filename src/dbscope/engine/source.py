@@ -40,7 +40,7 @@ from dbscope.unit.block import Outcome
 from dbscope.unit.unit import Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from sqlalchemy import URL, Connection, Engine
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
@@ -178,16 +178,18 @@ class EngineSource:
         handle = self.factory()
         return getattr(handle, "sync_session", handle), handle
 
-    def before_transaction(self, unit: Unit, *, will_write: bool) -> None:
+    def before_transaction(self, unit: Unit, bind: Engine | Connection) -> None:
         """Check the event loop, count second connections, and wait for the turn to write."""
         if self.is_async:
             self._check_loop()
+        self.engines.require(bind, unit.scope)
         if self.settings.session_settings is not None:
             unit.settings = tenant.ask(self.settings.session_settings)
         if unit.scope.parent is not None:
-            self.seconds.want(unit, begin.engine_for(self.engines, unit))
+            self.seconds.want(unit, bind.engine)
         if self._queue is None or unit.is_readonly:
             return
+        will_write = unit.first_write is not None
         if not unit.is_in_transaction:
             pass  # in autocommit a statement is all of its transaction
         elif unit.scope.will_write and not self._queue.is_held_around(unit):
@@ -201,9 +203,16 @@ class EngineSource:
             with deadline.instead_of(DatabaseUnavailable, unit):
                 self._queue.enter(unit, deadline.patience(unit, recipe.BUSY_TIMEOUT))
 
-    def begin_with(self, unit: Unit, engine: Any) -> tuple[Any, dict[str, Any]]:
-        """Return the engine for what a unit is about to send, and options for a new connection."""
-        return begin.begin_with(self.engines, unit, engine)
+    def reader_of(self, bind: Engine | Connection) -> Engine | Connection:
+        """Return the engine for what only reads."""
+        is_main = bind is plain(self.engines.main)
+        return (self.engines.reader or bind) if is_main else bind
+
+    def begin_with(self, unit: Unit, bind: Engine | Connection) -> Mapping[str, Any]:
+        """Return SQLAlchemy's options for a transaction that is about to begin."""
+        return begin.options_of(
+            unit, bind, is_reader=unit.is_readonly and bind is self.engines.reader
+        )
 
     def after_begin(self, unit: Unit, connection: Connection) -> None:
         """Send what SQLite and MySQL are told of a transaction, now that it is known."""

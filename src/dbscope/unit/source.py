@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
 
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
@@ -47,16 +47,20 @@ class Source(Protocol):
         """Return a new session, and the object that people are given for it."""
         ...
 
-    def begin_with(self, unit: Unit, engine: Any) -> tuple[Any, dict[str, Any]]:
-        """Return the engine for what a unit is about to send, and options for a new connection."""
+    def reader_of(self, bind: Any) -> Any:
+        """Return the engine for what only reads."""
+        ...
+
+    def begin_with(self, unit: Unit, bind: Any) -> Mapping[str, Any]:
+        """Return SQLAlchemy's options for a transaction that is about to begin."""
         ...
 
     def keep_time(self, unit: Unit) -> None:
         """Raise if the time of the unit is up; else tell the database what is left."""
         ...
 
-    def before_transaction(self, unit: Unit, *, will_write: bool) -> None:
-        """Get what the unit must have before it takes a connection."""
+    def before_transaction(self, unit: Unit, bind: Any) -> None:
+        """Check and get what the unit must have before its transaction takes a connection."""
         ...
 
     def before_write(self, unit: Unit) -> None:

@@ -135,13 +135,6 @@ class Unit:
         return self.readonly or (bool(self.blocks) and self.blocks[0].readonly)
 
     @property
-    def begins_otherwise(self) -> bool:
-        """Tell whether its transaction is not one that every connection begins by itself."""
-        if self.readonly:
-            return True
-        return bool(self.blocks) and self.blocks[0].has_attributes
-
-    @property
     def is_in_transaction(self) -> bool:
         """Tell whether what is sent now belongs to a transaction, ours or one begun by hand."""
         return bool(self.blocks) or (self.session is not None and is_by_hand(self.session))
@@ -195,20 +188,20 @@ class Unit:
             self.idle.begin(self)
         if will_write and self.first_write is None:
             self.first_write = next(writes)
-        if self.connection is None:
-            self.source.before_transaction(self, will_write=will_write)
-        elif will_write:
+        if will_write and self.connection is not None:
             self.source.before_write(self)
 
     def _write_after_all(self) -> None:
         # A flush, before the statement that is only to read.
         self.reads_alone = False
         self.first_write = next(writes)
-        self.source.before_write(self)
+        if self.connection is not None:
+            self.source.before_write(self)
 
     def end_use(self) -> None:
         """End an operation; if it came to nothing, there is no transaction to hold a turn for."""
         if self.connection is None:
+            self.first_write = None
             self.source.after_transaction(self)
         elif self.idle is not None:
             self.idle.end()
