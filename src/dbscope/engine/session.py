@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
 from dbscope.engine import carry, pieces
-from dbscope.engine.transaction import UnitSessionTransaction
+from dbscope.engine.session_transaction import UnitSessionTransaction
 from dbscope.engine.words import check_text, writes
 from dbscope.errors import ImplicitCommit, UnexpectedRollback
 from dbscope.unit import by_hand
