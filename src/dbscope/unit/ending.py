@@ -16,6 +16,7 @@ from dbscope.errors import (
     ConcurrentUse,
     DatabaseUnavailable,
     ImplicitCommit,
+    TransactionEndedOutside,
     TransactionManagementError,
     TransactionOutcomeUnknown,
     UnexpectedRollback,
@@ -232,8 +233,9 @@ def _finish_root(unit: Unit, root: Block) -> None:
 
 def swallowed(unit: Unit, block: Block) -> TransactionManagementError:
     """Return the error for a broken block that is left as if nothing had happened."""
-    if isinstance(block.fault, ImplicitCommit):
-        return ImplicitCommit(f"In {block}:")
+    for meaning in (ImplicitCommit, TransactionEndedOutside):
+        if isinstance(block.fault, meaning):
+            return meaning(f"In {block}:")
     unit.source.counters["unexpected_rollbacks"] += 1
     return UnexpectedRollback(f"In {block}:")
 
@@ -278,7 +280,7 @@ def after_failed_commit(unit: Unit, root: Block, error: BaseException) -> None:
     if unit.just_committed is not None:
         _listener_failed(unit, root)
         raise error
-    if not (was_sent(unit) and is_lost(error)):
+    if not is_open(unit, error):
         roll_back(unit, error)
         raise error
     if unit.xid is not None and (found := _found_out(unit, error)) is not Outcome.UNKNOWN:
@@ -294,6 +296,11 @@ def after_failed_commit(unit: Unit, root: Block, error: BaseException) -> None:
     if isinstance(error, TransactionOutcomeUnknown) or not isinstance(error, Exception):
         raise error
     raise TransactionOutcomeUnknown(f"In {root}:") from error
+
+
+def is_open(unit: Unit, error: BaseException) -> bool:
+    """Tell whether it is open what became of the work."""
+    return isinstance(error, TransactionOutcomeUnknown) or (was_sent(unit) and is_lost(error))
 
 
 def was_sent(unit: Unit) -> bool:

@@ -50,6 +50,7 @@ class Unit:
     """
 
     __slots__ = (
+        "begun",
         "blocks",
         "broken",
         "committing",
@@ -84,6 +85,7 @@ class Unit:
         self.turn = Turn(source.world)
         self.blocks: list[Block] = [Block(Kind.ROOT, scope)] if mode is Mode.ATOMIC else []
         self.readonly = mode is Mode.READONLY
+        self.begun = False  # its driver was seen in the transaction
         self.reads_alone = False  # what it does is one statement that needs no transaction
         self.due: list[Hook] = []
         self.broken = False
