@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
-from dbscope.engine import deadline, faults, guard
+from dbscope.engine import deadline, faults, guard, transaction
 from dbscope.errors import (
     DatabaseUnavailable,
     ReadOnlyViolation,
@@ -102,6 +102,9 @@ def _failed_commit(
     if isinstance(error, UnexpectedRollback):
         unit.committing = False
         return None
+    if isinstance(error, DBAPIError) and faults.sqlstate(error.orig) in transaction.ENDED_BEFORE:
+        unit.committing = False
+        return transaction.not_stored(unit, f"was closed ({error.orig})")
     if lost or not isinstance(error, DBAPIError) or faults.sqlstate(error.orig) in OUTCOME_OPEN:
         unit.commit_lost()
         is_error = isinstance(error, Exception)  # and not a cancellation

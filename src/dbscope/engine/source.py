@@ -252,7 +252,7 @@ class EngineSource:
 
     def outcome_of(self, unit: Unit) -> Outcome:
         """Ask a fresh connection what became of a transaction whose COMMIT got no answer."""
-        found = verify.outcome(self.sync_engine, unit) if unit.xid else Outcome.UNKNOWN
+        found = verify.outcome(self.sync_engine, unit)
         if found is not Outcome.UNKNOWN:
             self.counters["outcomes_verified"] += 1
         return found

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 WAYS = ("do_execute", "do_executemany", "do_execute_no_params")  # of a dialect, to send a statement
 TURNS = 10  # of the event loop, until it has told what has come: decrypted, read, closed
+# PostgreSQL ends an idle transaction, or one that takes too long, before it reads what is sent next
+# (idle_in_transaction_session_timeout, transaction_timeout): as an answer to COMMIT it says that
+# this was not done.
+ENDED_BEFORE = frozenset({"25P03", "25P04"})
 FATAL = frozenset({"FATAL", "PANIC"})
 
 
@@ -164,19 +168,22 @@ def _read_psycopg(connection: Connection, driver: Any, look: Look) -> str:
     """Let libpq read it: what is said to an idle connection is a notice, and may be the last."""
     import psycopg
 
-    told: list[Any] = []
-    hear = told.append
+    last: list[str] = []
+
+    def hear(notice: Any) -> None:  # which is gone afterwards
+        if notice.severity_nonlocalized in FATAL:
+            last.append(notice.message_primary)
+
     client = getattr(driver, "driver_connection", driver)
     client.add_notice_handler(hear)
     try:
-        while look(driver) is not Local.CLOSED and guard.has_unread_bytes(driver, connection.info):
+        while not last and look(driver) is not Local.CLOSED and guard.has_unread_bytes(driver, connection.info):
             client.pgconn.consume_input()
             client.pgconn.is_busy()
     except psycopg.Error as error:
         return str(error)
     finally:
         client.remove_notice_handler(hear)
-    last = [each.message_primary for each in told if each.severity_nonlocalized in FATAL]
     return last[0] if last else "by the server" if look(driver) is Local.CLOSED else ""
 
 

@@ -27,7 +27,7 @@ def transaction_begun(unit: Unit, transaction: SessionTransaction, connection: C
     else:
         unit.connection = connection
         unit.committing = unit.begun = False
-        unit.xid = None  # that of the transaction before says nothing about this one
+        unit.proof = None  # that of the transaction before says nothing about this one
         if not unit.reads_alone:
             unit.source.counters["transactions"] += 1
 

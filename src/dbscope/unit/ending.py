@@ -283,7 +283,7 @@ def after_failed_commit(unit: Unit, root: Block, error: BaseException) -> None:
     if not is_open(unit, error):
         roll_back(unit, error)
         raise error
-    if unit.xid is not None and (found := _found_out(unit, error)) is not Outcome.UNKNOWN:
+    if unit.proof is not None and (found := _found_out(unit, error)) is not Outcome.UNKNOWN:
         root.outcome = None
         unit.due += root.end(found)
         if found is Outcome.ROLLED_BACK:

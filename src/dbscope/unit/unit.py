@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from dbscope.unit.current import Scope
     from dbscope.unit.hooks import Hook
-    from dbscope.unit.source import Source
+    from dbscope.unit.source import Proof, Source
 
 
 writes = count(1)
@@ -62,6 +62,7 @@ class Unit:
         "idle",
         "just_committed",
         "leaving",
+        "proof",
         "readonly",
         "reads_alone",
         "scope",
@@ -72,7 +73,6 @@ class Unit:
         "timed",
         "told",
         "turn",
-        "xid",
     )
 
     def __init__(self, source: Source, scope: Scope, mode: Mode) -> None:
@@ -94,7 +94,7 @@ class Unit:
         self.doomed = False
         self.first_write: int | None = None  # its place among all that were made
         self.settings: Mapping[str, str] = {}  # what its transaction tells the server
-        self.xid: str | None = None  # the transaction's id, noted before its COMMIT
+        self.proof: Proof | None = None  # noted before COMMIT, for when its answer is lost
         self.idle = None if source.idle_limit is None else Idle(source.idle_limit)
         self.leaving = False
         self.committing = False
