@@ -24,6 +24,7 @@ def transaction_begun(unit: Unit, transaction: SessionTransaction, connection: C
         for block in unit.blocks:
             if block.nested is transaction:
                 block.materialised = True
+                block.savepoint = ending.savepoint_of(connection)
     else:
         unit.connection = connection
         unit.committing = unit.begun = False
