@@ -125,8 +125,7 @@ async def test_whoever_is_cancelled_twice_in_one_turn_is_woken_once(
         except asyncio.CancelledError:
             for _ in range(times if forgiven else 0):
                 task.uncancel()
-            for future in later:
-                own.append(await woken_by(future))
+            own.extend([await woken_by(future) for future in later])
             raise
 
     task = asyncio.create_task(caller())

@@ -215,7 +215,7 @@ def test_the_error_of_commit_is_not_hidden_by_that_of_the_rollback(world: World,
     with pytest.raises(OperationalError) as raised:
         world.run(body)
     assert raised.value.orig is first
-    assert any("The rollback after this error failed too" in note for note in raised.value.__notes__)
+    assert any("The rollback after this error failed" in note for note in raised.value.__notes__)
     assert (log, world.items()) == (["rolled back"], [])
 
 

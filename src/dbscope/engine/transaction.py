@@ -177,7 +177,11 @@ def _read_psycopg(connection: Connection, driver: Any, look: Look) -> str:
     client = getattr(driver, "driver_connection", driver)
     client.add_notice_handler(hear)
     try:
-        while not last and look(driver) is not Local.CLOSED and guard.has_unread_bytes(driver, connection.info):
+        while (
+            not last
+            and look(driver) is not Local.CLOSED
+            and guard.has_unread_bytes(driver, connection.info)
+        ):
             client.pgconn.consume_input()
             client.pgconn.is_busy()
     except psycopg.Error as error:

@@ -38,7 +38,7 @@ LIFE = """concat_ws('/',
 NOTE = f"""SELECT xid::text, {LIFE} FROM pg_current_xact_id_if_assigned() AS xid
  WHERE xid IS NOT NULL"""  # noqa: S608
 STATUS = text(f"""SELECT CASE WHEN {LIFE} = CAST(:life AS text)
- THEN pg_xact_status(CAST(CAST(:xid AS text) AS xid8)) END""")  # noqa: S608
+ THEN pg_xact_status(CAST(CAST(:xid AS text) AS xid8)) END""")
 OUTCOMES = {"committed": Outcome.COMMITTED, "aborted": Outcome.ROLLED_BACK}
 PAUSES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.4)  # seconds; the server may not have come to it yet
 
