@@ -116,7 +116,7 @@ def _failed_commit(
     try:
         connection.dialect.do_rollback(connection.connection)
     except Exception as failure:
-        logger.error("The rollback failed, so the connection is discarded.", exc_info=failure)
+        logger.exception("The rollback failed, so the connection is discarded.")
         error.add_note(f"The rollback after this error failed too: {failure!r}")
         connection.invalidate(failure)
     return None
