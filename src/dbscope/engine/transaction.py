@@ -67,7 +67,7 @@ def send(look: Look, execute: Callable[..., None], *args: Any, **kwargs: Any) ->
         *args: what that is given; the context of the statement comes last.
         **kwargs: the same.
     """
-    connection = getattr(args[-1], "root_connection", None)
+    connection: Any = getattr(args[-1], "root_connection", None)
     unit = None if connection is None else unit_of(connection)
     if unit is None:
         execute(*args, **kwargs)
