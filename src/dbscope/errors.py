@@ -45,6 +45,12 @@ class TransactionOutcomeUnknown(TransactionManagementError):
     Do not repeat it blindly; look whether it is there. No hook was run."""
 
 
+class TransactionEndedOutside(TransactionOutcomeUnknown):
+    """The transaction was ended on the driver's connection, by a commit, rollback or the like that
+    was not sent through the session: what was done before is stored, or not, as that has decided.
+    Nothing more was sent, and no hook was run. Use `session.commit()` and `session.rollback()`."""
+
+
 class PartialCommit(TransactionManagementError):
     """Several databases were written, and one of them failed at COMMIT after another was stored.
     Nothing can take that back: repair it by hand, or by a job that compares the two."""

@@ -14,7 +14,7 @@ from dbscope.engine.session_transaction import UnitSessionTransaction
 from dbscope.engine.words import check_text, writes
 from dbscope.errors import ImplicitCommit, UnexpectedRollback
 from dbscope.unit import by_hand
-from dbscope.unit.unit import Leaving, Unit, is_clean
+from dbscope.unit.unit import Leaving, State, Unit, is_clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -182,6 +182,12 @@ class UnitSession(Session):
         """Close by hand, which rolls back; not inside an explicit `atomic`."""
         self._check_end()
         super().close()
+
+    def _close_impl(self, invalidate: bool, is_reset: bool = False) -> None:
+        # Where close() and invalidate() end here, too: until its scope ends it can be used again.
+        unit = self.dbscope_unit
+        lives = unit is not None and unit.state is not State.CLOSED
+        super()._close_impl(invalidate, is_reset or lives)
 
     def reset(self) -> None:
         """Roll back by hand, and forget all objects; not inside an explicit `atomic`."""

@@ -24,6 +24,7 @@ from dbscope.engine import (
     second,
     stop,
     tenant,
+    transaction,
     verify,
 )
 from dbscope.engine.carry import Greenlets, Threads
@@ -34,7 +35,6 @@ from dbscope.errors import (
     ConfigurationError,
     DatabaseUnavailable,
     PoolTimeout,
-    UnexpectedRollback,
 )
 from dbscope.unit.block import Outcome
 from dbscope.unit.unit import Unit
@@ -65,7 +65,6 @@ COUNTERS = (
     "hooks_run",
     "hooks_failed",
 )
-IN_ERROR = guard.Local.IN_ERROR
 INTERRUPTS = dict.fromkeys(mysql.BACKENDS, mysql.interrupt) | {"sqlite": recipe.interrupt}
 SESSION_OPTIONS = {"expire_on_commit": False, "autoflush": True, "close_resets_only": False}
 
@@ -150,6 +149,7 @@ class EngineSource:
         forks.watch(engine)
         events.install(engine, told, INTERRUPTS.get(engine.dialect.name, postgresql.interrupt))
         guard.install(engine, self.counters)
+        transaction.install(engine)
         self.waits_plainly = self.is_async and here.waits_plainly(engine.dialect)
         if self._is_sqlite:
             recipe.install(engine)
@@ -238,14 +238,14 @@ class EngineSource:
         deadline.keep(unit)
 
     def before_commit(self, unit: Unit) -> None:
-        """Look for an error that went past SQLAlchemy: COMMIT would become ROLLBACK by it."""
+        """Look whether the transaction is still there, so that COMMIT is one."""
+        connection = unit.connection
+        if connection is not None:
+            transaction.check(unit, connection, self._look)
         if unit.timed:
             deadline.forget(unit)
-        connection = unit.connection
         if connection is None or connection.invalidated:
             return
-        if self._look and self._look(connection.connection.dbapi_connection) is IN_ERROR:
-            raise UnexpectedRollback(f"In {unit.scope}:")
         if self.settings.verify_commit and unit.first_write is not None:
             verify.note(unit, connection)
 
@@ -261,14 +261,14 @@ class EngineSource:
 
     def outcome_of(self, unit: Unit) -> Outcome:
         """Ask a fresh connection what became of a transaction whose COMMIT got no answer."""
-        found = verify.outcome(self.sync_engine, unit) if unit.xid else Outcome.UNKNOWN
+        found = verify.outcome(self.sync_engine, unit)
         if found is not Outcome.UNKNOWN:
             self.counters["outcomes_verified"] += 1
         return found
 
     @cached_property
-    def _look(self) -> guard.Look | None:
-        return guard.look_for_error_of(self.sync_engine)
+    def _look(self) -> guard.Look:
+        return transaction.look_of(self.sync_engine)
 
     def after_transaction(self, unit: Unit) -> None:
         """Let the next one write."""

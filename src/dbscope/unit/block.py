@@ -55,6 +55,7 @@ class Block:
         "parent",
         "readonly",
         "rollback_only",
+        "savepoint",
         "timer",
         "where",
     )
@@ -69,6 +70,7 @@ class Block:
         self.own_scope: Any = None  # a block outside any scope opens one for itself
         self.nested: SessionTransaction | None = None
         self.materialised = False
+        self.savepoint = ""  # its name, once it is there
         self.fault: BaseException | None = None
         self.rollback_only = False
         self.hooks: Hooks | None = None

@@ -24,10 +24,11 @@ def transaction_begun(unit: Unit, transaction: SessionTransaction, connection: C
         for block in unit.blocks:
             if block.nested is transaction:
                 block.materialised = True
+                block.savepoint = ending.savepoint_of(connection)
     else:
         unit.connection = connection
-        unit.committing = False
-        unit.xid = None  # that of the transaction before says nothing about this one
+        unit.committing = unit.begun = False
+        unit.proof = None  # that of the transaction before says nothing about this one
         if not unit.reads_alone:
             unit.source.counters["transactions"] += 1
 

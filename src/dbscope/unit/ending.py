@@ -16,6 +16,7 @@ from dbscope.errors import (
     ConcurrentUse,
     DatabaseUnavailable,
     ImplicitCommit,
+    TransactionEndedOutside,
     TransactionManagementError,
     TransactionOutcomeUnknown,
     UnexpectedRollback,
@@ -24,7 +25,7 @@ from dbscope.unit.block import MANUAL, Block, Kind, Outcome, describe
 from dbscope.unit.unit import Leaving, Unit, is_by_hand, is_clean
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, NestedTransaction
+    from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
 logger = logging.getLogger("dbscope")
@@ -87,14 +88,18 @@ def _send_rollback(unit: Unit, block: Block) -> None:
         unit.session.rollback()
         return
     connection = unit.connection
-    savepoint = None if connection is None else connection.get_nested_transaction()
+    is_there = connection is not None and savepoint_of(connection) == block.savepoint
     block.nested.rollback()
     if connection is None:
         return
     if connection.invalidated:
         unit.break_all(block.fault or ConnectionError("the connection was lost"))
-    elif block.materialised and savepoint is not None and _goes_on(connection):
-        _release_rolled_back(connection, savepoint)
+    elif block.materialised and _goes_on(connection):
+        if not is_there:  # SQLAlchemy takes a RELEASE that has failed for the end of it
+            connection.dialect.do_rollback_to_savepoint(connection, block.savepoint)
+        # ROLLBACK TO keeps the savepoint; a loop of failing blocks would pile them up
+        # (https://code.djangoproject.com/ticket/23074).
+        connection.dialect.do_release_savepoint(connection, block.savepoint)
 
 
 def _goes_on(connection: Connection) -> bool:
@@ -103,11 +108,12 @@ def _goes_on(connection: Connection) -> bool:
     return transaction is not None and transaction.is_active
 
 
-def _release_rolled_back(connection: Connection, savepoint: NestedTransaction) -> None:
-    # ROLLBACK TO keeps the savepoint; a loop of failing blocks would pile them up
-    # (https://code.djangoproject.com/ticket/23074).
-    name: str = savepoint._savepoint  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    connection.dialect.do_release_savepoint(connection, name)
+def savepoint_of(connection: Connection) -> str:
+    """Return the name of the savepoint that SQLAlchemy would roll back to; "" if there is none."""
+    nested = connection.get_nested_transaction()
+    if nested is None or not nested.is_active:
+        return ""
+    return nested._savepoint  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
 def _give_up(unit: Unit, failure: BaseException, error: BaseException | None) -> None:
@@ -232,8 +238,9 @@ def _finish_root(unit: Unit, root: Block) -> None:
 
 def swallowed(unit: Unit, block: Block) -> TransactionManagementError:
     """Return the error for a broken block that is left as if nothing had happened."""
-    if isinstance(block.fault, ImplicitCommit):
-        return ImplicitCommit(f"In {block}:")
+    for meaning in (ImplicitCommit, TransactionEndedOutside):
+        if isinstance(block.fault, meaning):
+            return meaning(f"In {block}:")
     unit.source.counters["unexpected_rollbacks"] += 1
     return UnexpectedRollback(f"In {block}:")
 
@@ -278,10 +285,10 @@ def after_failed_commit(unit: Unit, root: Block, error: BaseException) -> None:
     if unit.just_committed is not None:
         _listener_failed(unit, root)
         raise error
-    if not (was_sent(unit) and is_lost(error)):
+    if not is_open(unit, error):
         roll_back(unit, error)
         raise error
-    if unit.xid is not None and (found := _found_out(unit, error)) is not Outcome.UNKNOWN:
+    if unit.proof is not None and (found := _found_out(unit, error)) is not Outcome.UNKNOWN:
         root.outcome = None
         unit.due += root.end(found)
         if found is Outcome.ROLLED_BACK:
@@ -294,6 +301,11 @@ def after_failed_commit(unit: Unit, root: Block, error: BaseException) -> None:
     if isinstance(error, TransactionOutcomeUnknown) or not isinstance(error, Exception):
         raise error
     raise TransactionOutcomeUnknown(f"In {root}:") from error
+
+
+def is_open(unit: Unit, error: BaseException) -> bool:
+    """Tell whether it is open what became of the work."""
+    return isinstance(error, TransactionOutcomeUnknown) or (was_sent(unit) and is_lost(error))
 
 
 def was_sent(unit: Unit) -> bool:

@@ -18,6 +18,18 @@ if TYPE_CHECKING:
     from dbscope.unit.unit import Unit
 
 
+class Proof(Protocol):
+    """What the database keeps of a transaction, by which a lost answer to COMMIT is found out."""
+
+    def outcome(self, connection: Connection) -> Outcome | None:
+        """Return what became of the transaction, as a fresh connection sees it.
+
+        Returns:
+            UNKNOWN if it cannot tell; None if that is not decided yet, so that it is asked again.
+        """
+        ...
+
+
 class Source(Protocol):
     """What a unit is given by its database."""
 

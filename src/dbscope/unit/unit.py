@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from dbscope.unit.current import Scope
     from dbscope.unit.hooks import Hook
-    from dbscope.unit.source import Source
+    from dbscope.unit.source import Proof, Source
 
 
 writes = count(1)
@@ -50,6 +50,7 @@ class Unit:
     """
 
     __slots__ = (
+        "begun",
         "blocks",
         "broken",
         "committing",
@@ -61,6 +62,7 @@ class Unit:
         "idle",
         "just_committed",
         "leaving",
+        "proof",
         "readonly",
         "reads_alone",
         "scope",
@@ -71,7 +73,6 @@ class Unit:
         "timed",
         "told",
         "turn",
-        "xid",
     )
 
     def __init__(self, source: Source, scope: Scope, mode: Mode) -> None:
@@ -84,6 +85,7 @@ class Unit:
         self.turn = Turn(source.world)
         self.blocks: list[Block] = [Block(Kind.ROOT, scope)] if mode is Mode.ATOMIC else []
         self.readonly = mode is Mode.READONLY
+        self.begun = False  # its driver was seen in the transaction
         self.reads_alone = False  # what it does is one statement that needs no transaction
         self.due: list[Hook] = []
         self.broken = False
@@ -92,7 +94,7 @@ class Unit:
         self.doomed = False
         self.first_write: int | None = None  # its place among all that were made
         self.settings: Mapping[str, str] = {}  # what its transaction tells the server
-        self.xid: str | None = None  # the transaction's id, noted before its COMMIT
+        self.proof: Proof | None = None  # noted before COMMIT, for when its answer is lost
         self.idle = None if source.idle_limit is None else Idle(source.idle_limit)
         self.leaving = False
         self.committing = False
