@@ -21,6 +21,7 @@ from dbscope.errors import (
     UnexpectedRollback,
 )
 from dbscope.unit.block import MANUAL, Block, Kind, Outcome, describe
+from dbscope.unit.hooks import innermost_first
 from dbscope.unit.unit import Leaving, Unit, is_by_hand, is_clean
 
 if TYPE_CHECKING:
@@ -83,18 +84,25 @@ def undo(unit: Unit, block: Block, error: BaseException | None) -> None:
 def _send_rollback(unit: Unit, block: Block) -> None:
     if unit.session is None:
         return
-    if block.nested is None:
+    base = block.base
+    if base.nested is None:
         unit.session.rollback()
         return
-    connection = unit.connection
-    savepoint = None if connection is None else connection.get_nested_transaction()
-    block.nested.rollback()
-    if connection is None:
-        return
+    base.nested.rollback()
+    if unit.connection is not None:
+        _savepoint_rolled_back(unit, base, unit.connection, block.fault)
+    base.savepoint = None
+    if base is not block:
+        base.nested = unit.session.begin_nested()
+
+
+def _savepoint_rolled_back(
+    unit: Unit, block: Block, connection: Connection, fault: BaseException | None
+) -> None:
     if connection.invalidated:
-        unit.break_all(block.fault or ConnectionError("the connection was lost"))
-    elif block.materialised and savepoint is not None and _goes_on(connection):
-        _release_rolled_back(connection, savepoint)
+        unit.break_all(fault or ConnectionError("the connection was lost"))
+    elif block.savepoint is not None and _goes_on(connection):
+        _release_rolled_back(connection, block.savepoint)
 
 
 def _goes_on(connection: Connection) -> bool:
@@ -351,8 +359,8 @@ def roll_back(unit: Unit, error: BaseException | None = None) -> None:
         if not isinstance(failure, Exception | CancelledError):
             raise
     finally:
-        for block in reversed(unit.blocks):
-            unit.due += block.end(Outcome.ROLLED_BACK)
+        due = [hook for block in unit.blocks for hook in block.end(Outcome.ROLLED_BACK)]
+        unit.due += innermost_first(due)
 
 
 def close(unit: Unit) -> None:
