@@ -1,4 +1,4 @@
-"""Random nestings of blocks: what they are made of, how they are run, and what must come of them."""
+"""Random nestings of blocks: how they are made and run, and what must come of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cases of Django's own tests of `atomic`, told in our words; docs/adoption.md says what differs.
+"""The cases of Django's own tests of `atomic`, in our words; docs/adoption.md says what differs.
 
 Django runs its basic cases three times: alone, inside a transaction, and without its autocommit.
 Here those are the places: autocommit, inside a scope, request or block, and a `begin()` by hand.
@@ -48,7 +48,10 @@ def test_a_function_that_returns_is_kept(world: World, how: str) -> None:
 @everywhere
 @pytest.mark.parametrize("how", [BARE, CALLED])
 def test_a_function_that_raises_is_undone(world: World, how: str) -> None:
-    """Django: AtomicTests.test_decorator_syntax_rollback, test_alternate_decorator_syntax_rollback."""
+    """With parentheses and without.
+
+    Django: AtomicTests.test_decorator_syntax_rollback, test_alternate_decorator_syntax_rollback.
+    """
 
     def story(db: Both) -> None:
         def store() -> None:
@@ -109,7 +112,11 @@ Pair = Callable[[Both], tuple[Any, Any]]
 @everywhere
 @pytest.mark.parametrize("pair", [two, joined, reused])
 def test_when_both_end_well_both_are_kept(world: World, pair: Pair) -> None:
-    """Django: AtomicTests.test_nested_commit_commit, test_merged_commit_commit, test_reuse_commit_commit."""
+    """Two blocks, joined ones, one object twice.
+
+    Django: AtomicTests.test_nested_commit_commit, test_merged_commit_commit,
+    test_reuse_commit_commit.
+    """
 
     def story(db: Both) -> None:
         outer, inner = pair(db)
@@ -155,7 +162,11 @@ def test_an_inner_failure_that_is_joined_undoes_both(world: World) -> None:
 @everywhere
 @pytest.mark.parametrize("pair", [two, joined, reused])
 def test_an_outer_failure_undoes_both(world: World, pair: Pair) -> None:
-    """Django: AtomicTests.test_nested_rollback_commit, test_merged_rollback_commit, test_reuse_rollback_commit."""
+    """Two blocks, joined ones, one object twice.
+
+    Django: AtomicTests.test_nested_rollback_commit, test_merged_rollback_commit,
+    test_reuse_rollback_commit.
+    """
 
     def story(db: Both) -> None:
         outer, inner = pair(db)
@@ -171,7 +182,11 @@ def test_an_outer_failure_undoes_both(world: World, pair: Pair) -> None:
 @everywhere
 @pytest.mark.parametrize("pair", [two, joined, reused])
 def test_when_both_fail_both_are_undone(world: World, pair: Pair) -> None:
-    """Django: AtomicTests.test_nested_rollback_rollback, test_merged_rollback_rollback, test_reuse_rollback_rollback."""
+    """Two blocks, joined ones, one object twice.
+
+    Django: AtomicTests.test_nested_rollback_rollback, test_merged_rollback_rollback,
+    test_reuse_rollback_rollback.
+    """
 
     def story(db: Both) -> None:
         outer, inner = pair(db)
@@ -190,7 +205,10 @@ def test_when_both_fail_both_are_undone(world: World, pair: Pair) -> None:
 
 @everywhere
 def test_a_rollback_can_be_asked_for(world: World) -> None:
-    """Django: AtomicTests.test_force_rollback; what it calls get_rollback() is told by the block."""
+    """What it calls get_rollback() is told by the block.
+
+    Django: AtomicTests.test_force_rollback.
+    """
 
     def story(db: Both) -> None:
         with db.atomic() as block:
@@ -226,7 +244,7 @@ def test_a_savepoint_that_cannot_be_released_is_an_error(world: World) -> None:
     def story(db: Both) -> None:
         with pytest.raises(UnexpectedRollback), db.atomic():
             insert(db, "outer")
-            with pytest.raises(DBAPIError, match="(?i)savepoint"), db.atomic():
+            with pytest.raises(DBAPIError, match=r"(?i)savepoint"), db.atomic():
                 insert(db, "inner")
                 db.execute(text(f"RELEASE {last_savepoint(world)}"))
             with pytest.raises(TransactionBroken):

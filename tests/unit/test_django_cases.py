@@ -1,10 +1,11 @@
-"""Every case of Django's own tests is told here, and what differs has its reason in the documents."""
+"""Every case of Django's own tests is told, and what differs has its reason in the documents."""
 
 import importlib
 import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tests.unit.django_cases import ATOMIC, DEVIATIONS, ELSEWHERE, WITHOUT_A_TEST, all_cases
 from tests.worlds import PLACES
@@ -19,15 +20,20 @@ TELLING = (
 )
 
 
-def told() -> Iterator[tuple[str, tuple[str, ...]]]:
+def told() -> Iterator[tuple[str, set[str]]]:
     """Return the cases that docstrings name after "Django:", and the places they are told in."""
     for module in TELLING:
         for name, test in vars(importlib.import_module(module)).items():
-            found = re.search(r"Django: (\w+)\.(test_\w+(?:, test_\w+)*)", test.__doc__ or "")
+            found = re.search(r"Django: (\w+)\.(test_\w+(?:,\s+test_\w+)*)", test.__doc__ or "")
             if name.startswith("test_") and found:
-                marks = [mark for mark in getattr(test, "pytestmark", ()) if mark.name == "worlds"]
-                places = marks[0].kwargs.get("places", PLACES) if marks else PLACES
-                yield from ((f"{found[1]}.{case}", places) for case in found[2].split(", "))
+                for case in found[2].replace(",", " ").split():
+                    yield f"{found[1]}.{case}", places_of(test)
+
+
+def places_of(test: Any) -> set[str]:
+    """Return the places that a test of `world` runs in."""
+    marks = [mark for mark in getattr(test, "pytestmark", ()) if mark.name == "worlds"]
+    return set(marks[0].kwargs.get("places", PLACES) if marks else PLACES)
 
 
 def told_elsewhere() -> set[str]:

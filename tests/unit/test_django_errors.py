@@ -1,12 +1,10 @@
-"""The cases of Django's tests of what goes wrong around `atomic`, and of `durable`, in our words."""
+"""The cases of Django's tests of what goes wrong, and of `durable`, in our words."""
 
-from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select, text
-from sqlalchemy.exc import DBAPIError, IntegrityError, SAWarning
+from sqlalchemy.exc import DBAPIError, SAWarning
 
 from dbscope import (
     ConfigurationError,
@@ -36,7 +34,10 @@ def stored(db: Both) -> int | None:
 
 @alone
 def test_a_block_is_not_turned_into_autocommit(world: World) -> None:
-    """Django: AtomicErrorsTests.test_atomic_prevents_setting_autocommit; the mode is the scope's."""
+    """The mode is the scope's.
+
+    Django: AtomicErrorsTests.test_atomic_prevents_setting_autocommit.
+    """
 
     def story(db: Both) -> None:
         with pytest.raises(ConfigurationError), db.atomic(isolation="AUTOCOMMIT"):
@@ -105,7 +106,11 @@ def test_a_block_that_was_mended_goes_on(world: World) -> None:
 
 @alone
 def test_a_block_whose_connection_was_closed_asks_nothing(world: World) -> None:
-    """Django: AtomicErrorsTests.test_atomic_prevents_queries_in_broken_transaction_after_client_close."""
+    """And what comes after has another connection.
+
+    Django:
+    AtomicErrorsTests.test_atomic_prevents_queries_in_broken_transaction_after_client_close.
+    """
 
     def story(db: Both) -> None:
         with pytest.raises(UnexpectedRollback), db.atomic():
@@ -134,14 +139,17 @@ def test_a_savepoint_that_was_undone_is_gone(world: World) -> None:
                 raise Trouble
             db.execute(text(f"ROLLBACK TO {last_savepoint(world)}"))
 
-    with pytest.raises(DBAPIError, match="(?i)savepoint"):
+    with pytest.raises(DBAPIError, match=r"(?i)savepoint"):
         world.run(story)
     assert world.items() == []
 
 
 @alone
 def test_what_fails_without_a_savepoint_breaks_the_transaction(world: World) -> None:
-    """Django: AtomicMiscTests.test_mark_for_rollback_on_error_in_transaction; it is a joined block."""
+    """It is a joined block.
+
+    Django: AtomicMiscTests.test_mark_for_rollback_on_error_in_transaction.
+    """
 
     def story(db: Both) -> None:
         with pytest.raises(UnexpectedRollback), db.atomic(savepoint=False) as block:
@@ -248,9 +256,6 @@ def test_a_durable_block_is_in_no_other(world: World, *, durable: bool) -> None:
 # -- a connection of one's own ---------------------------------------------------------------------
 
 
-Story = Callable[[Both], None]
-
-
 @pytest.mark.worlds(places=["scope"])
 def test_a_scope_inside_is_seen_when_it_has_ended(world: World) -> None:
     """Django: AsyncTransactionTestCase.test_new_connection_nested, test_new_connection_nested3."""
@@ -269,7 +274,10 @@ def test_a_scope_inside_is_seen_when_it_has_ended(world: World) -> None:
 
 @pytest.mark.worlds(places=["scope"])
 def test_a_scope_inside_does_not_see_what_is_not_committed(world: World) -> None:
-    """Django: AsyncTransactionTestCase.test_new_connection_nested2; it reads only, as SQLite has one writer."""
+    """It reads only, as SQLite has one writer.
+
+    Django: AsyncTransactionTestCase.test_new_connection_nested2.
+    """
 
     def story(db: Both) -> None:
         insert(db, "a")
@@ -283,7 +291,10 @@ def test_a_scope_inside_does_not_see_what_is_not_committed(world: World) -> None
 
 @pytest.mark.worlds(places=["scope", "request", "block", "begin"])
 def test_a_savepoint_undoes_what_came_after_it(world: World) -> None:
-    """Django: AsyncTransactionTestCase.test_asavepoint; it is a block that is left by `Rollback`."""
+    """It is a block that is left by `rollback`.
+
+    Django: AsyncTransactionTestCase.test_asavepoint.
+    """
 
     def story(db: Both) -> None:
         with db.savepoint():

@@ -1,4 +1,4 @@
-"""The cases of Django's own tests of `on_commit`, in our words; docs/adoption.md says what differs."""
+"""The cases of Django's tests of `on_commit`, in our words; docs/adoption.md has what differs."""
 
 import functools
 from collections.abc import Callable
@@ -58,7 +58,11 @@ def test_without_a_transaction_it_runs_at_once(world: World, log: Log, do: Do) -
 def test_a_robust_hook_hinders_nobody(
     world: World, log: Log, do: Do, hook: Any, caplog: Any
 ) -> None:
-    """Django: TestConnectionOnCommit.test_robust_transaction, test_robust_transaction_with_callback_as_partial."""
+    """Its error is logged, and names it.
+
+    Django: TestConnectionOnCommit.test_robust_transaction,
+    test_robust_transaction_with_callback_as_partial.
+    """
 
     def story(db: Both) -> None:
         with db.atomic():
@@ -75,7 +79,11 @@ def test_a_robust_hook_hinders_nobody(
 def test_without_a_transaction_a_robust_hook_hinders_nobody(
     world: World, log: Log, do: Do, hook: Any, caplog: Any
 ) -> None:
-    """Django: TestConnectionOnCommit.test_robust_if_no_transaction, test_robust_if_no_transaction_with_callback_as_partial."""
+    """It is logged there, too.
+
+    Django: TestConnectionOnCommit.test_robust_if_no_transaction,
+    test_robust_if_no_transaction_with_callback_as_partial.
+    """
 
     def story(db: Both) -> None:
         db.on_commit(hook, robust=True)
@@ -87,7 +95,11 @@ def test_without_a_transaction_a_robust_hook_hinders_nobody(
 
 @everywhere
 def test_it_waits_for_the_outermost_commit(world: World, log: Log, do: Do) -> None:
-    """Django: TestConnectionOnCommit.test_delays_execution_until_after_transaction_commit, test_executes_only_after_final_transaction_committed."""
+    """In one block, and in one inside another.
+
+    Django: TestConnectionOnCommit.test_delays_execution_until_after_transaction_commit,
+    test_executes_only_after_final_transaction_committed.
+    """
 
     def story(db: Both) -> None:
         with db.atomic():
@@ -102,7 +114,11 @@ def test_it_waits_for_the_outermost_commit(world: World, log: Log, do: Do) -> No
 
 @everywhere
 def test_after_a_rollback_it_never_runs(world: World, log: Log, do: Do) -> None:
-    """Django: TestConnectionOnCommit.test_does_not_execute_if_transaction_rolled_back, test_no_hooks_run_from_failed_transaction."""
+    """In the block that fails, and in one inside that had ended well.
+
+    Django: TestConnectionOnCommit.test_does_not_execute_if_transaction_rolled_back,
+    test_no_hooks_run_from_failed_transaction.
+    """
 
     def story(db: Both) -> None:
         with pytest.raises(Trouble), db.atomic():
@@ -148,7 +164,10 @@ def test_a_failed_savepoint_takes_what_is_inside_along(world: World, log: Log, d
 
 @everywhere
 def test_a_joined_failure_takes_the_hooks_around_along(world: World, log: Log, do: Do) -> None:
-    """Django: TestConnectionOnCommit.test_no_savepoints_atomic_merged_with_outer; not silent here."""
+    """Not silent here.
+
+    Django: TestConnectionOnCommit.test_no_savepoints_atomic_merged_with_outer.
+    """
 
     def story(db: Both) -> None:
         with db.atomic(), pytest.raises(UnexpectedRollback), db.atomic():
