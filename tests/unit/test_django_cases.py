@@ -24,7 +24,7 @@ def told() -> Iterator[tuple[str, set[str]]]:
     """Return the cases that docstrings name after "Django:", and the places they are told in."""
     for module in TELLING:
         for name, test in vars(importlib.import_module(module)).items():
-            found = re.search(r"Django: (\w+)\.(test_\w+(?:,\s+test_\w+)*)", test.__doc__ or "")
+            found = re.search(r"Django:\s+(\w+)\.(test_\w+(?:,\s+test_\w+)*)", test.__doc__ or "")
             if name.startswith("test_") and found:
                 for case in found[2].replace(",", " ").split():
                     yield f"{found[1]}.{case}", places_of(test)
