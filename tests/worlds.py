@@ -277,6 +277,16 @@ class World:
         with db.scope(), db.atomic():
             return body(db)
 
+    def in_autocommit(self, db: Both, body: Callable[[Both], Any]) -> Any:
+        """Run it where each statement is its own transaction; only if a test asks for that."""
+        with db.scope(atomic=False):
+            return body(db)
+
+    def in_begin(self, db: Both, body: Callable[[Both], Any]) -> Any:
+        """Run it in a transaction that is begun by hand; only if a test asks for that."""
+        with db.scope(), db.session.begin():
+            return body(db)
+
     def in_request(self, db: Both, body: Callable[[Both], Any], method: str = "POST") -> Any:
         """Run it as the endpoint of a request."""
         app, seen = FastAPI(), []

@@ -23,8 +23,7 @@ def transaction_begun(unit: Unit, transaction: SessionTransaction, connection: C
     if transaction.nested:
         for block in unit.blocks:
             if block.nested is transaction:
-                block.materialised = True
-                block.savepoint = ending.savepoint_of(connection)
+                block.savepoint = connection.get_nested_transaction()
     else:
         unit.connection = connection
         unit.committing = unit.begun = False

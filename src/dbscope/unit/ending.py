@@ -22,6 +22,7 @@ from dbscope.errors import (
     UnexpectedRollback,
 )
 from dbscope.unit.block import MANUAL, Block, Kind, Outcome, describe
+from dbscope.unit.hooks import innermost_first
 from dbscope.unit.unit import Leaving, Unit, is_by_hand, is_clean
 
 if TYPE_CHECKING:
@@ -61,10 +62,11 @@ def keep(unit: Unit, block: Block) -> None:
 
 
 def _release(unit: Unit, block: Block) -> None:
-    if block.nested is not None:
-        block.nested.commit()
-    elif unit.session is not None and not is_clean(unit.session):
+    if unit.session is not None and not is_clean(unit.session):
         unit.session.flush()
+    if block.nested is not None:
+        block.is_releasing = True
+        block.nested.commit()
 
 
 def undo(unit: Unit, block: Block, error: BaseException | None) -> None:
@@ -84,36 +86,48 @@ def undo(unit: Unit, block: Block, error: BaseException | None) -> None:
 def _send_rollback(unit: Unit, block: Block) -> None:
     if unit.session is None:
         return
-    if block.nested is None:
+    base = block.base
+    if base.nested is None:
         unit.session.rollback()
         return
+    was_there = base.savepoint is not None and _is_innermost(unit, base)
+    base.nested.rollback()
+    if unit.connection is not None:
+        _savepoint_rolled_back(unit, base, unit.connection, block.fault, was_there=was_there)
+    base.savepoint = None
+    if base is not block:
+        base.nested = unit.session.begin_nested()
+
+
+def _is_innermost(unit: Unit, block: Block) -> bool:
     connection = unit.connection
-    is_there = connection is not None and savepoint_of(connection) == block.savepoint
-    block.nested.rollback()
-    if connection is None:
-        return
+    return connection is not None and connection.get_nested_transaction() is block.savepoint
+
+
+def _savepoint_rolled_back(
+    unit: Unit,
+    block: Block,
+    connection: Connection,
+    fault: BaseException | None,
+    *,
+    was_there: bool,
+) -> None:
     if connection.invalidated:
-        unit.break_all(block.fault or ConnectionError("the connection was lost"))
-    elif block.materialised and _goes_on(connection):
-        if not is_there:  # SQLAlchemy takes a RELEASE that has failed for the end of it
-            connection.dialect.do_rollback_to_savepoint(connection, block.savepoint)
+        unit.break_all(fault or ConnectionError("the connection was lost"))
+    elif block.savepoint is not None and _goes_on(connection):
+        name: str = block.savepoint._savepoint  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        if block.is_releasing and not was_there:
+            # SQLAlchemy takes a RELEASE that has failed for the end of it.
+            connection.dialect.do_rollback_to_savepoint(connection, name)
         # ROLLBACK TO keeps the savepoint; a loop of failing blocks would pile them up
         # (https://code.djangoproject.com/ticket/23074).
-        connection.dialect.do_release_savepoint(connection, block.savepoint)
+        connection.dialect.do_release_savepoint(connection, name)
 
 
 def _goes_on(connection: Connection) -> bool:
     """Tell whether there is a transaction; a deadlock takes all of it on some servers."""
     transaction = connection.get_transaction()
     return transaction is not None and transaction.is_active
-
-
-def savepoint_of(connection: Connection) -> str:
-    """Return the name of the savepoint that SQLAlchemy would roll back to; "" if there is none."""
-    nested = connection.get_nested_transaction()
-    if nested is None or not nested.is_active:
-        return ""
-    return nested._savepoint  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
 def _give_up(unit: Unit, failure: BaseException, error: BaseException | None) -> None:
@@ -363,8 +377,8 @@ def roll_back(unit: Unit, error: BaseException | None = None) -> None:
         if not isinstance(failure, Exception | CancelledError):
             raise
     finally:
-        for block in reversed(unit.blocks):
-            unit.due += block.end(Outcome.ROLLED_BACK)
+        due = [hook for block in unit.blocks for hook in block.end(Outcome.ROLLED_BACK)]
+        unit.due += innermost_first(due)
 
 
 def close(unit: Unit) -> None:
