@@ -7,8 +7,8 @@ from asyncio import CancelledError
 from typing import TYPE_CHECKING, Any, cast
 
 from dbscope.engine import carry
-from dbscope.errors import BlocksOutOfOrder, DatabaseUnavailable, PoolTimeout
-from dbscope.scopes import answer, cookies, witness
+from dbscope.errors import DatabaseUnavailable, PoolTimeout
+from dbscope.scopes import answer, cookies, unended, witness
 from dbscope.scopes.attempts import checked
 from dbscope.scopes.dependencies import Routes, route_choice
 from dbscope.scopes.settle import close, has_before_commit, log_all, settle, used
@@ -134,6 +134,7 @@ class RequestScope(Scope):
     started = False
     _around: BaseException | None = None
     _cookies: cookies.Memory | None = None
+    inner: dict[Scope, unended.Opener] | None = None  # what was opened in it, and has not ended
 
     def __init__(self, asgi: ASGIScope, send: Send, commit_veto: CommitVeto | None) -> None:
         self.asgi = asgi
@@ -154,13 +155,26 @@ class RequestScope(Scope):
         chosen = route_choice(self.asgi, source)
         return chosen or mode(atomic=wants_atomic(source.atomic_requests, self.asgi))
 
+    def note_opened(self, inner: Scope) -> None:
+        """Note a scope that was opened inside, and who has opened it."""
+        if self.started or self.closed or unended.is_in_body():
+            return
+        if self.inner is None:
+            self.inner = {}
+        self.inner[inner] = unended.opener()
+
+    def note_ended(self, inner: Scope) -> None:
+        """Forget a scope that has ended."""
+        if self.inner:
+            self.inner.pop(inner, None)
+
     def send(self, message: Message) -> Awaitable[None]:
         """Commit before `http.response.start` leaves; let everything else pass."""
         if self.started:
             if not message.get("more_body", False):
                 self.will_write = True  # background tasks are next
         elif message["type"] == "http.response.start":
-            if self.units or self.failure is not None or current.get() is not self:
+            if self.units or self.inner or self.failure is not None:
                 return self._send_start(message)
             self._start(message)
         return self._send(message)
@@ -179,18 +193,21 @@ class RequestScope(Scope):
     async def _before_start(self, message: Message) -> None:
         if self.failure is not None and message["status"] < FIRST_ERROR_STATUS:
             raise self.failure
-        self._check_inner()
-        if self.units:
+        if self.units or self.inner:
             keep = keeps(self._commit_veto, self.asgi, message, self._seen_exception())
+            if self.inner and (keep or message["status"] < FIRST_ERROR_STATUS):
+                await self._refuse_unended(list(unended.among(self.inner)))
             await self._settle(keep=keep)
 
-    def _check_inner(self) -> None:
-        # A dependency with `yield` is left when the answer is gone: too late for its COMMIT.
-        inner = current.get()
-        around = [] if inner is None else list(inner.with_ancestors())
-        for scope in around[: around.index(self)] if self in around else ():
-            if any(unit.first_write is not None for unit in scope.units.values()):
-                raise BlocksOutOfOrder(f"{scope} has not ended when {self} is answered.")
+    async def _refuse_unended(self, scopes: list[Scope]) -> None:
+        """Roll back everything if a scope inside has not ended, though it would have to."""
+        if not scopes:
+            return
+        error = unended.refused(scopes, self)
+        if units := used(self):
+            errors, hook_errors = await settled(units, keep=False)
+            log_all(errors + hook_errors, self)
+        await self._fail([error])
 
     def _seen_exception(self) -> BaseException | None:
         # While a handler's response is sent, Python is still in the `except` that awaits it.

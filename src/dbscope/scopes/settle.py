@@ -133,6 +133,8 @@ def entered(scope: Scope) -> Generator[Scope, None, None]:
 def close(scope: Scope) -> None:
     """End the scope: whoever still holds on to it gets ScopeClosed."""
     scope.closed = True
+    if scope.parent is not None:
+        scope.parent.note_ended(scope)
     if not scope.units:
         return
     # What refers to each other is parted, so that nothing waits for the garbage collector.

@@ -33,6 +33,18 @@ class Scope:
         self.mode = mode
         self.parent = current.get()
         self.units: dict[Source, Unit] = {}
+        if self.parent is not None:
+            self.parent.note_opened(self)
+
+    def note_opened(self, inner: Scope) -> None:
+        """Tell whoever answers for this scope that another one was opened in it."""
+        if self.parent is not None:
+            self.parent.note_opened(inner)
+
+    def note_ended(self, inner: Scope) -> None:
+        """Tell the same that it has ended."""
+        if self.parent is not None:
+            self.parent.note_ended(inner)
 
     @property
     def name(self) -> str:
