@@ -320,3 +320,16 @@ def carried(
         if isinstance(unit.turn.world, Greenlets):
             return in_greenlet(function, *args, **kwargs)
     return in_thread(function, *args, **kwargs)
+
+
+async def before_the_end(
+    units: Iterable[Unit], function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Run a plain function of these units where a cancellation still reaches what it waits for.
+
+    A thread cannot be told; it is waited for, and the cancellation is delivered then.
+    """
+    work = carried(units, function, *args, **kwargs)
+    if any(isinstance(unit.turn.world, Greenlets) for unit in units):
+        return await work
+    return await to_the_end(work, limit=max(unit.source.finish_timeout for unit in units))

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
 from dbscope.engine import carry, pieces
-from dbscope.engine.words import check_text, writes
+from dbscope.engine.words import check_pieces, check_text, options_of, writes
 from dbscope.errors import ImplicitCommit, PoolTimeout, UnexpectedRollback
 from dbscope.unit import by_hand
 from dbscope.unit.unit import Leaving, Unit, is_clean
@@ -40,6 +40,7 @@ class UnitSession(Session):
         if not unit.blocks:
             # Its objects are read when the connection has been given back.
             given: Any = kwargs.get("execution_options") or {}
+            check_pieces(unit, given, options_of(statement))
             kwargs["execution_options"] = {"prebuffer_rows": True, **given}
         if pieces.are_many(params) and pieces.are_wanted(unit, statement):
             operation = partial(pieces.run, unit, partial(execute, statement, **kwargs), params)
@@ -54,10 +55,19 @@ class UnitSession(Session):
         """Flush, as one operation of the unit; a failed flush breaks its block."""
         if is_clean(self) and not self._flushing:
             return  # as nearly always: every statement flushes first
-        if self.dbscope_unit is None or self._flushing:
+        unit = self.dbscope_unit
+        if unit is None or self._flushing:
+            if unit is not None:
+                unit.check_free()  # else it is an event of this flush that wants another one
             super().flush(objects)
         else:
             self._use(partial(self._marked, super().flush, objects), will_write=True)
+
+    def _flush_warning(self, method: Any) -> None:
+        # add(), merge() and delete(), in the middle of a flush: of another task?
+        if self.dbscope_unit is not None:
+            self.dbscope_unit.check_free()
+        super()._flush_warning(method)
 
     def _bulk_save_mappings(self, *args: Any, **kwargs: Any) -> None:
         operation = partial(self._marked, super()._bulk_save_mappings, *args, **kwargs)

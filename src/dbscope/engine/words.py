@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import TextClause
 
-from dbscope.errors import ManualCommitForbidden
+from dbscope.errors import ManualCommitForbidden, TransactionRequired
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dbscope.unit.unit import Unit
 
+NONE: dict[str, Any] = {}
 READING = re.compile(r"[\s(]*(?:SELECT|PRAGMA|EXPLAIN)", re.IGNORECASE)
 # What ends a transaction, or begins one, but for ROLLBACK TO a savepoint.
 ENDING = re.compile(
@@ -42,4 +45,24 @@ def check_text(unit: Unit, statement: TextClause) -> None:
         raise ManualCommitForbidden(
             f"{found[1].upper()} was to be sent as text in {unit.scope}; "
             "outside of `atomic` there are `session.commit()` and `rollback()`."
+        )
+
+
+def options_of(statement: Any) -> Mapping[str, Any]:
+    """Return the execution options that a statement has itself."""
+    return getattr(statement, "_execution_options", NONE)
+
+
+def check_pieces(unit: Unit, *options: Mapping[str, Any]) -> None:
+    """Refuse a result that is to be read in pieces where its transaction ends with the statement.
+
+    Raises:
+        TransactionRequired: instead of sending anything.
+    """
+    if unit.is_in_transaction:
+        return
+    if any(given.get("stream_results") or given.get("yield_per") for given in options):
+        raise TransactionRequired(
+            f"A result is to be read in pieces (`stream()`, `yield_per`, `stream_results`) in "
+            f"{unit.scope}, which autocommits:"
         )

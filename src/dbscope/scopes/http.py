@@ -11,7 +11,7 @@ from dbscope.errors import DatabaseUnavailable, PoolTimeout
 from dbscope.scopes import answer, cookies, unended, witness
 from dbscope.scopes.attempts import checked
 from dbscope.scopes.dependencies import Routes, route_choice
-from dbscope.scopes.settle import close, has_before_commit, log_all, settle, used
+from dbscope.scopes.settle import close, log_hooks, log_others, settled, used
 from dbscope.scopes.state import with_session
 from dbscope.unit import ending
 from dbscope.unit.current import Scope, current
@@ -206,7 +206,8 @@ class RequestScope(Scope):
         error = unended.refused(scopes, self)
         if units := used(self):
             errors, hook_errors = await settled(units, keep=False)
-            log_all(errors + hook_errors, self)
+            log_others(errors, self)
+            log_hooks(hook_errors, self)
         await self._fail([error])
 
     def _seen_exception(self) -> BaseException | None:
@@ -220,7 +221,7 @@ class RequestScope(Scope):
                 await carry.look_for_cancellation()
             errors, hook_errors = await settled(units, keep=keep)
             if hook_errors:
-                log_all(hook_errors, self)
+                log_hooks(hook_errors, self)
             if errors:
                 await self._fail(errors)
         for unit in self.units.values():
@@ -228,7 +229,7 @@ class RequestScope(Scope):
 
     async def _fail(self, errors: list[BaseException]) -> None:
         self.failure, *others = errors
-        log_all(others, self)
+        log_others(others, self)
         # The application's handler for this error gets units of its own.
         failed, self.units = self.units, {}
         for unit in failed.values():
@@ -246,7 +247,7 @@ class RequestScope(Scope):
         """Commit what was done after the response had started, unless the client went away."""
         was_cancelled = any(isinstance(unit.fault, CancelledError) for unit in units)
         errors, hook_errors = await settled(units, keep=not was_cancelled)
-        log_all(hook_errors, self)
+        log_hooks(hook_errors, self)
         if errors:
             raise errors[0]
 
@@ -278,17 +279,8 @@ class RequestScope(Scope):
     async def _drop_rest(self) -> None:
         if units := used(self):
             errors, hook_errors = await settled(units, keep=False)
-            log_all(errors + hook_errors, self)
-
-
-def settled(
-    units: list[Unit], *, keep: bool
-) -> Awaitable[tuple[list[BaseException], list[BaseException]]]:
-    """Settle the units to the end. They are sealed before anything of ours is waited for."""
-    if not (keep and has_before_commit(units)):
-        for unit in units:
-            unit.seal()
-    return carry.end(units, settle, units, keep=keep)
+            log_others(errors, self)
+            log_hooks(hook_errors, self)
 
 
 def without_override(headers: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from enum import StrEnum
 from itertools import count
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -63,6 +64,7 @@ class Unit:
         "leaving",
         "readonly",
         "reads_alone",
+        "refused",
         "scope",
         "session",
         "settings",
@@ -87,6 +89,7 @@ class Unit:
         self.reads_alone = False  # what it does is one statement that needs no transaction
         self.due: list[Hook] = []
         self.broken = False
+        self.refused: ConcurrentUse | None = None  # for which others may have been cancelled
         self.timed = False  # a block of this transaction has a deadline
         self.told: tuple[float | None, float] | None = None  # the server: end, seconds left
         self.doomed = False
@@ -122,7 +125,8 @@ class Unit:
         self.check_open()
         if self.turn.is_taken():
             self.source.counters["concurrent_uses"] += 1
-            raise ConcurrentUse(f"{self.source} in {self.scope}.")
+            self.refused = ConcurrentUse(f"{self.source} in {self.scope}.")
+            raise self.refused
 
     @property
     def deadline(self) -> float | None:
@@ -238,6 +242,8 @@ class Unit:
         self.committing = False
         if self.block is None or self.leaving:
             return
+        if self.refused is not None and isinstance(error, CancelledError):
+            error = self.refused  # who was cancelled is a sibling of who was refused
         block = self.block.physical
         if block.fault is None:
             block.fault = error
@@ -308,12 +314,14 @@ class Unit:
         """Begin the tail: the same session, a new transaction."""
         self.blocks = [Block(Kind.ROOT, self.scope)] if self.blocks else []
         self.broken = self.doomed = False
+        self.refused = None
         self.state = State.OPEN
         self.turn.wake()
 
     def end_life(self) -> None:
         """Refuse everything from now on."""
         self.state = State.CLOSED
+        self.refused = None
 
     def abandon(self) -> None:
         """Have no part in it any more: it is the parent's, in a forked child."""
