@@ -10,11 +10,11 @@ from dbscope.engine import carry
 from dbscope.errors import DatabaseUnavailable, PoolTimeout
 from dbscope.scopes import answer, cookies, unended, witness
 from dbscope.scopes.attempts import checked
-from dbscope.scopes.dependencies import Routes, route_choice
+from dbscope.scopes.dependencies import Routes, refuse_override, route_choice
 from dbscope.scopes.settle import close, log_hooks, log_others, settled, used
 from dbscope.scopes.state import with_session
 from dbscope.unit import ending
-from dbscope.unit.current import Scope, current
+from dbscope.unit.current import Scope, current, served
 from dbscope.unit.hooks import is_async
 from dbscope.unit.policy import (
     FIRST_ERROR_STATUS,
@@ -87,7 +87,11 @@ class DBSessionMiddleware:
     async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
+            token = served.set(scope["type"])
+            try:
+                await self.app(scope, receive, send)
+            finally:
+                served.reset(token)
             return
         if (application := scope.get("app")) is not self._known:
             self._meet(application)
@@ -152,6 +156,7 @@ class RequestScope(Scope):
 
     def mode_of(self, source: Source) -> Mode:
         """Return what this request is to a database: by its route, or by the setting."""
+        refuse_override(self.asgi, source)
         chosen = route_choice(self.asgi, source)
         return chosen or mode(atomic=wants_atomic(source.atomic_requests, self.asgi))
 

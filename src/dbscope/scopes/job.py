@@ -10,7 +10,7 @@ from dbscope.engine import carry
 from dbscope.errors import Rollback
 from dbscope.scopes.settle import close, log_hooks, log_others, raise_first, settle, settled, used
 from dbscope.unit import place
-from dbscope.unit.current import Scope, current
+from dbscope.unit.current import Scope, current, in_generators
 from dbscope.unit.hooks import is_async
 from dbscope.unit.policy import Mode
 
@@ -47,6 +47,8 @@ class JobScope:
         """Make a scope, and make it the current one."""
         scope = OpenedScope(self.where, self.mode)
         self._entered.append(scope)
+        if place.is_generator(self.where):
+            in_generators.add(scope)
         current.set(scope)
         return scope
 
