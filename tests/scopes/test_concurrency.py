@@ -558,7 +558,7 @@ async def test_requests_do_not_see_each_others_scope(stage: Stage) -> None:
     assert current.get() is None
 
 
-# -- siblings: what GraphQL makes of the fields of one request ---------------------------------------
+# -- siblings: what GraphQL makes of the fields of one request -----------------------------------
 
 
 @only(*ASYNC, places=(ALONE, INSIDE))

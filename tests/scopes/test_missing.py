@@ -132,7 +132,7 @@ def test_so_is_a_plain_one() -> None:
     generator.close()
 
 
-# -- an override of the session ---------------------------------------------------------------------
+# -- an override of the session --------------------------------------------------------------------
 
 
 @only(places=(ALONE, INSIDE))

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextvars
+import gc
 import threading
+import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -10,12 +12,12 @@ from typing import Annotated, Any
 
 import pytest
 from fastapi import Depends
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.util import greenlet_spawn
 from starlette.background import BackgroundTask
 from starlette.responses import JSONResponse, StreamingResponse
 
-from dbscope import BlocksOutOfOrder
+from dbscope import BlocksOutOfOrder, TransactionManagementError
 from tests.scopes.stage import ALONE, ASYNC, INSIDE, OUTSIDE, Stage, handle, only
 from tests.worlds import SYNC, Both, Item
 
@@ -135,7 +137,9 @@ async def test_nothing_of_the_request_itself_is_stored_either(stage: Stage) -> N
     if stage.world.is_async:
 
         @stage.app.post("/")
-        async def endpoint(given: Annotated[Any, Depends(open_scope(stage, lambda db: None))]) -> None:
+        async def endpoint(
+            given: Annotated[Any, Depends(open_scope(stage, lambda db: None))],
+        ) -> None:
             given.add(Item(name="a"))
 
     else:
@@ -501,3 +505,98 @@ async def test_the_body_of_a_stream_may_have_a_scope_of_its_own(stage: Stage) ->
     seen = await stage.ask()
     assert (seen.status, seen.answer.body) == (200, b"ab")
     assert stage.world.items() == ["a"]
+
+
+# -- results that are read in pieces ---------------------------------------------------------------
+
+
+@pytest.fixture
+def half_read() -> Iterator[None]:
+    """Leave results half read: psycopg warns of that when they are collected."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*was deleted while still open", ResourceWarning)
+        yield
+        gc.collect()
+
+
+def fill(stage: Stage) -> None:
+    """Store more rows than any driver reads ahead."""
+    rows = ", ".join(f"('{number}')" for number in range(2000))
+    stage.world.look.execute(f"INSERT INTO item (name) VALUES {rows}")
+
+
+@pytest.mark.usefixtures("half_read")
+@only(*ASYNC, places=EVERYWHERE)
+@pytest.mark.parametrize("read", [0, 1])
+async def test_a_stream_that_is_read_after_the_answer_is_named_before_it(
+    stage: Stage, read: int
+) -> None:
+    """COMMIT closes its cursor: the client would have a success, and part of the body."""
+    fill(stage)
+
+    @stage.app.get("/")
+    async def endpoint() -> StreamingResponse:
+        result = await stage.real.session.stream_scalars(select(Item.name))
+        for _ in range(read):
+            await result.fetchmany(1)
+        return StreamingResponse(result)
+
+    seen = await stage.ask("GET")
+    assert isinstance(seen.answer.error, TransactionManagementError)
+    assert "in pieces" in str(seen.answer.error)
+    assert seen.status == 500
+
+
+@pytest.mark.usefixtures("half_read")
+@only(*SYNC, places=EVERYWHERE)
+async def test_a_result_in_pieces_that_is_read_after_it_too(stage: Stage) -> None:
+    """`yield_per` of a plain session."""
+    fill(stage)
+
+    @stage.app.get("/")
+    def endpoint() -> StreamingResponse:
+        query = select(Item.name).execution_options(yield_per=10)
+        return StreamingResponse(iter(stage.real.session.scalars(query)))
+
+    seen = await stage.ask("GET")
+    assert isinstance(seen.answer.error, TransactionManagementError)
+    assert seen.status == 500
+
+
+@pytest.mark.usefixtures("half_read")
+@only(*ASYNC, places=(ALONE, INSIDE))
+@pytest.mark.parametrize("query", [select(Item), select(Item.name), text("SELECT name FROM item")])
+async def test_a_stream_that_was_read_or_dropped_is_answered(stage: Stage, query: Any) -> None:
+    """Read to its end, closed, or left by whoever had it."""
+    fill(stage)
+    kept: list[Any] = []
+
+    @stage.app.post("/")
+    async def endpoint() -> int:
+        session = stage.real.session
+        kept.append(await session.stream(query))
+        rows = len(await kept[0].all())
+        kept.append(await session.stream(query))
+        await kept[1].fetchone()
+        await kept[1].close()
+        async for _ in await session.stream(query):
+            break
+        return rows
+
+    seen = await stage.ask()
+    assert (seen.status, seen.answer.body) == (200, b"2000")
+
+
+@only(*ASYNC, places=(ALONE,))
+async def test_a_stream_that_the_body_opens_itself_is_read(stage: Stage) -> None:
+    """What the error says works: the query is made in the transaction of the tail."""
+    fill(stage)
+
+    async def names() -> AsyncIterator[str]:
+        async for name in await stage.real.session.stream_scalars(select(Item.name)):
+            yield f"{name} "
+
+    stage.app.get("/")(lambda: StreamingResponse(names()))
+    seen = await stage.ask("GET")
+    assert seen.status == 200
+    assert len(seen.answer.body.split()) == 2000

@@ -81,14 +81,21 @@ def uncounted() -> Generator[None, None, None]:
     (https://github.com/fastapi/fastapi/issues/3205).
     """
     try:
-        from_thread.run_sync(_change_limit, 1)
+        _ask_for_limit(1)
     except RuntimeError:  # not a worker thread
         yield
         return
     try:
         yield
     finally:
-        from_thread.run_sync(_change_limit, -1)
+        _ask_for_limit(-1)
+
+
+def _ask_for_limit(by: int) -> None:
+    # A loop that was stopped, and not closed, would never answer.
+    loop = getattr(threading.current_thread(), "loop", None)  # of anyio's worker threads
+    if loop is None or loop.is_running():
+        from_thread.run_sync(_change_limit, by)
 
 
 def _change_limit(by: int) -> None:

@@ -48,20 +48,26 @@ def check_text(unit: Unit, statement: TextClause) -> None:
         )
 
 
-def options_of(statement: Any) -> Mapping[str, Any]:
-    """Return the execution options that a statement has itself."""
-    return getattr(statement, "_execution_options", NONE)
+def is_in_pieces(statement: Any, given: Mapping[str, Any]) -> bool:
+    """Tell whether a result is to be read in pieces, which a cursor at the server gives.
+
+    Args:
+        statement: it may have execution options of its own.
+        given: those of the call.
+    """
+    for options in (given, getattr(statement, "_execution_options", NONE)):
+        if options.get("stream_results") or options.get("yield_per"):
+            return True
+    return False
 
 
-def check_pieces(unit: Unit, *options: Mapping[str, Any]) -> None:
-    """Refuse a result that is to be read in pieces where its transaction ends with the statement.
+def check_pieces(unit: Unit) -> None:
+    """Refuse a result in pieces where its transaction ends with the statement.
 
     Raises:
         TransactionRequired: instead of sending anything.
     """
-    if unit.is_in_transaction:
-        return
-    if any(given.get("stream_results") or given.get("yield_per") for given in options):
+    if not unit.is_in_transaction:
         raise TransactionRequired(
             f"A result is to be read in pieces (`stream()`, `yield_per`, `stream_results`) in "
             f"{unit.scope}, which autocommits:"

@@ -13,6 +13,7 @@ from dbscope.unit.policy import ASGIScope, Mode
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+    from types import FrameType
 
     from dbscope.unit.source import Source
 
@@ -75,7 +76,7 @@ def sources_of(database: Any) -> list[Source]:
 def is_running(function: Any) -> bool:
     """Tell whether the code that runs now was called by this function."""
     code = getattr(inspect.unwrap(function), "__code__", None)
-    frame = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     while frame is not None:
         if frame.f_code is code:
             return True

@@ -200,15 +200,16 @@ class RequestScope(Scope):
             raise self.failure
         if self.units or self.inner:
             keep = keeps(self._commit_veto, self.asgi, message, self._seen_exception())
-            if self.inner and (keep or message["status"] < FIRST_ERROR_STATUS):
-                await self._refuse_unended(list(unended.among(self.inner)))
+            if keep or message["status"] < FIRST_ERROR_STATUS:
+                await self._check_ended()
             await self._settle(keep=keep)
 
-    async def _refuse_unended(self, scopes: list[Scope]) -> None:
-        """Roll back everything if a scope inside has not ended, though it would have to."""
-        if not scopes:
+    async def _check_ended(self) -> None:
+        """Roll back everything if something is open that would end only after the answer."""
+        scopes = list(unended.among(self.inner)) if self.inner else []
+        error = unended.refused(scopes, self) if scopes else unended.open_result(self)
+        if error is None:
             return
-        error = unended.refused(scopes, self)
         if units := used(self):
             errors, hook_errors = await settled(units, keep=False)
             log_others(errors, self)

@@ -14,7 +14,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from dbscope.engine import carry
-from dbscope.errors import BlocksOutOfOrder
+from dbscope.errors import BlocksOutOfOrder, TransactionManagementError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -107,6 +107,18 @@ def goes_on(by: Opener) -> bool:
     if isinstance(by, Call):
         return by.goes_on()
     return by is not None and not by.done() and by is not asyncio.current_task()
+
+
+def open_result(request: Scope) -> TransactionManagementError | None:
+    """Return the error for a result that would be read when its transaction has ended."""
+    for unit in request.units.values():
+        if unit.results and unit.has_open_result():
+            return TransactionManagementError(
+                f"{request} was about to be answered while a result of {unit.source} is still "
+                "being read in pieces, and the end of its transaction closes it. Read all of it "
+                "before, or let the generator that reads it make the query."
+            )
+    return None
 
 
 def refused(scopes: Iterable[Scope], request: Scope) -> BlocksOutOfOrder:

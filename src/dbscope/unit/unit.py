@@ -6,6 +6,7 @@ from asyncio import CancelledError
 from enum import StrEnum
 from itertools import count
 from typing import TYPE_CHECKING, Any, NoReturn
+from weakref import ref
 
 from sqlalchemy.orm import SessionTransactionOrigin
 
@@ -65,6 +66,7 @@ class Unit:
         "readonly",
         "reads_alone",
         "refused",
+        "results",
         "scope",
         "session",
         "settings",
@@ -90,6 +92,7 @@ class Unit:
         self.due: list[Hook] = []
         self.broken = False
         self.refused: ConcurrentUse | None = None  # for which others may have been cancelled
+        self.results: list[ref[Any]] = []  # that are read in pieces
         self.timed = False  # a block of this transaction has a deadline
         self.told: tuple[float | None, float] | None = None  # the server: end, seconds left
         self.doomed = False
@@ -254,6 +257,16 @@ class Unit:
         """Return the failure that has broken the innermost transaction or savepoint."""
         return self.block.physical.fault if self.block is not None else None
 
+    def note_result(self, context: Any) -> None:
+        """Note a result that is read in pieces, by what lives as long as it does."""
+        if context is not None:
+            self.results = [kept for kept in self.results if kept() is not None]
+            self.results.append(ref(context))
+
+    def has_open_result(self) -> bool:
+        """Tell whether somebody holds a result of which there is more at the server."""
+        return any(is_read_from(context) for kept in self.results if (context := kept()))
+
     def commit_lost(self) -> None:
         """Note that the answer to COMMIT was lost."""
         self.scope.stored = True
@@ -315,6 +328,7 @@ class Unit:
         self.blocks = [Block(Kind.ROOT, self.scope)] if self.blocks else []
         self.broken = self.doomed = False
         self.refused = None
+        self.results = []
         self.state = State.OPEN
         self.turn.wake()
 
@@ -346,6 +360,12 @@ class Unit:
     def __repr__(self) -> str:
         session = "no session" if self.session is None else "with a session"
         return f"<Unit {self.state.value}, {len(self.blocks)} blocks, {session}, {self.scope}>"
+
+
+def is_read_from(context: Any) -> bool:
+    """Tell whether the cursor of a statement is open; SQLAlchemy closes it behind the last row."""
+    cursor = getattr(context.cursor, "_cursor", context.cursor)  # an adapter forgets it
+    return cursor is not None and not getattr(cursor, "closed", False)
 
 
 class Leaving:
