@@ -97,8 +97,8 @@ class BlocksOutOfOrder(TransactionManagementError):
 
 class ScopeMissing(DBScopeError):
     """There is no scope here, so no session.
-    For a web application call `db.install(app)`; anywhere else open one:
-    `async with db.scope(): ...`."""
+    Open one: `async with db.scope(): ...`. For the requests of a web application `db.install(app)`
+    does it."""
 
 
 class ScopeClosed(DBScopeError):

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
 from dbscope.engine import carry, pieces
 from dbscope.engine.session_transaction import UnitSessionTransaction
-from dbscope.engine.words import check_text, writes
+from dbscope.engine.words import NONE, check_pieces, check_text, is_in_pieces, writes
 from dbscope.errors import ImplicitCommit, UnexpectedRollback
 from dbscope.unit import by_hand
 from dbscope.unit.unit import Leaving, State, Unit, is_clean
@@ -37,9 +37,11 @@ class UnitSession(Session):
             return execute(statement, params, **kwargs)
         if isinstance(statement, TextClause):
             check_text(unit, statement)
-        if not unit.blocks:
+        given: Any = kwargs.get("execution_options") or NONE
+        if in_pieces := is_in_pieces(statement, given):
+            check_pieces(unit)
+        elif not unit.blocks:
             # Its objects are read when the connection has been given back.
-            given: Any = kwargs.get("execution_options") or {}
             kwargs["execution_options"] = {"prebuffer_rows": True, **given}
         if pieces.are_many(params) and pieces.are_wanted(unit, statement):
             operation = partial(pieces.run, unit, partial(execute, statement, **kwargs), params)
@@ -48,16 +50,28 @@ class UnitSession(Session):
         locks = getattr(statement, "_for_update_arg", None) is not None
         if locks:
             unit.check_lock()
-        return self._use(operation, will_write=locks or writes(statement))
+        result = self._use(operation, will_write=locks or writes(statement))
+        if in_pieces:
+            unit.note_result(context_of(result))
+        return result
 
     def flush(self, objects: Any = None) -> None:
         """Flush, as one operation of the unit; a failed flush breaks its block."""
         if is_clean(self) and not self._flushing:
             return  # as nearly always: every statement flushes first
-        if self.dbscope_unit is None or self._flushing:
+        unit = self.dbscope_unit
+        if unit is None or self._flushing:
+            if unit is not None:
+                unit.check_free()  # else it is an event of this flush that wants another one
             super().flush(objects)
         else:
             self._use(partial(self._marked, super().flush, objects), will_write=True)
+
+    def _flush_warning(self, method: Any) -> None:
+        # add(), merge() and delete(), in the middle of a flush: of another task?
+        if self.dbscope_unit is not None:
+            self.dbscope_unit.check_free()
+        super()._flush_warning(method)
 
     def _bulk_save_mappings(self, *args: Any, **kwargs: Any) -> None:
         operation = partial(self._marked, super()._bulk_save_mappings, *args, **kwargs)
@@ -198,6 +212,11 @@ class UnitSession(Session):
         """Close by hand, with the connection; not inside an explicit `atomic`."""
         self._check_end()
         super().invalidate()
+
+
+def context_of(result: Any) -> Any:
+    """Return what SQLAlchemy keeps of a statement as long as somebody keeps its result."""
+    return getattr(getattr(result, "raw", result), "context", None)
 
 
 class UnitTransaction(AsyncSessionTransaction):

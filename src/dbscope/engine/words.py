@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import TextClause
 
-from dbscope.errors import ManualCommitForbidden
+from dbscope.errors import ManualCommitForbidden, TransactionRequired
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dbscope.unit.unit import Unit
 
+NONE: dict[str, Any] = {}
 READING = re.compile(r"[\s(]*(?:SELECT|PRAGMA|EXPLAIN)", re.IGNORECASE)
 # What ends a transaction, or begins one, but for ROLLBACK TO a savepoint.
 ENDING = re.compile(
@@ -42,4 +45,30 @@ def check_text(unit: Unit, statement: TextClause) -> None:
         raise ManualCommitForbidden(
             f"{found[1].upper()} was to be sent as text in {unit.scope}; "
             "outside of `atomic` there are `session.commit()` and `rollback()`."
+        )
+
+
+def is_in_pieces(statement: Any, given: Mapping[str, Any]) -> bool:
+    """Tell whether a result is to be read in pieces, which a cursor at the server gives.
+
+    Args:
+        statement: it may have execution options of its own.
+        given: those of the call.
+    """
+    for options in (given, getattr(statement, "_execution_options", NONE)):
+        if options.get("stream_results") or options.get("yield_per"):
+            return True
+    return False
+
+
+def check_pieces(unit: Unit) -> None:
+    """Refuse a result in pieces where its transaction ends with the statement.
+
+    Raises:
+        TransactionRequired: instead of sending anything.
+    """
+    if not unit.is_in_transaction:
+        raise TransactionRequired(
+            f"A result is to be read in pieces (`stream()`, `yield_per`, `stream_results`) in "
+            f"{unit.scope}, which autocommits:"
         )

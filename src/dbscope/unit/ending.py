@@ -166,7 +166,7 @@ def finish(unit: Unit, *, keep: bool) -> None:
             unit.blocks = [block for block in unit.blocks if block.owner is not MANUAL]
         if not keep or unit.doomed:
             roll_back(unit)
-        elif len(unit.blocks) > 1:
+        elif open_blocks(unit):
             _refuse_open_blocks(unit)
         elif unit.blocks:
             _finish_root(unit, unit.blocks[0])
@@ -192,7 +192,7 @@ def check(unit: Unit) -> None:
     """Raise what `finish` would raise without asking the database, before another one commits."""
     if unit.doomed or not unit.blocks or unit.blocks[0].rollback_only:
         return
-    if any(block.owner is not MANUAL for block in unit.blocks[1:]):
+    if open_blocks(unit):
         raise _still_open(unit)
     root = unit.blocks[0]
     if root.fault is not None:
@@ -235,9 +235,14 @@ def _refuse_open_blocks(unit: Unit) -> None:
     raise error
 
 
+def open_blocks(unit: Unit) -> list[Block]:
+    """Return the blocks that somebody has entered, and not left."""
+    return [block for block in unit.blocks if block.owner is not None and block.owner is not MANUAL]
+
+
 def _still_open(unit: Unit) -> BlocksOutOfOrder:
-    open_blocks = describe(unit.blocks[1:])
-    return BlocksOutOfOrder(f"{unit.scope} ended with a block still open: {open_blocks}.")
+    names = describe(open_blocks(unit))
+    return BlocksOutOfOrder(f"{unit.scope} ended with a block still open: {names}.")
 
 
 def _finish_root(unit: Unit, root: Block) -> None:
@@ -262,11 +267,12 @@ def swallowed(unit: Unit, block: Block) -> TransactionManagementError:
 def _finish_autocommit(unit: Unit) -> None:
     session = unit.session
     try:
+        if session is not None and is_by_hand(session):
+            raise BlocksOutOfOrder(f"{unit.scope} ended inside a `session.begin()`.")
         if session is not None and not is_clean(session):
             with Leaving(unit):
                 session.flush()
-                if not is_by_hand(session):
-                    session.commit()
+                session.commit()
     finally:
         roll_back(unit)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from enum import StrEnum
 from itertools import count
 from typing import TYPE_CHECKING, Any, NoReturn
+from weakref import ref
 
 from sqlalchemy.orm import SessionTransactionOrigin
 
@@ -65,6 +67,8 @@ class Unit:
         "proof",
         "readonly",
         "reads_alone",
+        "refused",
+        "results",
         "scope",
         "session",
         "settings",
@@ -89,6 +93,8 @@ class Unit:
         self.reads_alone = False  # what it does is one statement that needs no transaction
         self.due: list[Hook] = []
         self.broken = False
+        self.refused: ConcurrentUse | None = None  # for which others may have been cancelled
+        self.results: list[ref[Any]] = []  # that are read in pieces
         self.timed = False  # a block of this transaction has a deadline
         self.told: tuple[float | None, float] | None = None  # the server: end, seconds left
         self.doomed = False
@@ -124,7 +130,8 @@ class Unit:
         self.check_open()
         if self.turn.is_taken():
             self.source.counters["concurrent_uses"] += 1
-            raise ConcurrentUse(f"{self.source} in {self.scope}.")
+            self.refused = ConcurrentUse(f"{self.source} in {self.scope}.")
+            raise self.refused
 
     @property
     def deadline(self) -> float | None:
@@ -233,6 +240,8 @@ class Unit:
         self.committing = False
         if self.block is None or self.leaving:
             return
+        if self.refused is not None and isinstance(error, CancelledError):
+            error = self.refused  # who was cancelled is a sibling of who was refused
         block = self.block.physical
         if block.fault is None:
             block.fault = error
@@ -242,6 +251,16 @@ class Unit:
     def fault(self) -> BaseException | None:
         """Return the failure that has broken the innermost transaction or savepoint."""
         return self.block.physical.fault if self.block is not None else None
+
+    def note_result(self, context: Any) -> None:
+        """Note a result that is read in pieces, by what lives as long as it does."""
+        if context is not None:
+            self.results = [kept for kept in self.results if kept() is not None]
+            self.results.append(ref(context))
+
+    def has_open_result(self) -> bool:
+        """Tell whether somebody holds a result of which there is more at the server."""
+        return any(is_read_from(context) for kept in self.results if (context := kept()))
 
     def commit_lost(self) -> None:
         """Note that the answer to COMMIT was lost."""
@@ -303,12 +322,15 @@ class Unit:
         """Begin the tail: the same session, a new transaction."""
         self.blocks = [Block(Kind.ROOT, self.scope)] if self.blocks else []
         self.broken = self.doomed = False
+        self.refused = None
+        self.results = []
         self.state = State.OPEN
         self.turn.wake()
 
     def end_life(self) -> None:
         """Refuse everything from now on."""
         self.state = State.CLOSED
+        self.refused = None
 
     def abandon(self) -> None:
         """Have no part in it any more: it is the parent's, in a forked child."""
@@ -333,6 +355,12 @@ class Unit:
     def __repr__(self) -> str:
         session = "no session" if self.session is None else "with a session"
         return f"<Unit {self.state.value}, {len(self.blocks)} blocks, {session}, {self.scope}>"
+
+
+def is_read_from(context: Any) -> bool:
+    """Tell whether the cursor of a statement is open; SQLAlchemy closes it behind the last row."""
+    cursor = getattr(context.cursor, "_cursor", context.cursor)  # an adapter forgets it
+    return cursor is not None and not getattr(cursor, "closed", False)
 
 
 class Leaving:
