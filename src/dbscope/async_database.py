@@ -116,6 +116,8 @@ class AsyncDatabase(CommonDatabase[A]):
             atomic: False: autocommit, each statement and each flush its own transaction.
             readonly: writing is a ReadOnlyViolation, and reads autocommit.
         """
+        if readonly:
+            self._source.require("readonly")
         opened = AsyncJobScope(mode(atomic=atomic, readonly=readonly))
         return opened if function is None else opened(function)
 

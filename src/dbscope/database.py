@@ -99,6 +99,8 @@ class Database(CommonDatabase[S]):
     def scope(self, /, *, atomic: bool = True, readonly: bool = False) -> SyncJobScope: ...
     def scope(self, function: Any = None, /, *, atomic: bool = True, readonly: bool = False) -> Any:
         """Open a scope; see `AsyncDatabase.scope`."""
+        if readonly:
+            self._source.require("readonly")
         opened = SyncJobScope(mode(atomic=atomic, readonly=readonly))
         return opened if function is None else opened(function)
 

@@ -7,8 +7,9 @@ at most as many may wait as leave one connection to somebody who does not.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from dbscope.engine.pool import capacity
 from dbscope.errors import PoolTimeout, TransactionManagementError
 
 if TYPE_CHECKING:
@@ -88,10 +89,3 @@ def check_room(source: Source, holder: Unit) -> None:
             f"{holder.scope}, around it, holds. Raise `pool_size`, or end the outer transaction "
             "first."
         )
-
-
-def capacity(engine: Engine) -> int | None:
-    """Return how many connections the pool may have; None: as many as are asked for."""
-    pool: Any = engine.pool
-    overflow = getattr(pool, "_max_overflow", -1)
-    return None if overflow < 0 else pool.size() + overflow

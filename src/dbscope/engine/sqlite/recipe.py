@@ -115,7 +115,6 @@ def inline_of(connection: Connection) -> InlineConnection | None:
 
 def refuse_writes(connection: Any, record: Any) -> None:
     """Make a new connection one that cannot write (https://sqlite.org/pragma.html#pragma_query_only)."""
-    record.info["dbscope.refuses"] = True
     cursor = connection.cursor()
     cursor.execute("PRAGMA query_only=ON")
     cursor.close()
