@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from sqlalchemy import Pool
+    from sqlalchemy.engine.interfaces import Dialect
 
     from dbscope.backends.base import Features
 
@@ -138,21 +139,19 @@ class Engines:
     def _arguments(self) -> dict[str, Any]:
         usual = usual_options(self.url, self.features, is_async=self.is_async)
         connect = usual.pop("connect_args", {}) | dict(self.options.get("connect_args") or {})
-        asked = self.options.get("poolclass")
-        if asked is StaticPool:  # see `pools.class_for`
-            usual |= {"pool_size": 1, "max_overflow": 0}
-        elif asked is not None:
-            usual.pop("poolclass", None)
-        dialect = self.url.get_dialect()
-        if self.is_async:
-            dialect = dialect.get_async_dialect_cls(self.url)
-        poolclass = usual.pop("poolclass", None) or pools.class_for(
-            self.options, self.url, dialect, is_async=self.is_async
-        )
-        for name in OF_QUEUE - takes(poolclass):
+        own = dict(self.options)
+        if own.get("poolclass") is StaticPool:  # see `pools.class_for`
+            own |= {"poolclass": None, "pool_size": 1, "max_overflow": 0}
+        own["poolclass"] = own.get("poolclass") or usual.pop("poolclass", None)
+        own["poolclass"] = pools.class_for(own, self.url, self._dialect, is_async=self.is_async)
+        for name in OF_QUEUE - takes(own["poolclass"]):
             usual.pop(name, None)
-        own = {name: value for name, value in self.options.items() if name != "poolclass"}
-        return usual | own | {"poolclass": poolclass, "connect_args": connect}
+        return usual | own | {"connect_args": connect}
+
+    @property
+    def _dialect(self) -> type[Dialect]:
+        dialect: type[Dialect] = self.url.get_dialect()
+        return dialect.get_async_dialect_cls(self.url) if self.is_async else dialect
 
 
 def plain(engine: Engine | AsyncEngine) -> Engine:

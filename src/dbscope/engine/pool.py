@@ -16,6 +16,7 @@ from sqlalchemy.pool import (
 )
 
 from dbscope.engine import carry
+from dbscope.engine.loops import FREE, AnyLoopPool
 from dbscope.engine.sqlite import files
 from dbscope.errors import ConfigurationError
 
@@ -51,9 +52,11 @@ def class_for(
     asked = options.get("poolclass")
     if asked is None or asked is StaticPool:
         # One connection for all would be one transaction for all: they take it in turn instead.
-        return dialect.get_pool_class(url) if is_async else ThreadQueuePool
+        asked = dialect.get_pool_class(url) if is_async else QueuePool
     if asked is QueuePool and not is_async:
         return ThreadQueuePool
+    if asked is AsyncAdaptedQueuePool and dialect.driver in FREE:
+        return AnyLoopPool
     _check(asked, is_async=is_async)
     if asked is NullPool and dialect.name == "sqlite" and files.is_memory(url):
         raise ConfigurationError(

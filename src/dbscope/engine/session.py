@@ -290,6 +290,7 @@ def _before_commit(session: UnitSession) -> None:
         by_hand.about_to_commit(unit)
         if not session.in_nested_transaction():
             if not is_clean(session):
+                unit.source.check_loop()
                 session.flush()
             unit.source.before_commit(unit)
             unit.committing = True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -29,11 +28,11 @@ from dbscope.engine import (
 )
 from dbscope.engine.carry import Greenlets, Threads
 from dbscope.engine.engines import Engines, plain
+from dbscope.engine.loops import Loops
 from dbscope.engine.pool import Out, size
 from dbscope.engine.session import async_session_class, session_class
 from dbscope.engine.sqlite import queue, recipe
 from dbscope.errors import (
-    ConfigurationError,
     DatabaseUnavailable,
     PoolTimeout,
     UnexpectedRollback,
@@ -105,7 +104,7 @@ class EngineSource:
         self.run_due = run_due
         self.counters: Counter[str] = Counter()
         self.seconds = second.SecondConnections(self, self.counters)
-        self.loop: asyncio.AbstractEventLoop | None = None
+        self.loops = Loops(str(self))
         self.features = features_of(url, settings.engine)
         self.sql_family = self.features.family
         settings.check(self.features, url, session_class, is_async=is_async)
@@ -198,8 +197,7 @@ class EngineSource:
 
     def before_transaction(self, unit: Unit, *, will_write: bool) -> None:
         """Check the event loop, count second connections, and wait for the turn to write."""
-        if self.is_async:
-            self._check_loop()
+        self.check_loop()
         if self.settings.session_settings is not None:
             unit.settings = tenant.ask(self.settings.session_settings)
         if unit.scope.parent is not None:
@@ -298,33 +296,28 @@ class EngineSource:
         if unit.connection is not None:
             second.check_room(self, unit)
 
-    def _check_loop(self) -> None:
-        loop = asyncio.get_running_loop()
-        if self.loop is None:
-            self.loop = loop
-        elif self.loop is not loop:
-            raise ConfigurationError(
-                f"{self} has connections of another event loop. Use one loop, or call "
-                "`await db.dispose()` before the first loop ends."
-            )
+    def check_loop(self) -> None:
+        """Let the database be used in the event loop that runs, or raise ConfigurationError."""
+        if self.is_async:
+            self.loops.check(self.engines.made)
 
     # -- the end -------------------------------------------------------------------------------
 
     def dispose(self) -> None:
         """Close all connections; those of another event loop can only be forgotten."""
-        ours = self.loop is None or self.loop is asyncio.get_running_loop()
-        self.engines.dispose(close=ours)
-        self.loop = None
+        if self.is_async:
+            self.loops.dispose(self.engines.made)
+        else:
+            self.engines.dispose(close=True)
 
     def forget(self) -> None:
         """Start anew in a forked child: the parent's sockets and locks are not ours to use."""
-        self.loop = None
+        self.loops = Loops(str(self))
         self.engines.forget()
 
     def ping(self) -> None:
         """Ask the database for a sign of life; carried like a session."""
-        if self.is_async:
-            self._check_loop()
+        self.check_loop()
         try:
             with self.sync_engine.connect() as connection:
                 connection.exec_driver_sql("SELECT 1").close()

@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 
 # What cannot write: queries, questions about the schema, and cursors, whose query is one.
 READING = frozenset(
-    "SELECT VALUES TABLE SHOW PRAGMA DESCRIBE DESC DECLARE FETCH MOVE CLOSE".split()
+    "SELECT VALUES TABLE SHOW PRAGMA DECLARE FETCH MOVE CLOSE".split()
 )
 WRITING = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"})
 OF_EXPLAIN = frozenset(
     "ANALYZE ANALYSE VERBOSE QUERY PLAN EXTENDED PARTITIONS FORMAT TREE JSON TRADITIONAL =".split()
 )
+EXPLAINS = frozenset({"EXPLAIN", "DESCRIBE", "DESC"})
 RUNS = frozenset({"ANALYZE", "ANALYSE"})
 COMPOUND = frozenset({"CREATE", "ALTER", "DO", "DECLARE"})  # has a body with ends of its own
 QUOTED = "'"
@@ -81,8 +82,8 @@ def text_writes(sql: str, family: str) -> bool:
     """Tell whether a text is going to write."""
     found = tokens(sql, family)
     verb, depth = _verb(found)
-    if verb == "EXPLAIN":
-        explained = _explained(found)
+    if verb in EXPLAINS or (verb == "ANALYZE" and family == "mysql"):
+        explained = _explained(found, runs=verb == "ANALYZE")
         if explained is None:
             return False
         verb, depth = explained, 0
@@ -101,9 +102,9 @@ def _verb(found: Iterator[str]) -> tuple[str, int]:
     return "", depth
 
 
-def _explained(found: Iterator[str]) -> str | None:
+def _explained(found: Iterator[str], *, runs: bool) -> str | None:
     """Return the first word of what EXPLAIN ANALYZE is going to run; None: it only explains."""
-    runs, depth = False, 0
+    depth = 0
     for token in found:
         depth += (token == "(") - (token == ")")
         runs = runs or token in RUNS

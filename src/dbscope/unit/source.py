@@ -44,6 +44,10 @@ class Source(Protocol):
         """Raise ConfigurationError for what its database would ignore."""
         ...
 
+    def check_loop(self) -> None:
+        """Let the database be used in the event loop that runs, or raise ConfigurationError."""
+        ...
+
     def make_unit(self, scope: Scope) -> Unit:
         """Return a new unit for this scope."""
         ...
