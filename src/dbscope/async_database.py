@@ -310,7 +310,12 @@ class AsyncDatabase(CommonDatabase[A]):
             yield await self.lock(instance, **how)
 
     @asynccontextmanager
-    async def advisory_lock(self, key: str, *, timeout: float | None = None) -> AsyncGenerator[None]:
+    async def advisory_lock(
+        self,
+        key: str,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> AsyncGenerator[None]:
         """Hold a lock of the server by this name, which outlives commits: a job that runs once.
 
         It has a connection of its own, which counts like any second one. SQLite has none.

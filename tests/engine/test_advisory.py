@@ -120,9 +120,7 @@ def test_a_lock_that_was_lost_is_told_at_the_end(world: World, fails: bool) -> N
     world.play(story)
 
 
-@pytest.mark.worlds(
-    drivers=lambda each: not is_sqlite(each) and each not in SYNC, places=["scope"]
-)
+@pytest.mark.worlds(drivers=lambda each: not is_sqlite(each) and each not in SYNC, places=["scope"])
 @pytest.mark.parametrize("when", ["waiting", "holding"])
 def test_a_cancelled_task_neither_has_it_nor_waits_for_it(world: World, when: str) -> None:
     """The connection is not left to whoever comes next."""

@@ -125,7 +125,7 @@ async def in_a_hook(db: AsyncDatabase) -> None:
 
 
 WAYS = {
-    "statement": lambda db: ask(db),
+    "statement": ask,
     "flush": add_only,
     "connection": connect,
     "ping": lambda db: db.ping(),

@@ -143,4 +143,3 @@ def test_a_database_in_memory_cannot_be_without_a_pool() -> None:
     """It ends with its connection."""
     with pytest.raises(ConfigurationError, match="memory"):
         Database("sqlite://", engine_options={"poolclass": pools.NullPool})
-

@@ -178,4 +178,3 @@ def test_both_kinds_of_connections_are_out_of_one_engine_for_who_listens(world: 
         assert heard == ["checkout", "checkin"] * 2
 
     world.play(story)
-

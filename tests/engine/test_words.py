@@ -8,7 +8,8 @@ from sqlalchemy.schema import CreateTable
 
 from dbscope import ReadOnlyViolation
 from dbscope.engine.words import ending, text_writes, writes
-from tests.worlds import Both, Item, World, insert, is_postgresql
+from tests.worlds import Both, Item, World, is_postgresql
+from tests.worlds import insert as add
 
 STORE = text("INSERT INTO item (name) VALUES ('a') RETURNING id, name")
 
@@ -158,7 +159,22 @@ def test_a_text_that_ends_no_transaction_is_sent(sql: str, family: str) -> None:
     assert ending(sql, family) is None
 
 
-OPENED = ["(", "/*", "'", '"', "$a$", "$", "--", "/**/", "WITH a AS (", "\\'", "`", "[", "#", "EXPLAIN ("]
+OPENED = [
+    "(",
+    "/*",
+    "'",
+    '"',
+    "$a$",
+    "$",
+    "--",
+    "/**/",
+    "WITH a AS (",
+    "\\'",
+    "`",
+    "[",
+    "#",
+    "EXPLAIN (",
+]
 
 
 @pytest.mark.timeout(20)
@@ -188,7 +204,7 @@ def test_a_read_in_a_read_only_scope_is_one_however_it_begins(world: World, sql:
 
     def story(db: Both) -> None:
         with db.scope():
-            insert(db, "a")
+            add(db, "a")
         with db.scope(readonly=True):
             assert db.scalars(text(sql)).all() == ["a"]
 
@@ -202,7 +218,7 @@ def test_what_writes_by_a_query_is_refused_unsent_in_a_read_only_scope(world: Wo
 
     def story(db: Both) -> None:
         with db.scope():
-            insert(db, "a")
+            add(db, "a")
         del world.statements[:]
         with db.scope(readonly=True), pytest.raises(ReadOnlyViolation):
             db.scalar(text(sql))

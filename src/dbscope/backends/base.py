@@ -7,7 +7,7 @@ itself does for it, and is refused the rest instead of dropping it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy.engine.default import DefaultDialect
@@ -95,7 +95,7 @@ MYSQL = Features(
     advisory_locks=True,
     reset_session=True,
 )
-MARIADB = Features(**{**{n: getattr(MYSQL, n) for n in Features.__slots__}, "name": "mariadb"})
+MARIADB = replace(MYSQL, name="mariadb")
 KNOWN = {each.name: each for each in (POSTGRESQL, SQLITE, MYSQL, MARIADB)}
 
 

@@ -101,8 +101,8 @@ class AdvisoryLock:
         row = connection.execute(LOCK, {"number": number_of(self.key)}).one()
         if process_of(connection) not in (None, row.process):
             raise ConfigurationError(
-                f"{self} would be left in a connection of the pooler that is in between (PgBouncer, "
-                "say), for whoever comes next. Give this database a URL of the server itself."
+                f"{self} would be left in a connection of the pooler in between (PgBouncer, say), "
+                "for whoever comes next. Give this database a URL of the server itself."
             )
 
     def _failure(self, error: DBAPIError) -> Exception:

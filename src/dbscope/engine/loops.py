@@ -78,7 +78,7 @@ class AnyLoopQueue(AsyncAdaptedQueue[Any]):
             return self.get_nowait()
         try:
             return await_only(asyncio.wait_for(self._next(), timeout))
-        except asyncio.TimeoutError as error:
+        except TimeoutError as error:
             raise Empty from error
 
     async def _next(self) -> Any:
@@ -159,7 +159,7 @@ class Loops:
             forget(engine)
 
     def dispose(self, engines: Iterable[Engine]) -> None:
-        """Close all connections; those of another loop that is still there can only be forgotten."""
+        """Close all connections; those of another loop that lives can only be forgotten."""
         loop, self.loop = self.loop, None
         for engine in engines:
             if loop is None or loop is asyncio.get_running_loop() or serves_any(engine):
@@ -175,9 +175,8 @@ def serves_any(engine: Engine) -> bool:
     pool: Any = engine.pool
     if isinstance(pool, NullPool):
         return True
-    queue = getattr(pool, "_pool", None)
-    bound = isinstance(queue, AsyncAdaptedQueue) and type(queue) is AsyncAdaptedQueue
-    return engine.dialect.driver in FREE and not bound
+    queue: Any = getattr(pool, "_pool", None)
+    return engine.dialect.driver in FREE and queue.__class__ is not AsyncAdaptedQueue
 
 
 def forget(engine: Engine) -> None:
@@ -200,7 +199,7 @@ def _idle(pool: Any) -> Iterator[Any]:
 
 
 def _hang_up(driver: Any) -> None:
-    """Close the socket of a connection whose loop is closed: nothing of it may be asked any more."""
+    """Close the socket of a connection whose loop is closed; nothing else of it can be used."""
     if hasattr(driver, "pgconn"):
         driver.pgconn.finish()
         return
@@ -210,7 +209,7 @@ def _hang_up(driver: Any) -> None:
     if hasattr(driver, "_aborted"):
         driver._aborted = True  # noqa: SLF001  (asyncpg: it would complain when it is collected)
     writer = getattr(driver, "_writer", None)
-    transport = getattr(driver, "_transport", None) or getattr(writer, "transport", None)
+    transport: Any = getattr(driver, "_transport", None) or getattr(writer, "transport", None)
     with suppress(AttributeError, TypeError):
         driver._writer = None  # noqa: SLF001  (asyncmy, likewise)
     sock = getattr(transport, "_sock", None)

@@ -58,7 +58,7 @@ def no_autocommit(level: Any) -> str | None:
 
 def no_autocommit_inside(options: Any) -> str | None:
     """Say what is wrong with execution options."""
-    return no_autocommit((options or {}).get("isolation_level"))
+    return no_autocommit(None if options is None else options.get("isolation_level"))
 
 
 SESSION: dict[str, Rule] = {
@@ -107,7 +107,14 @@ CONNECT: dict[str, Rule] = {
 UNNAMED = {Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL}
 # What `create_engine` takes by itself, and hands to nobody.
 OF_CREATE = frozenset(
-    "connect_args poolclass plugins enable_from_linting empty_in_strategy isolation_level".split()
+    [
+        "connect_args",
+        "poolclass",
+        "plugins",
+        "enable_from_linting",
+        "empty_in_strategy",
+        "isolation_level",
+    ]
 )
 TRANSLATED = {
     "logging_name": "pool_logging_name",
@@ -121,20 +128,19 @@ TRANSLATED = {
 }
 
 
-def check_session(
-    options: Mapping[str, Any], session_class: type[Any], *, is_async: bool
-) -> None:
+def check_session(options: Mapping[str, Any], session_class: Any, *, is_async: bool) -> None:
     """Check the options of a session.
 
     Raises:
         ConfigurationError: one that there is not, or that cannot be honoured.
     """
-    kind = AsyncSession if is_async else Session
+    kind: Any = AsyncSession if is_async else Session
+    usual: Any = getattr(session_class, "sync_session_class", None)
     if not issubclass(session_class, kind):
         raise ConfigurationError(f"session_class={session_class!r} is no {kind.__name__}.")
     known = keywords(session_class)
     if is_async:
-        plain = options.get("sync_session_class") or session_class.sync_session_class
+        plain: Any = options.get("sync_session_class") or usual
         if not (isinstance(plain, type) and issubclass(plain, Session)):
             raise ConfigurationError(
                 f"session_options: sync_session_class={plain!r} is no class of sessions."
@@ -158,7 +164,7 @@ def check_engine(options: Mapping[str, Any], url: URL, *, is_async: bool) -> Non
     if options.get("plugins") or "plugin" in url.query:
         known |= set(options)  # which they may take
     _check("engine_options", options, ENGINE, known, f"{dialect.__name__} and {found.__name__}")
-    connect = options.get("connect_args") or {}
+    connect: dict[str, Any] = dict(options.get("connect_args") or ())
     _check("engine_options: connect_args", connect, CONNECT)
     _check("The URL", {name: _of_query(value) for name, value in url.query.items()}, CONNECT)
 

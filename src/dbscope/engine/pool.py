@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sqlalchemy import URL, Engine, Pool
-    from sqlalchemy.engine.interfaces import Dialect
     from sqlalchemy.pool import ConnectionPoolEntry
 
 # Of these there is one connection at a time: for all, or for each thread.
@@ -41,15 +40,13 @@ class ThreadQueuePool(QueuePool):
             return super()._do_get()
 
 
-def class_for(
-    options: Mapping[str, Any], url: URL, dialect: type[Dialect], *, is_async: bool
-) -> type[Pool]:
+def class_for(options: Mapping[str, Any], url: URL, dialect: Any, *, is_async: bool) -> type[Pool]:
     """Return the class of the pool for these options of an engine.
 
     Raises:
         ConfigurationError: a class that cannot serve.
     """
-    asked = options.get("poolclass")
+    asked: Any = options.get("poolclass")
     if asked is None or asked is StaticPool:
         # One connection for all would be one transaction for all: they take it in turn instead.
         asked = dialect.get_pool_class(url) if is_async else QueuePool
@@ -90,8 +87,10 @@ def capacity(engine: Engine) -> int | None:
 
 def size(engine: Engine) -> int:
     """Return how many connections the pool keeps."""
-    found: Any = getattr(engine.pool, "size", int(isinstance(engine.pool, SINGLE)))
-    return int(found() if callable(found) else found)
+    pool: Any = engine.pool
+    if isinstance(engine.pool, SINGLE):
+        return 1
+    return int(pool.size()) if hasattr(pool, "size") else 0
 
 
 class Out:

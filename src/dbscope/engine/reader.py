@@ -62,7 +62,7 @@ class ReaderEngine(OptionEngine):
         return connection
 
     @property
-    def pool(self) -> Pool:
+    def pool(self) -> Pool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The pool, whose events are those of the other engine's."""
         return self._own
 

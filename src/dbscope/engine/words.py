@@ -23,11 +23,34 @@ if TYPE_CHECKING:
 
 # What cannot write: queries, questions about the schema, and cursors, whose query is one.
 READING = frozenset(
-    "SELECT VALUES TABLE SHOW PRAGMA DECLARE FETCH MOVE CLOSE".split()
+    [
+        "SELECT",
+        "VALUES",
+        "TABLE",
+        "SHOW",
+        "PRAGMA",
+        "DECLARE",
+        "FETCH",
+        "MOVE",
+        "CLOSE",
+    ]
 )
 WRITING = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"})
 OF_EXPLAIN = frozenset(
-    "ANALYZE ANALYSE VERBOSE QUERY PLAN EXTENDED PARTITIONS FORMAT TREE JSON TRADITIONAL =".split()
+    [
+        "ANALYZE",
+        "ANALYSE",
+        "VERBOSE",
+        "QUERY",
+        "PLAN",
+        "EXTENDED",
+        "PARTITIONS",
+        "FORMAT",
+        "TREE",
+        "JSON",
+        "TRADITIONAL",
+        "=",
+    ]
 )
 EXPLAINS = frozenset({"EXPLAIN", "DESCRIBE", "DESC"})
 RUNS = frozenset({"ANALYZE", "ANALYSE"})
@@ -95,9 +118,9 @@ def text_writes(sql: str, family: str) -> bool:
 def _verb(found: Iterator[str]) -> tuple[str, int]:
     """Return the first word, and how many parentheses were opened before it."""
     depth = 0
-    for token in found:
-        if token != "(":
-            return token, depth
+    for part in found:
+        if part != "(":
+            return part, depth
         depth += 1
     return "", depth
 
@@ -105,11 +128,11 @@ def _verb(found: Iterator[str]) -> tuple[str, int]:
 def _explained(found: Iterator[str], *, runs: bool) -> str | None:
     """Return the first word of what EXPLAIN ANALYZE is going to run; None: it only explains."""
     depth = 0
-    for token in found:
-        depth += (token == "(") - (token == ")")
-        runs = runs or token in RUNS
-        if depth == 0 and token != ")" and token not in OF_EXPLAIN:
-            return token if runs else None
+    for part in found:
+        depth += (part == "(") - (part == ")")
+        runs = runs or part in RUNS
+        if depth == 0 and part != ")" and part not in OF_EXPLAIN:
+            return part if runs else None
     return None
 
 
@@ -121,17 +144,17 @@ def _with_writes(found: Iterator[str], outside: int) -> bool:
     """
     depth, is_main, before = outside, False, ""
     verb = ""  # that may be one: what follows tells
-    for token in chain(found, [""]):
-        if verb and (token == QUOTED or (token.isidentifier() and token != "AS")):
+    for part in chain(found, [""]):
+        if verb and (part == QUOTED or (part.isidentifier() and part != "AS")):
             return True
         verb = ""
         begins = before == "(" or (depth == outside and not is_main)
-        if token in WRITING and begins:
-            verb = token
-        elif depth == outside and token in {"SELECT", "VALUES", "TABLE"}:
+        if part in WRITING and begins:
+            verb = part
+        elif depth == outside and part in {"SELECT", "VALUES", "TABLE"}:
             is_main = True
-        depth += (token == "(") - (token == ")")
-        before = token
+        depth += (part == "(") - (part == ")")
+        before = part
     return False
 
 
@@ -184,9 +207,9 @@ def ending(sql: str, family: str) -> str | None:
     Drivers that send a text without parameters as it is send several statements, too.
     """
     words: list[str] = []
-    for token in tokens(sql, family):
-        if token != ";":
-            words.append(token)
+    for part in tokens(sql, family):
+        if part != ";":
+            words.append(part)
             continue
         if (words and words[0] in COMPOUND) or words[:2] == ["BEGIN", "NOT"]:
             return None
