@@ -122,6 +122,11 @@ class PoolTimeout(DBScopeError):
     Hold connections for a shorter time, open fewer at once, or raise `pool_size`."""
 
 
+class LockTimeout(DBScopeError):
+    """Somebody else has held the lock for longer than `timeout` allows; nothing was done.
+    Try again later, or wait longer for it."""
+
+
 class DatabaseUnavailable(DBScopeError):
     """The database could not be reached, or went away. Nothing was committed; try again later."""
 

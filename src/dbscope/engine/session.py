@@ -36,7 +36,7 @@ class UnitSession(Session):
         if unit is None:
             return execute(statement, params, **kwargs)
         if isinstance(statement, TextClause):
-            check_text(unit, statement)
+            check_text(unit, statement, unit.source.sql_family)
         given: Any = kwargs.get("execution_options") or NONE
         if in_pieces := is_in_pieces(statement, given):
             check_pieces(unit)
@@ -50,7 +50,8 @@ class UnitSession(Session):
         locks = getattr(statement, "_for_update_arg", None) is not None
         if locks:
             unit.check_lock()
-        result = self._use(operation, will_write=locks or writes(statement))
+        will_write = locks or writes(statement, unit.source.sql_family)
+        result = self._use(operation, will_write=will_write)
         if in_pieces:
             unit.note_result(context_of(result))
         return result
@@ -274,13 +275,20 @@ def session_class(base: type[Session]) -> type[Session]:
     return type("UnitSession", (UnitSession, base), {"__module__": __name__})
 
 
-def async_session_class(base: type[AsyncSession]) -> type[AsyncSession]:
-    """Return the class of `base`, between `AsyncUnitSession` and `CarriedSession`."""
+def async_session_class(
+    base: type[AsyncSession], plain: type[Session] | None = None
+) -> type[AsyncSession]:
+    """Return the class of `base`, between `AsyncUnitSession` and `CarriedSession`.
+
+    Args:
+        base: what the sessions are to be.
+        plain: what the session inside is to be; None: what `base` says.
+    """
     from dbscope.engine.carried import CarriedSession
 
     members = {
         "__module__": __name__,
-        "sync_session_class": session_class(base.sync_session_class),
+        "sync_session_class": session_class(plain or base.sync_session_class),
     }
     bases: tuple[Any, ...] = (AsyncUnitSession, base, CarriedSession)
     if base is AsyncSession:

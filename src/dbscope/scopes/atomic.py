@@ -41,6 +41,8 @@ class AtomicBase:
     def __init__(self, source: Source, asked: Asked = PLAIN, where: object = None) -> None:
         self.source = source
         self.asked = asked
+        if where is None and asked is not PLAIN:
+            source.require(*asked.features)
         self.where = where or place.here()
         self._entered: list[tuple[Unit, Block]] = []
 

@@ -35,6 +35,7 @@ class Source(Protocol):
 
     counters: Counter[str]
     name: str
+    sql_family: str  # whose SQL it understands
     retry_codes: Collection[str]  # that are conflicts, too
     commits_last: bool  # among several databases
     forbid_manual_commit: bool
@@ -49,6 +50,14 @@ class Source(Protocol):
     @property
     def world(self) -> World:
         """Return how its units wait."""
+        ...
+
+    def require(self, *features: str) -> None:
+        """Raise ConfigurationError for what its database would ignore."""
+        ...
+
+    def check_loop(self) -> None:
+        """Let the database be used in the event loop that runs, or raise ConfigurationError."""
         ...
 
     def make_unit(self, scope: Scope) -> Unit:
