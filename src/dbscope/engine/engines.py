@@ -1,7 +1,7 @@
 """The engines of one database, made on first use: its own, and one whose connections cannot write.
 
-A server is told when connecting that nothing may be written there. To say so again for each
-transaction would be a round trip, and a setting that could stay behind in the pool.
+A server is told once, when it has let us in, that nothing may be written there. To say so again for
+each transaction would be a round trip, and a setting that could stay behind in the pool.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from dbscope.backends.postgresql.pooler import refuse_writes
 from dbscope.engine import mysql, postgresql
 from dbscope.engine.pool import ThreadQueuePool
 from dbscope.engine.sqlite import files, recipe
@@ -19,6 +20,8 @@ from dbscope.engine.url import missing_driver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from dbscope.backends.postgresql.pooler import Pooler
 
 REFUSE_WRITES = dict.fromkeys(mysql.BACKENDS, mysql.refuse_writes) | {
     "sqlite": recipe.refuse_writes
@@ -35,6 +38,7 @@ class Engines:
         given: a ready engine, instead of making one.
         options: for `create_engine`, over our defaults.
         prepare: makes an engine ours, once for its life.
+        pooler: what is known of a pooler in front of the database.
     """
 
     def __init__(
@@ -45,12 +49,14 @@ class Engines:
         given: Engine | AsyncEngine | None,
         options: Mapping[str, Any],
         prepare: Callable[[Engine], None],
+        pooler: Pooler,
     ) -> None:
         self.url = url
         self.is_async = is_async
         self.given = given
         self.options = options
         self.prepare = prepare
+        self.pooler = pooler
         self._main: Engine | AsyncEngine | None = None
         self._reader: Engine | None = None
         self._mutex = threading.Lock()
@@ -61,7 +67,7 @@ class Engines:
         if self._main is None:
             with self._mutex:
                 if self._main is None:
-                    engine = self.given or self._create({})
+                    engine = self.given or self._create()
                     self.prepare(plain(engine))
                     self._main = engine
         return self._main
@@ -75,9 +81,11 @@ class Engines:
         if self._reader is None and self.has_reader:
             with self._mutex:
                 if self._reader is None:
-                    engine = plain(self._create(reader_arguments(self.url)))
+                    engine = plain(self._create())
                     self.prepare(engine)
-                    if engine.dialect.name in REFUSE_WRITES:
+                    if engine.dialect.name == "postgresql":
+                        refuse_writes(engine, self.pooler)
+                    else:
                         event.listen(engine, "connect", REFUSE_WRITES[engine.dialect.name])
                     self._reader = engine
         return self._reader
@@ -112,10 +120,10 @@ class Engines:
         self._mutex = threading.Lock()
         self.dispose(close=False)
 
-    def _create(self, connect_args: Mapping[str, Any]) -> Engine | AsyncEngine:
+    def _create(self) -> Engine | AsyncEngine:
         options = usual_options(self.url, is_async=self.is_async)
         arguments = options.get("connect_args", {}) | self.options.get("connect_args", {})
-        options |= {**self.options, "connect_args": merged(arguments, connect_args)}
+        options |= {**self.options, "connect_args": arguments}
         create = create_async_engine if self.is_async else create_engine
         try:
             return create(self.url, **options)
@@ -138,25 +146,3 @@ def usual_options(url: URL, *, is_async: bool) -> dict[str, Any]:
     elif is_async:
         options |= postgresql.engine_options(url.get_driver_name())
     return options
-
-
-def reader_arguments(url: URL) -> dict[str, Any]:
-    """Return what PostgreSQL is told with the login, so that nothing can be written there."""
-    if url.get_backend_name() != "postgresql":
-        return {}
-    if url.get_driver_name() == "asyncpg":
-        return {"server_settings": {postgresql.READ_ONLY: "on"}}
-    given = url.query.get("options", "")
-    return {"options": f"{given} -c {postgresql.READ_ONLY}=on".strip()}
-
-
-def merged(arguments: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """Return both: settings are added, and words of options put after those that are there."""
-    result = dict(arguments)
-    for name, value in more.items():
-        there = result.get(name)
-        if isinstance(there, dict):
-            result[name] = there | value
-        else:
-            result[name] = f"{there} {value}" if there else value
-    return result

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 CANCEL_TIMEOUT = 1.0  # seconds
-READ_ONLY = "default_transaction_read_only"
 
 
 def engine_options(driver: str) -> dict[str, Any]:

@@ -12,8 +12,10 @@ from sqlalchemy.exc import TimeoutError as PoolExhausted
 from sqlalchemy.ext.asyncio import async_sessionmaker
 from sqlalchemy.orm import Session, sessionmaker
 
+from dbscope.backends.postgresql import pooler, stale_plans
 from dbscope.engine import (
     begin,
+    connecting,
     deadline,
     events,
     forks,
@@ -109,6 +111,7 @@ class EngineSource:
             given=settings.engine,
             options=settings.engine_options,
             prepare=self._prepare,
+            pooler=pooler.Pooler(str(self)),
         )
         self._session_options: dict[str, Any] = SESSION_OPTIONS | dict(settings.session_options)
         self._session_class = session_class
@@ -148,7 +151,11 @@ class EngineSource:
         if engine.dialect.name in mysql.BACKENDS:
             mysql.install(engine)
         forks.watch(engine)
-        events.install(engine, told, INTERRUPTS.get(engine.dialect.name, postgresql.interrupt))
+        pooler.install(engine, self.engines.pooler)
+        stale_plans.install(engine)
+        connecting.install(engine, told)
+        on_cancel = INTERRUPTS.get(engine.dialect.name, postgresql.interrupt)
+        events.install(engine, on_cancel, self.engines.pooler)
         guard.install(engine, self.counters)
         self.waits_plainly = self.is_async and here.waits_plainly(engine.dialect)
         if self._is_sqlite:

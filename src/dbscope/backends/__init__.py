@@ -1,0 +1,1 @@
+"""What differs between databases, and is no part of the engine."""
