@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import create_engine, make_url
 
-from tests.cli.pgbouncer import PROGRAM, made_up_process, pgbouncer
+from tests.support.pgbouncer import PROGRAM, made_up_process, pgbouncer
 from tests.cli.project import ON_CONNECT, Project
 from tests.support.postgres import PostgresServer
 

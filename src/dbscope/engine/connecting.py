@@ -13,6 +13,8 @@ from dbscope.engine import carry, faults
 from dbscope.errors import ConfigurationError, DatabaseUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy import Engine
 
     from dbscope.errors import DBScopeError
@@ -43,27 +45,36 @@ def install(engine: Engine, name: str) -> None:
 
 def meaning(engine: Engine, name: str, error: Exception) -> DBScopeError | None:
     """Return what an error of connecting means; None: what it says."""
-    state = state_of(error, is_async=engine.dialect.is_async)
+    state = in_its_world(engine, state_of, error)
     if faults.is_permanent(error, state):
         return ConfigurationError(f"{name} does not let us in: {error}.")
-    if engine.dialect.name == "sqlite" and (folder := missing_folder(engine, error)):
+    if folder := in_its_world(engine, missing_folder, error):
         return ConfigurationError(f"{name} cannot be opened: there is no folder {folder}.")
     if faults.is_away(error, state):
         return DatabaseUnavailable(f"{name} cannot be reached: {error}.")
     return None
 
 
-def state_of(error: Exception, *, is_async: bool) -> str | None:
+def in_its_world(
+    engine: Engine, ask: Callable[[Engine, Exception], Any | None], error: Exception
+) -> Any:
+    """Ask what takes a while, in a thread if there is a loop that must go on."""
+    if engine.dialect.is_async:
+        return await_only(carry.in_thread(ask, engine, error))
+    return ask(engine, error)
+
+
+def state_of(engine: Engine, error: Exception) -> str | None:  # noqa: ARG001
     """Return the SQLSTATE of an error of connecting."""
     if not login.is_psycopg(error):
         return faults.sqlstate(error)
-    if is_async:
-        return await_only(carry.in_thread(login.state_of, error))
+    if faults.is_permanent(error, None):  # by its words: no need to ask for the code
+        return None
     return login.state_of(error)
 
 
-def missing_folder(engine: Engine, error: BaseException) -> Path | None:
-    """Return the folder of a SQLite database, if it is not there, and the file cannot be for that."""
+def missing_folder(engine: Engine, error: Exception) -> Path | None:
+    """Return the folder of a SQLite database whose file cannot be made because it is not there."""
     code = getattr(error, "sqlite_errorcode", None)
     if code is None or code & faults.PRIMARY != sqlite3.SQLITE_CANTOPEN:
         return None

@@ -48,10 +48,11 @@ def install(
         connection = context.connection
         if connection is None or connection.closed or connection.invalidated:
             return None
+        blamed = blame(pooler, faults.sqlstate(context.original_exception))
         try:
             unit: Unit | None = connection.info.get("dbscope.unit")
         except NotImplementedError:  # the connection by which SQLAlchemy gets to know the server
-            return None
+            return None if blamed is None else ConfigurationError(blamed)
         if isinstance(context.original_exception, CancelledError):
             on_cancel(connection)
         # COMMIT and ROLLBACK have no statement.
@@ -59,7 +60,6 @@ def install(
         if not is_commit and fitness.is_unfit(connection, unit, context.original_exception):
             context.is_disconnect = True
         found = None if unit is None else _on_error(unit, connection, context)
-        blamed = blame(pooler, faults.sqlstate(context.original_exception))
         return found if blamed is None else ConfigurationError(blamed)
 
 

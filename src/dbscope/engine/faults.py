@@ -32,8 +32,9 @@ PROTOCOL_VIOLATION = "08P01"
 # Who may connect, and to what: no such role or wrong password (class 28), no such database, no
 # right to it, a setting that there is not or that has no such value.
 PERMANENT = frozenset({"28000", "28P01", "3D000", "42501", "42704", "22023", NOT_SUPPORTED})
-# PgBouncer has one code for all that it says by itself (until 1.20), in English only.
-POOLER_PERMANENT = re.compile(
+# PgBouncer has one code for all that it says by itself (until 1.20), and libpq has none for what a
+# server says to who wants to connect; the words are mostly English.
+PERMANENT_WORDS = re.compile(
     "no such (database|user)|does not exist|authentication failed|auth failed|login rejected"
     "|unsupported startup parameter|bouncer config error|SSL required"
 )
@@ -173,8 +174,8 @@ def is_permanent(error: BaseException, state: str | None) -> bool:
     code = native_code(error)
     if code is not None:
         return code in MYSQL_PERMANENT
-    if state == PROTOCOL_VIOLATION:
-        return POOLER_PERMANENT.search(str(error)) is not None
+    if state is None or state == PROTOCOL_VIOLATION:
+        return PERMANENT_WORDS.search(str(error)) is not None
     return state in PERMANENT
 
 
