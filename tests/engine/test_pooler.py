@@ -147,7 +147,9 @@ def weather(world: World, mode: str, requests: int) -> None:
     answers = asyncio.run(play())
     assert Counter(repr(answer.error) for answer in answers) == {"None": requests}
     assert Counter(answer.status for answer in answers) == {200: requests}
-    stored = {f"item {number}" for number in range(1, requests + 1)} if mode != "read-only" else set()
+    stored = (
+        {f"item {number}" for number in range(1, requests + 1)} if mode != "read-only" else set()
+    )
     assert sorted(world.items()) == sorted(stored)
 
 
@@ -158,6 +160,7 @@ def test_a_storm(pooled: World, mode: str) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 @in_each_mode
 def test_a_long_storm(pooled: World, mode: str) -> None:
     """The same, a thousand times."""
@@ -193,7 +196,9 @@ def test_it_is_said_once(
     assert "pgbouncer.md" in told[0]
 
 
-def test_without_one_everything_is_as_it_was(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_one_everything_is_as_it_was(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     """Statements are prepared, and nothing is said."""
 
     def story(db: Both) -> None:

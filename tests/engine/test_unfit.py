@@ -241,7 +241,9 @@ def test_what_cannot_be_served_is_503(world: World) -> None:
 
 
 @postgres
-@pytest.mark.parametrize("how", ["SET TRANSACTION READ ONLY", "SET LOCAL transaction_read_only = on"])
+@pytest.mark.parametrize(
+    "how", ["SET TRANSACTION READ ONLY", "SET LOCAL transaction_read_only = on"]
+)
 def test_a_transaction_that_was_made_read_only_is_the_applications(world: World, how: str) -> None:
     """It is not the server's fault, and would be the same at the next try."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import CancelledError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
@@ -29,9 +29,7 @@ if TYPE_CHECKING:
     from dbscope.unit.unit import Unit
 
 
-def install(
-    engine: Engine, on_cancel: Callable[[Connection], None], pooler: Pooler
-) -> None:
+def install(engine: Engine, on_cancel: Callable[[Connection], None], pooler: Pooler) -> None:
     """Listen to an engine: once for its life.
 
     Only to its dialect: a single listener to its connections (`commit`, `begin`, …) makes
