@@ -220,7 +220,7 @@ def test_a_lock_cannot_be_taken_in_a_block_that_only_reads(world: World) -> None
     prepared(world, body, atomic=False)
 
 
-# -- who asks for a server that can be written to ---------------------------------------------------
+# -- who asks for a server that can be written to --------------------------------------------------
 
 
 @pytest.mark.worlds(drivers=is_postgresql, places=["scope"])
