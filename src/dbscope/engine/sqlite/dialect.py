@@ -21,7 +21,7 @@ from sqlalchemy.util import await_only
 from sqlalchemy.util.queue import AsyncAdaptedQueue
 
 from dbscope.engine import carry
-from dbscope.engine.sqlite import files, threads
+from dbscope.engine.sqlite import files, plain, threads
 from dbscope.engine.sqlite.connection import InlineConnection
 from dbscope.engine.sqlite.queue import Queue, shared
 from dbscope.engine.sqlite.statements import Statements
@@ -80,6 +80,7 @@ class Driver:
             connection = await_only(async_creator_fn())
             connection.isolation_level = None
         else:
+            kwargs = {"factory": plain.Connection, **kwargs}
             kwargs |= {"isolation_level": None, "check_same_thread": False}
             if files.is_in_memory(database):
                 database = self._kept(database, kwargs)
