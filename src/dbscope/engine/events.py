@@ -84,6 +84,8 @@ def _on_error(
         return TransactionTimeout(f"In {unit.block}:")
     if unit.is_readonly and faults.is_refused_write(context.original_exception):
         return ReadOnlyViolation(f"{unit.block or unit.scope} is read-only.")
+    if faults.is_locked(context.original_exception):
+        return faults.locked(unit.scope, context.original_exception)
     if context.is_disconnect and isinstance(error, DBAPIError):
         return DatabaseUnavailable(f"The connection of {unit.scope} was lost: {error.orig}.")
     return None
@@ -109,4 +111,4 @@ def _failed_commit(
     # SQLite stays in the transaction and keeps the write lock, and SQLAlchemy thinks it is over.
     unit.committing = False
     connection.dialect.do_rollback(connection.connection)
-    return None
+    return faults.locked(unit.scope, error.orig or error) if faults.is_locked(error.orig) else None

@@ -88,6 +88,18 @@ class Connection(sqlite3.Connection):
         self._cursors.add(cursor)
         return cursor
 
+    def execute(self, *args: Any) -> Any:
+        """Run a statement with a cursor of ours: `sqlite3` would take its own."""
+        return self.cursor().execute(*args)
+
+    def executemany(self, *args: Any) -> Any:
+        """Run a statement for each set of parameters, likewise."""
+        return self.cursor().executemany(*args)
+
+    def executescript(self, *args: Any) -> Any:
+        """Run several statements, likewise."""
+        return self.cursor().executescript(*args)
+
     def is_read(self) -> bool:
         """Tell whether nobody has a cursor with more to read."""
         return all(getattr(cursor, "is_read", True) for cursor in list(self._cursors))

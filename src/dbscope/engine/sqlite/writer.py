@@ -66,8 +66,10 @@ class Writer:
         self.queue.leave(self)
 
     def who_else(self) -> object:
-        """Return who has the lock that this one needs; None: somebody in another process."""
+        """Return who of ours has the lock that this one needs; None: somebody else has it."""
         writer = self.queue.writer
+        if isinstance(writer, Writer) and not is_in_transaction(writer._connection):
+            return None  # it is its turn, but it waits for the same lock
         return None if writer is self else writer
 
     def __str__(self) -> str:
