@@ -348,9 +348,7 @@ class InlineConnection(Attributes):
         sqlite3.Connection.close(self._connection)
 
 
-def answer(
-    cursor: sqlite3.Cursor, sql: str, parameters: Any, many: bool, fetches: bool
-) -> Answer:
+def answer(cursor: sqlite3.Cursor, sql: str, parameters: Any, many: bool, fetches: bool) -> Answer:
     """Run a statement; unless its rows are to be fetched later, that is all of it."""
     try:
         (cursor.executemany if many else cursor.execute)(sql, parameters)

@@ -75,7 +75,7 @@ class Driver:
             kwargs: as `sqlite3.connect` takes them; `isolation_level` and `check_same_thread` are
                 the dialect's own.
         """
-        database = args[0] if args else ""
+        database = args[0] if args and async_creator_fn is None else ""
         if async_creator_fn is not None:
             connection = await_only(async_creator_fn(*args, **kwargs))
             connection.isolation_level = None

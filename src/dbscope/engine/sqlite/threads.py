@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+
 async def to_the_end(call: Callable[[], T]) -> T:
     """Call in a thread and wait for that; a cancellation is delivered afterwards."""
     work = _start(call)
