@@ -96,7 +96,7 @@ def compare(folder: Path, journal: str) -> set[str]:
     ended = {driver: run(tests, driver, journal) for driver in ("aiosqlite", "inline")}
     for driver, results in ended.items():
         counts = {how: list(results.values()).count(how) for how in ("passed", "failed", "skipped")}
-        print(driver, journal, counts, flush=True)
+        sys.stdout.write(f"{driver} {journal} {counts}\n")
     return {
         name
         for name, how in ended["aiosqlite"].items()
@@ -113,7 +113,7 @@ def main(folder: Path) -> int:
         for name in sorted(compare(folder, journal)):
             reason = UPSTREAM[journal].get(name)
             unknown += reason is None
-            print(f"  {name}: {reason or 'NOT KNOWN'}", flush=True)
+            sys.stdout.write(f"  {name}: {reason or 'NOT KNOWN'}\n")
     return unknown
 
 

@@ -21,7 +21,7 @@ from tests.support.ending import ENDLESS, STATES, WAYS
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("driver", "state"),
     [("inline", state.__name__) for state in STATES]

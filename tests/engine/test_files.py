@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,8 +38,7 @@ def path_of(world: World) -> str:
 def remove(path: str) -> None:
     """Delete a database with its log."""
     for end in ("", "-wal", "-shm"):
-        if os.path.exists(path + end):
-            os.remove(path + end)
+        Path(path + end).unlink(missing_ok=True)
 
 
 def names(path: str) -> list[str]:
@@ -64,7 +63,7 @@ def test_a_file_that_was_deleted_is_an_error_until_it_is_back(
         for _ in range(3):
             with pytest.raises(DatabaseUnavailable, match="was deleted"):
                 world.in_scope(db, lambda db: insert(db, "b"))
-        assert not os.path.exists(path)
+        assert not Path(path).exists()
         with closing(sqlite3.connect(path)) as made:
             made.execute("CREATE TABLE item (id integer primary key, name)")
         world.in_scope(db, lambda db: insert(db, "c"))
@@ -90,7 +89,7 @@ def test_a_file_that_was_replaced_is_opened_anew(
             "CREATE TABLE item (id integer primary key, name); INSERT INTO item VALUES (1, 'old')"
         )
         made.close()
-        os.replace(path + "-backup", path)
+        Path(path + "-backup").replace(path)
         world.in_scope(db, lambda db: insert(db, "b"))
 
     with caplog.at_level(logging.WARNING, "dbscope"):

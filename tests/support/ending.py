@@ -166,7 +166,7 @@ async def fork(subject: Subject) -> None:
             subject.driver.close()
         os._exit(0)
     for _ in range(1000):
-        if os.waitpid(child, os.WNOHANG)[0]:
+        if os.waitpid(child, os.WNOHANG)[0]:  # noqa: ASYNC222
             return
         await asyncio.sleep(0.01)
     raise AssertionError("the child does not end")
@@ -227,7 +227,7 @@ async def clean(subject: Subject) -> None:
 
 async def free(file: str) -> None:
     """Fail if the turn to write or a lock of the file is still held."""
-    writers = shared(Queue[Any], files.MEMORY, os.path.realpath(file))
+    writers = shared(Queue[Any], files.MEMORY, os.path.realpath(file))  # noqa: ASYNC240
     other = sqlite3.connect(file, timeout=0, isolation_level=None)
     end = time.monotonic() + 20
     while True:
@@ -272,9 +272,15 @@ def main(driver: str, state: str, file: str) -> None:
         for second in ways:
             for at_once in (False, True):
                 how = "at once" if at_once else "in turn"
-                print(driver, state, first.__name__, second.__name__, how, flush=True)
+                say(f"{driver} {state} {first.__name__} {second.__name__} {how}")
                 asyncio.run(end(driver, begin, (first, second), file, at_once=at_once))
-    print("held", flush=True)
+    say("held")
+
+
+def say(what: str) -> None:
+    """Say it before anything else can happen."""
+    sys.stdout.write(f"{what}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

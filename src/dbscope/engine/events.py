@@ -84,11 +84,16 @@ def _on_error(
         return TransactionTimeout(f"In {unit.block}:")
     if unit.is_readonly and faults.is_refused_write(context.original_exception):
         return ReadOnlyViolation(f"{unit.block or unit.scope} is read-only.")
-    if faults.is_locked(context.original_exception):
-        return faults.locked(unit.scope, context.original_exception)
-    if context.is_disconnect and isinstance(error, DBAPIError):
+    return _unavailable(unit, error, lost=context.is_disconnect)
+
+
+def _unavailable(unit: Unit, error: BaseException, *, lost: bool) -> DatabaseUnavailable | None:
+    if not isinstance(error, DBAPIError):
+        return None
+    if lost:
         return DatabaseUnavailable(f"The connection of {unit.scope} was lost: {error.orig}.")
-    return None
+    is_locked = error.orig is not None and faults.is_locked(error.orig)
+    return faults.locked(unit.scope, error.orig or error) if is_locked else None
 
 
 def _look_at_sqlite(unit: Unit, connection: Connection, error: BaseException) -> None:
@@ -111,4 +116,4 @@ def _failed_commit(
     # SQLite stays in the transaction and keeps the write lock, and SQLAlchemy thinks it is over.
     unit.committing = False
     connection.dialect.do_rollback(connection.connection)
-    return faults.locked(unit.scope, error.orig or error) if faults.is_locked(error.orig) else None
+    return _unavailable(unit, error, lost=False)

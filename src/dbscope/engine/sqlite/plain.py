@@ -157,6 +157,20 @@ def is_in_transaction(connection: sqlite3.Connection) -> bool:
         return False
 
 
+def ask(connection: sqlite3.Connection, question: str, parameters: Any = ()) -> list[Any]:
+    """Return what SQLite says to a question of ours, whatever rows and texts are to be made of."""
+    made = connection.text_factory
+    if made is not str:
+        connection.text_factory = str
+    cursor = sqlite3.Cursor(connection)
+    try:
+        return cursor.execute(question, parameters).fetchall()
+    finally:
+        cursor.close()
+        if made is not str:
+            connection.text_factory = made
+
+
 def one_at_a_time(name: str) -> Any:
     """Return a method of `sqlite3` that others wait for."""
     method = getattr(sqlite3.Connection, name)

@@ -68,9 +68,13 @@ class Writer:
     def who_else(self) -> object:
         """Return who of ours has the lock that this one needs; None: somebody else has it."""
         writer = self.queue.writer
-        if isinstance(writer, Writer) and not is_in_transaction(writer._connection):
-            return None  # it is its turn, but it waits for the same lock
-        return None if writer is self else writer
+        # One that has the turn only may be waiting for the same lock.
+        return None if writer is self or not getattr(writer, "has_lock", True) else writer
+
+    @property
+    def has_lock(self) -> bool:
+        """Tell whether it is in its transaction, and does not wait to be."""
+        return is_in_transaction(self._connection)
 
     def __str__(self) -> str:
         """Say who writes: its scope, or else its task and the line where that is now."""
