@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 from functools import partial
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.engine import AdaptedConnection
 from sqlalchemy.util import await_only
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from dbscope.engine.sqlite.calls import Calls
     from dbscope.engine.sqlite.lifetime import Lifetime
+
+T = TypeVar("T")
 
 LEVELS = ("", "DEFERRED", "IMMEDIATE", "EXCLUSIVE")
 
@@ -133,7 +135,7 @@ class Attributes(AdaptedConnection):
         call = partial(getattr(self._connection, name), *args, **options)
         return self.calls.in_thread(partial(self.use, call))
 
-    def use(self, call: Callable[..., Any], *args: Any) -> Any:
+    def use(self, call: Callable[..., T], *args: Any) -> T:
         """Call, while nobody else calls or closes.
 
         Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import suppress
 from functools import wraps
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakSet
 
 from dbscope.engine.sqlite import lifetime
@@ -18,6 +18,11 @@ class Cursor(sqlite3.Cursor):
     """A cursor that knows whether it has rows which nobody has read."""
 
     is_read = True
+
+    if TYPE_CHECKING:
+
+        @property
+        def connection(self) -> Connection: ...
 
     def execute(self, *args: Any) -> Self:
         """Run a statement."""
