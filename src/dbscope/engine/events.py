@@ -13,6 +13,7 @@ from dbscope.backends.postgresql.pooler import blame
 from dbscope.engine import deadline, faults, fitness, guard, transaction
 from dbscope.errors import (
     ConfigurationError,
+    DatabaseUnavailable,
     ReadOnlyViolation,
     TransactionOutcomeUnknown,
     TransactionTimeout,
@@ -81,9 +82,16 @@ def _on_error(
         return TransactionTimeout(f"In {unit.block}:")
     if unit.is_readonly and faults.is_refused_write(context.original_exception):
         return ReadOnlyViolation(f"{unit.block or unit.scope} is read-only.")
-    if context.is_disconnect and isinstance(error, DBAPIError):
+    return _unavailable(unit, error, lost=context.is_disconnect)
+
+
+def _unavailable(unit: Unit, error: BaseException, *, lost: bool) -> DatabaseUnavailable | None:
+    if not isinstance(error, DBAPIError):
+        return None
+    if lost:
         return fitness.unavailable(unit, error)
-    return None
+    is_locked = error.orig is not None and faults.is_locked(error.orig)
+    return faults.locked(unit.scope, error.orig or error) if is_locked else None
 
 
 def _look_at_sqlite(unit: Unit, connection: Connection, error: BaseException) -> None:
@@ -114,4 +122,4 @@ def _failed_commit(
         logger.exception("The rollback failed, so the connection is discarded.")
         error.add_note(f"The rollback after this error failed too: {failure!r}")
         connection.invalidate(failure)
-    return None
+    return _unavailable(unit, error, lost=False)

@@ -159,6 +159,27 @@ def is_interrupted(error: BaseException | None) -> bool:
     return code == sqlite3.SQLITE_INTERRUPT
 
 
+def is_locked(error: BaseException | None) -> bool:
+    """Tell whether another connection has had SQLite's lock for longer than was to be waited.
+
+    A read that is out of date is a conflict instead: to wait would not help
+    (https://sqlite.org/rescode.html#busy_snapshot).
+    """
+    code = getattr(error, "sqlite_errorcode", None)
+    is_busy = isinstance(code, int) and code & PRIMARY == SQLITE_BUSY
+    return is_busy and code != sqlite3.SQLITE_BUSY_SNAPSHOT
+
+
+def locked(who: object, error: BaseException) -> DatabaseUnavailable:
+    """Return the error for a lock of SQLite's that was not given in time; it is safe to retry."""
+    told = DatabaseUnavailable(
+        f"{who} has waited for the lock of another connection or process: {error}."
+    )
+    told.nothing_was_stored = True
+    told.__cause__ = error
+    return told
+
+
 def is_away(error: BaseException, state: str | None) -> bool:
     """Tell whether an error of connecting says that the database cannot be reached now.
 
