@@ -9,8 +9,10 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, Engine, create_engine, event
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+import sqlalchemy
+from sqlalchemy import URL, Engine, event
+from sqlalchemy.ext import asyncio as sqlalchemy_asyncio
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dbscope.engine import mysql, postgresql
 from dbscope.engine.pool import ThreadQueuePool
@@ -116,7 +118,9 @@ class Engines:
         options = usual_options(self.url, is_async=self.is_async)
         arguments = options.get("connect_args", {}) | self.options.get("connect_args", {})
         options |= {**self.options, "connect_args": merged(arguments, connect_args)}
-        create = create_async_engine if self.is_async else create_engine
+        # Found by name only now: tools put theirs in its place, perhaps after we were imported.
+        module: Any = sqlalchemy_asyncio if self.is_async else sqlalchemy
+        create = module.create_async_engine if self.is_async else module.create_engine
         try:
             return create(self.url, **options)
         except ImportError as error:
