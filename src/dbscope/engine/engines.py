@@ -9,9 +9,11 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, Connection, Dialect, Engine, create_engine
+import sqlalchemy
+from sqlalchemy import URL, Connection, Dialect, Engine
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext import asyncio as sqlalchemy_asyncio
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import StaticPool
 
 from dbscope.backends.postgresql.pooler import refuse_writes
@@ -155,7 +157,9 @@ class Engines:
             REFUSE_WRITES[self.features.family](connection, record)
 
     def _create(self, **more: Any) -> Engine | AsyncEngine:
-        create = create_async_engine if self.is_async else create_engine
+        # Found by name only now: tools put theirs in its place, perhaps after we were imported.
+        module: Any = sqlalchemy_asyncio if self.is_async else sqlalchemy
+        create = module.create_async_engine if self.is_async else module.create_engine
         try:
             return create(self.url, **self._arguments(), **more)
         except ImportError as error:
