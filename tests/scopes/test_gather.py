@@ -244,6 +244,41 @@ eager_task_factory = getattr(asyncio, "eager_task_factory", beginning_at_once)
 
 
 @asynchronous
+@pytest.mark.parametrize("verb", ["on_commit", "on_rollback"])
+def test_a_task_that_begins_at_once_in_a_hook_goes_on_without_it(world: World, verb: str) -> None:
+    """It begins in the greenlet of the hook, and ends in that of the loop."""
+
+    async def main() -> None:
+        db = world.database
+        assert isinstance(db, AsyncDatabase)
+        tasks: list[asyncio.Future[None]] = []
+
+        async def later() -> None:
+            async with db.scope():
+                await db.execute(text("INSERT INTO item (name) VALUES ('later')"))
+                await asyncio.sleep(0)
+                await db.execute(text("UPDATE item SET name = 'still' WHERE name = 'later'"))
+
+        async with db.scope():
+            await db.execute(text("INSERT INTO item (name) VALUES ('first')"))
+            getattr(db, verb)(lambda: tasks.append(asyncio.ensure_future(later())))
+            db.set_rollback(verb == "on_rollback")
+        await asyncio.gather(*tasks)
+        await db.dispose()
+
+    async def at_once() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(eager_task_factory)
+        try:
+            await main()
+        finally:
+            loop.set_task_factory(None)
+
+    asyncio.run(at_once())
+    assert world.items() == ["first"] * (verb == "on_commit") + ["still"]
+
+
+@asynchronous
 def test_the_first_failure_cancels_the_others(world: World, log: Log) -> None:
     """They roll back and clean up before the error is raised."""
 
