@@ -40,7 +40,7 @@ def through(proxy, postgres_url):
 
 
 def test_the_programs_of_postgresql_are_chosen_by_the_environment(tmp_path, monkeypatch):
-    """Another version needs no change of the tests; a wrong folder is not passed over in silence."""
+    """Another version needs no change of the tests; a wrong folder is not passed over silently."""
     monkeypatch.setenv("TEST_POSTGRES_BIN", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="initdb"):
         find_binaries()
