@@ -8,7 +8,12 @@
     python3 dev.py lock [uv options]                               renew the lock files (needs uv)
 
 Python 3.11 and pip are enough, and uv is used where there is one: the first command that needs
-.venv makes it as the lock files say, and the next one finds it ready.
+.venv makes it as the lock files say, and the next one finds it ready. It is that of the Python
+that runs this: `python3.14 dev.py test` runs the tests on Python 3.14, in a .venv made anew.
+
+The tests use a PostgreSQL of their own, and MariaDB if they are told of one. Others are chosen by
+TEST_DATABASE_URL or TEST_POSTGRES_BIN (a folder with `initdb` and `postgres`, say of PostgreSQL 18,
+from which a server is started) and by TEST_MYSQL_URL, for example mysql://root@127.0.0.1/test.
 """
 
 import sys

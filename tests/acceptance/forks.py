@@ -199,7 +199,9 @@ def writing(url: str, count: int) -> list[int]:
     db.dispose()
     told = statuses([pid])
     with db.scope():
-        return [*told, len(db.scalars(ROWS).all())]
+        rows = db.scalars(ROWS).all()
+    db.dispose()
+    return [*told, len(rows)]
 
 
 async def writing_async(url: str, count: int) -> list[int]:

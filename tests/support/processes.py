@@ -32,7 +32,16 @@ def unprivileged_user() -> dict[str, Any]:
 
 
 def find_binaries() -> Path | None:
-    """Return the folder with the newest PostgreSQL of the wheel, else of the system."""
+    """Return the folder with the programs of PostgreSQL.
+
+    That is TEST_POSTGRES_BIN, else that of the newest one of the wheel, else of the system.
+
+    Raises:
+        FileNotFoundError: TEST_POSTGRES_BIN has no PostgreSQL.
+    """
+    if given := os.environ.get("TEST_POSTGRES_BIN"):
+        (Path(given) / "initdb").stat()
+        return Path(given).resolve()
     for found in (wheel_binaries(), list(Path("/usr/lib/postgresql").glob("*/bin"))):
         complete = [folder for folder in found if (folder / "initdb").exists()]
         if complete:

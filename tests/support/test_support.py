@@ -6,10 +6,13 @@ import time
 
 import asyncpg
 import psycopg
+import pymysql
 import pytest
 from sqlalchemy.engine import make_url
 
 from tests.support.look import Onlooker
+from tests.support.mysql_wire import without_tls
+from tests.support.processes import find_binaries
 from tests.support.proxy import Proxy
 from tests.support.wire import is_commit
 
@@ -34,6 +37,15 @@ def table(postgres_url, look):
 def through(proxy, postgres_url):
     """The same database, through the proxy."""
     return plain(proxy.through(postgres_url))
+
+
+def test_the_programs_of_postgresql_are_chosen_by_the_environment(tmp_path, monkeypatch):
+    """Another version needs no change of the tests; a wrong folder is not passed over silently."""
+    monkeypatch.setenv("TEST_POSTGRES_BIN", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="initdb"):
+        find_binaries()
+    (tmp_path / "initdb").touch()
+    assert find_binaries() == tmp_path.resolve()
 
 
 def test_databases_are_separate(postgres, look):
@@ -182,6 +194,23 @@ def test_large_messages(proxy, through):
     text = "x" * 3_000_000
     with psycopg.connect(through) as connection:
         assert connection.execute("SELECT %s::text", [text]).fetchone() == (text,)
+
+
+def test_counts_pymysql_though_the_server_offers_tls(mysql_server):
+    """PyMySQL takes TLS where it is offered, and MariaDB offers it by itself since 11.4."""
+    with Proxy(mysql_server) as proxy:
+        where = make_url(proxy.through(mysql_server.url())).translate_connect_args(username="user")
+        with pymysql.connect(**where) as connection:
+            connection.cursor().execute("SELECT 1")
+    assert proxy.sql[-1] == "SELECT 1"
+
+
+@pytest.mark.parametrize("offered", [0xF7FE, 0xFFFE])
+def test_a_greeting_loses_its_offer_of_tls_and_nothing_else(offered):
+    before = b"\x4a\0\0\0\x0a11.8.9-MariaDB\0" + bytes(range(12)) + b"\0"
+    rest = b"\x2d\2\0\xff\xc1more"
+    greeting = without_tls(before + offered.to_bytes(2, "little") + rest)
+    assert greeting == before + b"\xfe\xf7" + rest
 
 
 @pytest.mark.parametrize(

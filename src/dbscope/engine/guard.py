@@ -24,7 +24,7 @@ from dbscope.errors import DatabaseUnavailable
 if TYPE_CHECKING:
     from collections import Counter
 
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
 
 logger = logging.getLogger("dbscope")
 
@@ -143,8 +143,28 @@ def look_of(engine: Engine) -> Look:
     return LOOKS.get(engine.dialect.driver, look_anything)
 
 
+def keep_first_error(engine: Engine) -> None:
+    """Let what ends the first connection be told: it is dropped, and needs no ROLLBACK.
+
+    Before 2.1, SQLAlchemy sends one, and its failure replaces a cancellation
+    (https://github.com/sqlalchemy/sqlalchemy/blob/rel_2_0_41/lib/sqlalchemy/engine/create.py#L732).
+    """
+    initialize = engine.dialect.initialize
+
+    def initialize_or_drop(connection: Connection) -> None:
+        try:
+            initialize(connection)
+        except BaseException:
+            if not (connection.closed or connection.invalidated):
+                connection.invalidate()
+            raise
+
+    engine.dialect.initialize = initialize_or_drop  # type: ignore[method-assign]
+
+
 def install(engine: Engine, counters: Counter[str]) -> None:
     """Watch over the pool of an engine: once for its life."""
+    keep_first_error(engine)
     look = look_of(engine)
     polled = engine.dialect.driver in POLLED and hasattr(select, "poll")
 

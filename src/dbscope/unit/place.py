@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import sys
-<<<<<<< HEAD
-from inspect import CO_ASYNC_GENERATOR, CO_GENERATOR
-=======
 import sysconfig
 from functools import lru_cache
+from inspect import CO_ASYNC_GENERATOR, CO_GENERATOR
 from itertools import dropwhile
->>>>>>> neighbours
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -47,15 +44,11 @@ def here() -> Place | str:
     return Place(frame.f_code, frame.f_lineno)
 
 
-<<<<<<< HEAD
 def is_generator(where: object) -> bool:
     """Tell whether a place is in a generator, which others go on after its `yield`."""
     return isinstance(where, Place) and bool(where.code.co_flags & GENERATORS)
 
 
-def of_use() -> Place | str:
-    """Return the innermost line that uses a session: it is neither ours nor SQLAlchemy's.
-=======
 def of_use() -> Place:
     """Return the innermost line that uses a session: it is neither ours nor SQLAlchemy's."""
     for frame in frames():
@@ -95,7 +88,6 @@ def callsite() -> str | None:
 
 def frames() -> Iterator[FrameType]:
     """Give the frames above the caller of the caller, and those that wait for this greenlet.
->>>>>>> neighbours
 
     Async code is in the greenlet around the one that carries SQLAlchemy's.
     """
