@@ -108,7 +108,7 @@ class AdvisoryLock:
     def _failure(self, error: DBAPIError) -> Exception:
         if faults.sqlstate(error.orig) == LOCK_NOT_AVAILABLE:
             return LockTimeout(f"{self}:")
-        if error.connection_invalidated or faults.is_away(error):
+        if error.connection_invalidated or faults.is_away(error, faults.sqlstate(error.orig)):
             return DatabaseUnavailable(f"{self}: the connection was lost: {error.orig}.")
         return error
 

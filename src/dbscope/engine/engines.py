@@ -161,11 +161,12 @@ class Engines:
         module: Any = sqlalchemy_asyncio if self.is_async else sqlalchemy
         create = module.create_async_engine if self.is_async else module.create_engine
         try:
-            return create(self.url, **self._arguments(), **more)
+            engine: Engine | AsyncEngine = create(self.url, **self._arguments(), **more)
         except ImportError as error:
             raise missing_driver(self.url, error) from error
         except (ArgumentError, TypeError) as error:
             raise ConfigurationError(f"The engine cannot be made: {error}.") from error
+        return engine
 
     def _arguments(self) -> dict[str, Any]:
         usual = usual_options(self.url, self.features, is_async=self.is_async)

@@ -35,7 +35,7 @@ class ReaderEngine(OptionEngine):
         self._hear(spare.dialect)
         spare.pool._dialect = main.dialect  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         self._own = spare.pool
-        self.pool = spare.pool
+        self.pool = spare.pool  # pyright: ignore[reportIncompatibleVariableOverride]
         super().__init__(main, {})
 
     def _hear(self, dialect: Any) -> None:
@@ -48,7 +48,7 @@ class ReaderEngine(OptionEngine):
         return self.main.dialect.connect(*args, **kwargs)
 
     @property
-    def pool(self) -> Pool:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def pool(self) -> Pool:
         """The pool, whose events are those of the other engine's."""
         return self._own
 

@@ -69,7 +69,7 @@ def send(look: Look, execute: Callable[..., None], *args: Any, **kwargs: Any) ->
     """
     connection: Any = getattr(args[-1], "root_connection", None)
     unit = None if connection is None else unit_of(connection)
-    if unit is None:
+    if connection is None or unit is None:
         execute(*args, **kwargs)
         return
     driver: Any = connection.connection.dbapi_connection

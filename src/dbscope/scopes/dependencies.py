@@ -68,8 +68,9 @@ def refuse_override(scope: ASGIScope, source: Source) -> None:
 
 def sources_of(database: Any) -> list[Source]:
     """Return where the sessions of a database come from: its own, and those of its companion."""
-    own = getattr(database, "__dict__", {})
-    both = (own, *(vars(own[name]) for name in ("sync", "async_") if name in own))
+    own: dict[str, Any] = getattr(database, "__dict__", {})
+    companions: list[Any] = [own[name] for name in ("sync", "async_") if name in own]
+    both: list[dict[str, Any]] = [own, *map(vars, companions)]
     return [each["_source"] for each in both if "_source" in each]
 
 

@@ -41,7 +41,7 @@ class Call:
 
     def goes_on(self) -> bool:
         """Tell whether the thread is still in it."""
-        running = sys._current_frames().get(self._thread)  # noqa: SLF001
+        running = sys._current_frames().get(self._thread)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         return any(frame is self._frame for frame in outwards(running))
 
 

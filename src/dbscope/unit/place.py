@@ -51,9 +51,9 @@ def is_generator(where: object) -> bool:
 
 def of_use() -> Place:
     """Return the innermost line that uses a session: it is neither ours nor SQLAlchemy's."""
-    for frame in frames():
-        last = frame
-        if not is_of_session(frame):
+    last = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    for last in frames():
+        if not is_of_session(last):
             break
     return Place(last.f_code, last.f_lineno)
 
@@ -103,14 +103,14 @@ def frames() -> Iterator[FrameType]:
 
 def is_of_session(frame: FrameType) -> bool:
     """Tell whether a frame is ours or SQLAlchemy's."""
-    return frame.f_globals.get("__name__", "").startswith(OF_SESSIONS)
+    module: str = frame.f_globals.get("__name__", "")
+    return module.startswith(OF_SESSIONS)
 
 
 def is_of_application(frame: FrameType) -> bool:
     """Tell whether a frame is the application's: ours is not, even where we are worked on."""
-    if frame.f_globals.get("__name__", "").startswith("dbscope."):
-        return False
-    return not is_library(frame.f_code.co_filename)
+    module: str = frame.f_globals.get("__name__", "")
+    return not module.startswith("dbscope.") and not is_library(frame.f_code.co_filename)
 
 
 @lru_cache(4096)

@@ -73,7 +73,7 @@ def install(engine: Engine, pooler: Pooler) -> None:
 
     What the application itself says about prepared statements is left alone.
     """
-    dialect = engine.dialect
+    dialect: Any = engine.dialect
     nothing_prepared = NOTHING_PREPARED.get(driver_name(dialect))
     if dialect.name != "postgresql" or nothing_prepared is None:
         return
@@ -88,15 +88,15 @@ def install(engine: Engine, pooler: Pooler) -> None:
             dialect.do_close(connection)
         return connect(*args, **{**nothing_prepared, **kwargs})
 
-    dialect.connect = connect_and_look  # type: ignore[method-assign]
+    dialect.connect = connect_and_look
     set_isolation_level = dialect.set_isolation_level
 
     def set_unless_readonly(connection: Any, level: Any) -> None:
         # What says READ ONLY when it begins has to begin.
-        if level != "AUTOCOMMIT" or not dialect.get_readonly(connection):  # type: ignore[attr-defined]
+        if level != "AUTOCOMMIT" or not dialect.get_readonly(connection):
             set_isolation_level(connection, level)
 
-    dialect.set_isolation_level = set_unless_readonly  # type: ignore[method-assign]
+    dialect.set_isolation_level = set_unless_readonly
 
 
 def is_in_front_of(connection: Any) -> bool:

@@ -119,7 +119,9 @@ class Attributes(AdaptedConnection):
     def iterdump(self, **options: Any) -> Iterator[str]:
         """Return the statements that make the same database again."""
         statements = self._in_thread("iterdump", **options)
-        return iter(self.calls.in_thread(partial(self.use, list, statements)))
+        made: list[str] = []
+        self.calls.in_thread(partial(self.use, made.extend, statements))
+        return iter(made)
 
     def serialize(self, **options: Any) -> bytes:
         """Return the database as it would be in a file."""
