@@ -96,8 +96,10 @@ SLEEP = {
     "postgresql": "SELECT pg_sleep({})",
     "mysql": "SELECT SLEEP({})",
 }
-# What sqlite+inline asks about a statement, and about a connection before its first COMMIT.
+# What sqlite+inline asks about a statement, and about a connection before its first COMMIT; and
+# what a new connection is told that cannot write.
 QUESTIONS = ("EXPLAIN ", "PRAGMA journal_mode", "PRAGMA database_list", "PRAGMA synchronous")
+QUESTIONS += ("PRAGMA query_only=ON",)
 PLACES = ("scope", "request", "block")
 
 
@@ -277,6 +279,16 @@ class World:
         with db.scope(), db.atomic():
             return body(db)
 
+    def in_autocommit(self, db: Both, body: Callable[[Both], Any]) -> Any:
+        """Run it where each statement is its own transaction; only if a test asks for that."""
+        with db.scope(atomic=False):
+            return body(db)
+
+    def in_begin(self, db: Both, body: Callable[[Both], Any]) -> Any:
+        """Run it in a transaction that is begun by hand; only if a test asks for that."""
+        with db.scope(), db.session.begin():
+            return body(db)
+
     def in_request(self, db: Both, body: Callable[[Both], Any], method: str = "POST") -> Any:
         """Run it as the endpoint of a request."""
         app, seen = FastAPI(), []
@@ -341,14 +353,7 @@ def plain_engine(database: Any) -> Any:
 
 def record_statements(world: World) -> None:
     """Write down what is sent, in the order of sending; a driver's BEGIN where it is decided."""
-    for engine in engines_of(world.database):
-        record_engine(world, engine)
-
-
-def engines_of(database: Any) -> list[Any]:
-    """Return the plain engines of a database: its own, and the one that only reads."""
-    engines = database._source.engines
-    return [plain_engine(database), *([engines.reader] if engines.has_reader else [])]
+    record_engine(world, plain_engine(world.database))  # the one that only reads hears the same
 
 
 def recorder(statements: list[str]) -> Callable[[str], None]:

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from typing_extensions import TypeVar
 
 from dbscope.common import CommonDatabase, CurrentSession
-from dbscope.engine import carry, schema
+from dbscope.engine import advisory, carry, schema
 from dbscope.scopes import locks
 from dbscope.scopes import propagation as propagations
 from dbscope.scopes.atomic import AsyncAtomic, AsyncSavepoint
@@ -116,6 +116,8 @@ class AsyncDatabase(CommonDatabase[A]):
             atomic: False: autocommit, each statement and each flush its own transaction.
             readonly: writing is a ReadOnlyViolation, and reads autocommit.
         """
+        if readonly:
+            self._source.require("readonly")
         opened = AsyncJobScope(mode(atomic=atomic, readonly=readonly))
         return opened if function is None else opened(function)
 
@@ -307,6 +309,43 @@ class AsyncDatabase(CommonDatabase[A]):
         async with self.atomic():
             yield await self.lock(instance, **how)
 
+    @asynccontextmanager
+    async def advisory_lock(
+        self,
+        key: str,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> AsyncGenerator[None]:
+        """Hold a lock of the server by this name, which outlives commits: a job that runs once.
+
+        It has a connection of its own, which counts like any second one. SQLite has none.
+
+        Args:
+            key: the name; everybody who locks it in this database waits for the others.
+            timeout: seconds to wait for it; None: as long as it takes.
+
+        Raises:
+            LockTimeout: somebody else has it for too long.
+            PoolTimeout: there is no connection to hold it by.
+            DatabaseUnavailable: when left: the lock was lost while it was held.
+            ConfigurationError: the database has none, or a pooler is in between.
+
+        Example:
+            >>> async with db.advisory_lock("invoices"):
+            ...     await write_invoices()
+        """
+        lock = advisory.AdvisoryLock(self._source, key, timeout)
+        await carry.in_greenlet(lock.acquire)
+        failed: BaseException | None = None
+        try:
+            yield
+        except BaseException as error:
+            failed = error
+            raise
+        finally:
+            work = carry.in_greenlet(lock.release, failed)
+            await carry.to_the_end(work, limit=self._source.finish_timeout)
+
     async def release(self) -> None:
         """Give the connection back now, before a slow call; the next statement takes one again.
 
@@ -325,6 +364,7 @@ class AsyncDatabase(CommonDatabase[A]):
 
     async def ensure_schema(self, metadata: MetaData) -> None:
         """Create the tables that are missing; safe when several processes start at once."""
+        self._source.check_loop()
         async with self.engine.connect() as connection:
             await connection.run_sync(schema.create_missing, metadata)
 

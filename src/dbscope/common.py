@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import ScopedRegistry
 from typing_extensions import TypeVar
 
-from dbscope.engine import faults
+from dbscope.engine import faults, options
 from dbscope.engine import url as urls
 from dbscope.engine.settings import SessionSettings, Settings
 from dbscope.engine.source import EngineSource
@@ -84,24 +84,19 @@ class CommonDatabase(Generic[H]):
             retry_codes=retry_codes,
         )
         self._source = EngineSource(
-            self._url_for(self._settings, companion=_companion),
+            urls.for_kind(self.url, is_async=self.is_async, companion=_companion),
             self._settings,
             is_async=self.is_async,
             session_class=session_class or self.usual_session,
             run_due=_run_due,
         )
 
-    def _url_for(self, settings: Settings, *, companion: bool) -> URL:
-        only = settings.for_postgresql()
-        if only and self.url.get_backend_name() != "postgresql":
-            raise ConfigurationError(f"{only[0]} is something that only PostgreSQL can do.")
-        return urls.for_kind(self.url, is_async=self.is_async, companion=companion)
-
     def _for_companion(self) -> dict[str, Any]:
         """Return the settings that the database of the other kind has too."""
         own = {"engine", "session_class"}
         names = [each.name for each in fields(Settings) if each.name not in own]
-        return {name: getattr(self._settings, name) for name in names}
+        settings = {name: getattr(self._settings, name) for name in names}
+        return settings | options.for_other_kind(self._settings, is_async=self.is_async)
 
     # -- the session ---------------------------------------------------------------------------
 
@@ -195,6 +190,7 @@ class CommonDatabase(Generic[H]):
             >>> @app.get("/items", dependencies=[Depends(db.readonly)])
             ... async def read_items() -> list[ItemOut]: ...
         """
+        self._source.require("readonly")
         return Readonly(self._source)
 
     def is_retryable(self, error: BaseException) -> bool:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from typing_extensions import TypeVar
 
 from dbscope.common import CommonDatabase, CurrentSession
-from dbscope.engine import carry, schema
+from dbscope.engine import advisory, carry, schema
 from dbscope.scopes import locks
 from dbscope.scopes import propagation as propagations
 from dbscope.scopes.atomic import SyncAtomic, SyncSavepoint
@@ -99,6 +99,8 @@ class Database(CommonDatabase[S]):
     def scope(self, /, *, atomic: bool = True, readonly: bool = False) -> SyncJobScope: ...
     def scope(self, function: Any = None, /, *, atomic: bool = True, readonly: bool = False) -> Any:
         """Open a scope; see `AsyncDatabase.scope`."""
+        if readonly:
+            self._source.require("readonly")
         opened = SyncJobScope(mode(atomic=atomic, readonly=readonly))
         return opened if function is None else opened(function)
 
@@ -198,6 +200,20 @@ class Database(CommonDatabase[S]):
         """Open an atomic block in which the row of the object is locked (Rails' `with_lock`)."""
         with self.atomic():
             yield self.lock(instance, **how)
+
+    @contextmanager
+    def advisory_lock(self, key: str, *, timeout: float | None = None) -> Generator[None]:
+        """Hold a lock of the server by this name; see `AsyncDatabase.advisory_lock`."""
+        lock = advisory.AdvisoryLock(self._source, key, timeout)
+        lock.acquire()
+        failed: BaseException | None = None
+        try:
+            yield
+        except BaseException as error:
+            failed = error
+            raise
+        finally:
+            lock.release(failed)
 
     def release(self) -> None:
         """Give the connection back now, before a slow call; see `AsyncDatabase.release`."""

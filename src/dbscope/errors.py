@@ -45,6 +45,12 @@ class TransactionOutcomeUnknown(TransactionManagementError):
     Do not repeat it blindly; look whether it is there. No hook was run."""
 
 
+class TransactionEndedOutside(TransactionOutcomeUnknown):
+    """The transaction was ended on the driver's connection, by a commit, rollback or the like that
+    was not sent through the session: what was done before is stored, or not, as that has decided.
+    Nothing more was sent, and no hook was run. Use `session.commit()` and `session.rollback()`."""
+
+
 class PartialCommit(TransactionManagementError):
     """Several databases were written, and one of them failed at COMMIT after another was stored.
     Nothing can take that back: repair it by hand, or by a job that compares the two."""
@@ -91,8 +97,8 @@ class BlocksOutOfOrder(TransactionManagementError):
 
 class ScopeMissing(DBScopeError):
     """There is no scope here, so no session.
-    For a web application call `db.install(app)`; anywhere else open one:
-    `async with db.scope(): ...`."""
+    Open one: `async with db.scope(): ...`. For the requests of a web application `db.install(app)`
+    does it."""
 
 
 class ScopeClosed(DBScopeError):
@@ -114,6 +120,11 @@ class AttributeNotLoaded(DBScopeError):
 class PoolTimeout(DBScopeError):
     """Every connection of the pool was in use for as long as `pool_timeout` allows.
     Hold connections for a shorter time, open fewer at once, or raise `pool_size`."""
+
+
+class LockTimeout(DBScopeError):
+    """Somebody else has held the lock for longer than `timeout` allows; nothing was done.
+    Try again later, or wait longer for it."""
 
 
 class DatabaseUnavailable(DBScopeError):

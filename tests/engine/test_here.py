@@ -1,7 +1,8 @@
 """Work that is driven in the task of its caller, and moves into another when that is cancelled."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import types
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextvars import ContextVar
 from typing import Any
 
@@ -20,6 +21,16 @@ colour: ContextVar[str] = ContextVar("colour", default="none")
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture
+async def complaints() -> AsyncIterator[list[dict[str, Any]]]:
+    """What the loop's exception handler is told; nothing, after each of these tests."""
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
+    yield told
+    await turns()
+    assert told == []
 
 
 class Work:
@@ -87,6 +98,101 @@ async def test_a_cancelled_task_waits_for_the_work_and_is_cancelled_then(times: 
     assert task.cancelled()
     assert work.seen == [0, 1]
     assert work.ran_in[1] is not task
+
+
+@types.coroutine
+def woken_by(future: asyncio.Future[Any]) -> Generator[Any, Any, bool]:
+    """Wait once, and tell whether it was the future that has woken us."""
+    future._asyncio_future_blocking = True
+    yield future
+    return future.done()
+
+
+@pytest.mark.parametrize("forgiven", [False, True])
+@pytest.mark.parametrize("at", ["before", "during", "with the answer"])
+@pytest.mark.parametrize("times", [2, 3])
+async def test_whoever_is_cancelled_twice_in_one_turn_is_woken_once(
+    complaints: list[Any], times: int, at: str, forgiven: bool
+) -> None:
+    """As with asyncio's own futures: what is awaited after that is woken by its own end only."""
+    work = Work()
+    own: list[bool] = []
+    later = [asyncio.get_running_loop().create_future() for _ in range(3)]
+
+    async def caller() -> None:
+        try:
+            await carry.to_the_end(work.run(), limit=LIMIT, starts_here=True)
+        except asyncio.CancelledError:
+            for _ in range(times if forgiven else 0):
+                task.uncancel()
+            own.extend([await woken_by(future) for future in later])
+            raise
+
+    task = asyncio.create_task(caller())
+    await turns(0 if at == "before" else 5)
+    if at == "with the answer":
+        work.futures[0].set_result(0)
+    told = [task.cancel() for _ in range(times)]
+    await turns()
+    if at == "before":
+        assert (told, task.cancelled()) == ([True] * times, True)
+        return
+    for future in [*work.futures, *later]:
+        await turns()
+        if not future.done():
+            future.set_result("done")
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert own == [True] * 3
+    assert task.cancelling() == (0 if forgiven else times)
+    assert len(work.seen) == 2
+
+
+async def test_a_task_that_is_cancelled_while_others_cancel_what_it_waits_for(
+    complaints: list[Any],
+) -> None:
+    """A driver may give up in the same turn: the task is cancelled all the same."""
+    work = Work(1)
+    task = work.begin()
+    await turns()
+    task.cancel()
+    work.futures[0].cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (task.cancelled(), work.seen) == (True, [asyncio.CancelledError])
+    assert work.ran_in[0] is task
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_scope_and_a_task_that_are_cancelled_in_one_turn(
+    complaints: list[Any], times: int
+) -> None:
+    """anyio cancels a task whatever it waits for, and somebody else does so by hand."""
+    work = Work()
+    own: list[bool] = []
+    later = asyncio.get_running_loop().create_future()
+
+    async def caller() -> None:
+        try:
+            with anyio.CancelScope() as scope:
+                scopes.append(scope)
+                await carry.to_the_end(work.run(), limit=LIMIT, starts_here=True)
+        except asyncio.CancelledError:
+            own.append(await woken_by(later))
+            raise
+
+    scopes: list[anyio.CancelScope] = []
+    task = asyncio.create_task(caller())
+    await turns()
+    scopes[0].cancel()
+    for _ in range(times):
+        task.cancel()
+    for future in [*work.futures, later]:
+        await turns()
+        future.set_result("done")
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (own, len(work.seen)) == ([True], 2)
 
 
 async def test_a_cancelled_anyio_scope_waits_for_the_work_without_spinning() -> None:

@@ -90,7 +90,10 @@ def rival(world: World) -> Iterator[Callable[[], None]]:
 def test_a_deadlock_in_a_nested_block_takes_the_whole_transaction(
     world: World, way: Callable[[Both, int], None]
 ) -> None:
-    """A19: there is no savepoint any more, so none is asked for, and the outer block is broken."""
+    """A19: there is no savepoint any more, so none is asked for, and the outer block is broken.
+
+    Django: AtomicMySQLTests.test_implicit_savepoint_rollback.
+    """
     logs: list[list[str]] = []
 
     def body(db: Both) -> None:

@@ -14,9 +14,16 @@ from fastapi import HTTPException
 from psycopg.errors import CancellationTimeout
 from sqlalchemy import event, insert, select, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.util import await_only
 from starlette.responses import JSONResponse, Response
 
-from dbscope import ConcurrentUse, DatabaseUnavailable, PoolTimeout, ScopeClosed
+from dbscope import (
+    ConcurrentUse,
+    DatabaseUnavailable,
+    PoolTimeout,
+    ScopeClosed,
+    UnexpectedRollback,
+)
 from dbscope.engine.psycopg import AsyncConnection
 from dbscope.unit import ending
 from dbscope.unit.current import current
@@ -549,3 +556,75 @@ async def test_requests_do_not_see_each_others_scope(stage: Stage) -> None:
     assert first.answer.body != second.answer.body
     assert sessions[0] is not sessions[1]
     assert current.get() is None
+
+
+# -- siblings: what GraphQL makes of the fields of one request -----------------------------------
+
+
+@only(*ASYNC, places=(ALONE, INSIDE))
+@pytest.mark.parametrize("second", ["flush", "add", "execute"])
+async def test_a_sibling_in_the_middle_of_a_flush_is_told_what_is_wrong(
+    stage: Stage, second: str
+) -> None:
+    """Not SQLAlchemy's "already flushing", nor a warning; and the other one goes on."""
+    db, inside, go_on = stage.real, asyncio.Event(), asyncio.Event()
+
+    def wait_inside(*args: Any) -> None:
+        inside.set()
+        await_only(go_on.wait())
+
+    async def write() -> None:
+        db.session.add(Item(name="a"))
+        await db.session.flush()
+
+    async def sibling() -> str:
+        await inside.wait()
+        with pytest.raises(ConcurrentUse):
+            if second == "execute":
+                await db.execute(select(Item))
+            elif second == "add":
+                db.session.add(Item(name="b"))
+            else:
+                await db.session.flush()
+        go_on.set()
+        return "refused"
+
+    @stage.app.post("/")
+    async def endpoint() -> str:
+        told = await asyncio.gather(write(), sibling())
+        return str(told[1])
+
+    event.listen(Item, "before_insert", wait_inside)
+    try:
+        seen = await stage.ask()
+    finally:
+        event.remove(Item, "before_insert", wait_inside)
+    assert (seen.status, seen.answer.body, seen.items) == (200, b'"refused"', ["a"])
+
+
+@only(*ASYNC, places=(ALONE, INSIDE))
+async def test_a_refusal_is_not_lost_when_its_siblings_are_cancelled_for_it(stage: Stage) -> None:
+    """graphql-core cancels them, and swallows it all: the error at the end names the refusal."""
+    db = stage.real
+    endless, has_begun = stage.endless(5)
+
+    async def slow() -> None:
+        await db.execute(text(endless))
+
+    async def sibling() -> None:
+        await eventually(has_begun)
+        await db.execute(select(Item))
+
+    @stage.app.post("/")
+    async def endpoint() -> list[str]:
+        tasks = [asyncio.create_task(slow()), asyncio.create_task(sibling())]
+        done, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in others:
+            task.cancel()
+        await asyncio.wait(others)
+        return [type(task.exception()).__name__ for task in done]
+
+    seen = await stage.ask()
+    assert isinstance(seen.answer.error, UnexpectedRollback)
+    assert isinstance(seen.answer.error.__cause__, ConcurrentUse)
+    assert seen.status == 500

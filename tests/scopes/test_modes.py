@@ -6,8 +6,8 @@ import pytest
 from fastapi import APIRouter, Depends
 from sqlalchemy import select
 
-from dbscope import Database, ReadOnlyViolation, unsafe_methods
-from tests.scopes.stage import Stage, handle, only
+from dbscope import Database, ReadOnlyViolation, TransactionRequired, unsafe_methods
+from tests.scopes.stage import ASYNC, Stage, handle, only
 from tests.worlds import Item, needs_plain_reads
 
 pytestmark = pytest.mark.anyio
@@ -119,3 +119,55 @@ async def test_the_dependency_takes_no_thread(stage: Stage, monkeypatch: Any) ->
     monkeypatch.setattr("fastapi.dependencies.utils.run_in_threadpool", None)
     stage.route(lambda: None, "/", "GET", dependencies=[Depends(stage.real.readonly)])
     assert (await stage.ask("GET")).status == 200
+
+
+# -- results that are read in pieces ---------------------------------------------------------------
+
+PIECES = [{"yield_per": 10}, {"stream_results": True}]
+
+
+@only()
+@pytest.mark.parametrize("options", PIECES, ids=lambda options: next(iter(options)))
+@pytest.mark.parametrize("given", ["statement", "call"])
+@pytest.mark.parametrize("mode", ["autocommit", "readonly"])
+async def test_a_result_in_pieces_needs_a_transaction(
+    stage: Stage, options: dict[str, Any], given: str, mode: str
+) -> None:
+    """Its cursor would be gone with the statement; so nothing is sent, on any database."""
+    query, how = select(Item.name), {"execution_options": options}
+    if given == "statement":
+        query, how = query.execution_options(**options), {}
+
+    def body() -> str:
+        begun = len(stage.world.statements)
+        with pytest.raises(TransactionRequired, match="pieces"):
+            stage.db.session.execute(query, **how)
+        assert len(stage.world.statements) == begun
+        return "".join(stage.db.scalars(select(Item.name)))
+
+    endpoint = stage.route(body, method="GET")
+    if mode == "autocommit":
+        stage.real.non_atomic_requests(endpoint)
+    else:
+        stage.real.readonly(endpoint)
+    stage.world.look.execute("INSERT INTO item (name) VALUES ('a')")
+    seen = await stage.ask("GET")
+    assert (seen.status, seen.answer.body) == (200, b'"a"')
+
+
+@only(*ASYNC)
+@pytest.mark.parametrize("mode", ["autocommit", "readonly"])
+async def test_a_stream_in_a_block_is_read_in_pieces(stage: Stage, mode: str) -> None:
+    """What the error says works: in a block there is a transaction that holds the cursor."""
+    db = stage.real
+
+    @stage.app.get("/")
+    async def endpoint() -> list[str]:
+        with pytest.raises(TransactionRequired):
+            await db.session.stream(select(Item.name))
+        async with db.atomic():
+            return [name async for name in await db.session.stream_scalars(select(Item.name))]
+
+    {"autocommit": db.non_atomic_requests, "readonly": db.readonly}[mode](endpoint)
+    stage.world.look.execute("INSERT INTO item (name) VALUES ('a')")
+    assert (await stage.ask("GET")).answer.body == b'["a"]'

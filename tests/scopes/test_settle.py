@@ -1,6 +1,7 @@
 """The end of a scope when something fails or is cancelled in it. Cases G of the rule book."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -527,3 +528,57 @@ async def test_after_the_first_failure_the_other_units_are_rolled_back(stage: St
 
     seen = await stage.ask()
     assert (seen.status, seen.items) == (409, [])
+
+
+# -- what runs before COMMIT -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["request", "scope", "block"])
+@pytest.mark.parametrize("how", HOW)
+@only(*ASYNC, places=(ALONE, INSIDE))
+async def test_a_cancellation_before_commit_counts_in_before_commit_too(
+    stage: Stage, how: Cancelling, where: str
+) -> None:
+    """It reaches what runs there, and nothing is stored."""
+    db, began, ended = stage.real, asyncio.Event(), []
+
+    async def hook() -> None:
+        began.set()
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        ended.append("in time")
+
+    async def work() -> None:
+        await db.execute(insert(Item).values(name="a"))
+        db.before_commit(hook)
+
+    async def job() -> None:
+        async with db.scope() if where == "scope" else db.atomic():
+            await work()
+
+    stage.app.post("/")(work)
+    await how.run(stage.ask() if where == "request" else job(), began.wait)
+    assert (stage.world.items(), ended) == ([], [])
+
+
+@only(*SYNC, places=(ALONE, INSIDE))
+@pytest.mark.parametrize("how", HOW)
+async def test_a_cancelled_request_does_not_commit_when_a_thread_is_before_commit(
+    stage: Stage, how: Cancelling
+) -> None:
+    """A thread cannot be told; it is waited for, and COMMIT does not come after it."""
+    began, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def hook() -> None:
+        loop.call_soon_threadsafe(began.set)
+        loop.call_soon_threadsafe(lambda: loop.call_soon(go_on.set))
+        go_on.wait(30)
+
+    def body() -> None:
+        stage.insert("a")
+        stage.real.before_commit(hook)
+
+    stage.route(body)
+    await how.run(stage.ask(), began.wait)
+    assert stage.world.items() == []

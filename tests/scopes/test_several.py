@@ -303,3 +303,22 @@ def test_both_kinds_of_database_can_be_in_one_scope(world: World, other: Other) 
     play(world, other, story)
     plain.dispose()
     assert (world.items(), other.items()) == (["a"], ["b"])
+
+
+def test_a_failed_flush_is_told_once(
+    world: World, other: Other, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing was swallowed, and nothing of it is a hook."""
+
+    def story(db: Both, second: Both) -> None:
+        with pytest.raises(IntegrityError) as raised, db.scope():
+            insert(second, "b")
+            insert(db, "a")
+            db.session.add(Item(name="a"))
+        assert getattr(raised.value, "__notes__", []) == []
+        for each in (db, second):
+            assert each.stats()["unexpected_rollbacks"] == 0
+
+    play(world, other, story)
+    assert (world.items(), other.items()) == ([], [])
+    assert [record.getMessage() for record in caplog.records if record.name == "dbscope"] == []

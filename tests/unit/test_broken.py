@@ -154,6 +154,27 @@ def test_a_lost_connection_is_lost_for_the_blocks_around(world: World) -> None:
     assert world.items() == []
 
 
+def test_a_connection_lost_where_a_savepoint_was_left_out_is_lost_too(world: World) -> None:
+    """A14, F1: the savepoint around it is not started again, and nothing later is stored alone."""
+
+    def body(db: Both) -> None:
+        insert(db, "a")
+        with pytest.raises(UnexpectedRollback), db.atomic():
+            with pytest.raises((DBScopeError, DBAPIError)), db.atomic():
+                hang_up(db)
+                insert(db, "b")
+            with pytest.raises(TransactionBroken):
+                insert(db, "c")
+            db.session.expunge_all()
+        with pytest.raises(TransactionBroken):
+            insert(db, "d")
+        db.session.expunge_all()
+
+    with pytest.raises(UnexpectedRollback):
+        world.run(body)
+    assert world.items() == []
+
+
 def test_a_connection_lost_before_commit_is_no_unknown_outcome(world: World) -> None:
     """G5: the last flush did not get through, so COMMIT was never sent."""
     log: list[str] = []

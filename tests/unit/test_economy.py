@@ -1,12 +1,13 @@
 """Nothing is paid for what is not used. Cases F of the rule book."""
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
-from tests.unit.blocks import Trouble, twice
+from tests.unit.blocks import Trouble, twice, twice_by_flush
 from tests.worlds import Both, Item, World, insert
 
 # -- nothing is paid for what is not used: cases F -------------------------------------------------
@@ -64,18 +65,94 @@ def test_a_savepoint_is_sent_with_the_first_statement_inside(world: World) -> No
             insert(db, "b")
 
     world.run(body)
-    nested = ["SAVEPOINT", "SAVEPOINT", "INSERT", "RELEASE", "RELEASE"]
+    nested = ["SAVEPOINT", "INSERT", "RELEASE"]
     assert world.sent() == ["BEGIN", "INSERT", *nested, "COMMIT"]
 
 
-def test_a_savepoint_that_was_rolled_back_is_released(world: World) -> None:
+def test_a_block_at_the_start_of_a_savepoint_costs_nothing(world: World) -> None:
+    """F1: as at the start of a transaction, at every depth; what comes later needs its own."""
+
+    def body(db: Both) -> None:
+        insert(db, "a")
+        with db.atomic():
+            with db.atomic(), db.atomic(savepoint=False), db.savepoint():
+                insert(db, "b")
+            with db.atomic(), db.atomic():
+                insert(db, "c")
+
+    world.run(body)
+    inner = ["SAVEPOINT", "INSERT", "RELEASE"]
+    assert world.sent() == ["BEGIN", "INSERT", "SAVEPOINT", "INSERT", *inner, "RELEASE", "COMMIT"]
+    assert world.items() == ["a", "b", "c"]
+
+
+def test_a_block_whose_savepoint_was_left_out_restarts_the_savepoint(world: World) -> None:
+    """F1: what is around that is kept, and what comes after begins with a savepoint again."""
+
+    def body(db: Both) -> None:
+        insert(db, "a")
+        with db.atomic():
+            for failing in (twice, twice_by_flush):
+                with pytest.raises(IntegrityError), db.atomic(), db.atomic():
+                    failing(db)
+            with db.atomic():
+                insert(db, "b")
+            insert(db, "c")
+            with pytest.raises(Trouble), db.atomic():
+                insert(db, "d")
+                raise Trouble
+
+    world.run(body)
+    failing = ["SAVEPOINT", "INSERT", "ROLLBACK TO", "RELEASE"]
+    going_on = ["SAVEPOINT", "INSERT", "INSERT", *failing, "RELEASE"]
+    assert world.sent() == ["BEGIN", "INSERT", *failing, *failing, *going_on, "COMMIT"]
+    assert world.items() == ["a", "b", "c"]
+
+
+@pytest.mark.worlds(places=["scope", "request"])
+@pytest.mark.parametrize("opened", ["begin", "begin_nested"])
+def test_what_was_begun_by_hand_is_not_restarted(world: World, opened: str) -> None:
+    """F1, G10: whoever has begun it holds it in the hand; a failing block inside leaves it open."""
+
+    def body(db: Both) -> None:
+        with getattr(db.session, opened)():
+            with pytest.raises(Trouble), db.atomic():
+                insert(db, "a")
+                raise Trouble
+            insert(db, "b")
+
+    world.run(body)
+    assert world.items() == ["b"]
+
+
+@pytest.mark.parametrize("failing", [twice, twice_by_flush])
+def test_a_failure_in_a_savepoint_leaves_the_one_around_it(world: World, failing: Any) -> None:
+    """A4: it can go on, be released and be rolled back itself."""
+
+    def body(db: Both) -> None:
+        insert(db, "a")
+        for trouble in (None, Trouble):
+            with suppress(Trouble), db.atomic():
+                insert(db, f"b {trouble}")
+                with pytest.raises(IntegrityError), db.atomic():
+                    failing(db)
+                insert(db, f"c {trouble}")
+                if trouble is not None:
+                    raise trouble
+
+    world.run(body)
+    assert world.items() == ["a", "b None", "c None"]
+
+
+@pytest.mark.parametrize("failing", [twice, twice_by_flush])
+def test_a_savepoint_that_was_rolled_back_is_released(world: World, failing: Any) -> None:
     """F1: a loop of failing blocks would pile them up; https://code.djangoproject.com/ticket/23074."""
 
     def body(db: Both) -> None:
         insert(db, "a")
         for _ in range(2):
             with pytest.raises(IntegrityError), db.atomic():
-                twice(db)
+                failing(db)
 
     world.run(body)
     failing = ["SAVEPOINT", "INSERT", "ROLLBACK TO", "RELEASE"]
@@ -110,16 +187,23 @@ def test_what_is_pending_belongs_to_the_block_it_was_added_in(world: World) -> N
 
 
 def test_an_object_that_was_only_read_is_kept_by_a_failing_block(world: World) -> None:
-    """F1: after a commit nothing is open, and still the session holds objects of before."""
+    """F1: ROLLBACK would expire what the application has read before, and ROLLBACK TO does not."""
 
     def body(db: Both) -> None:
         item = insert(db, "a")
-        with pytest.raises(Trouble), db.atomic():
-            raise Trouble
+        if world.place != "block":
+            db.session.commit()
+        sent = len(world.sent())
+        for _ in range(2):
+            with pytest.raises(Trouble), db.atomic(), db.atomic():
+                insert(db, "b")
+                raise Trouble
         assert list(db.session.identity_map.values()) == [item]
         assert item.name == "a"
+        assert world.sent()[sent:].count("SAVEPOINT") == 2
 
     world.run(body)
+    assert world.items() == ["a"]
 
 
 @pytest.mark.worlds(places=["scope", "request"])

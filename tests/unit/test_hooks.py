@@ -225,6 +225,33 @@ def test_hooks_run_in_the_order_of_registration(world: World, log: Log) -> None:
     assert log == [1, 2, 3]
 
 
+def test_hooks_of_a_rollback_run_innermost_first(world: World, log: Log) -> None:
+    """C20: whether the inner blocks failed themselves, or ended well and are undone after all."""
+
+    def body(db: Both) -> None:
+        insert(db, "a")
+        db.on_rollback(log.note("outer, first"))
+        with db.atomic():
+            db.on_rollback(log.note("inner"))
+            with db.atomic(savepoint=False):
+                db.on_rollback(log.note("joined"))
+                with db.atomic():
+                    insert(db, "b")
+                    db.on_rollback(log.note("innermost"))
+        with db.atomic():
+            db.on_rollback(log.note("inner, second"))
+        db.on_rollback(log.note("outer, second"))
+        with suppress(Trouble), db.atomic():
+            db.on_rollback(log.note("at once"))
+            raise Trouble
+        raise Trouble
+
+    with pytest.raises(Trouble):
+        world.run(body)
+    inner = ["innermost", "joined", "inner", "inner, second"]
+    assert log == ["at once", *inner, "outer, first", "outer, second"]
+
+
 def test_a_hook_is_forgotten_when_it_has_run_or_was_dropped(world: World, log: Log) -> None:
     """C11: the next transaction repeats neither."""
 

@@ -150,7 +150,7 @@ def test_return_break_and_continue_commit(world: World) -> None:
 
 
 def test_a_callable_object_can_be_decorated(world: World) -> None:
-    """A15: https://code.djangoproject.com/ticket/20028."""
+    """A15. Django: AtomicMiscTests.test_wrap_callable_instance."""
 
     class Plain:
         def __init__(self, db: Both) -> None:

@@ -1,58 +1,58 @@
-"""How a transaction begins: on which engine, and with which of SQLAlchemy's options."""
+"""How a transaction begins: with which of SQLAlchemy's options, and with which BEGIN."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from dbscope.engine.engines import plain
+from sqlalchemy import Connection
+
 from dbscope.engine.sqlite import recipe
+from dbscope.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Engine
 
-    from dbscope.engine.engines import Engines
     from dbscope.unit.unit import Unit
 
-NOTHING: dict[str, Any] = {}
-AUTOCOMMIT = {"isolation_level": "AUTOCOMMIT"}
+Options = Mapping[str, Any]
+NOTHING: Options = {}
+AUTOCOMMIT: Options = {"isolation_level": "AUTOCOMMIT"}
 
 
-def begin_with(engines: Engines, unit: Unit, asked: Any) -> tuple[Any, dict[str, Any]]:
-    """Return the engine for what a unit is about to send, and options for a new connection.
-
-    Args:
-        engines: those of the database.
-        unit: who asks.
-        asked: the engine that the session found; another database's is left alone.
-    """
-    main = plain(engines.main)
-    if asked is not main:
-        return asked, NOTHING
-    if unit.connection is not None:
-        return unit.connection.engine, NOTHING
-    engine = engine_for(engines, unit)
-    if unit.is_readonly and engine is main:
-        return main, {**isolation_of(main, unit), **readonly_of(main)}
-    return engine, options_of(engine, unit)
-
-
-def engine_for(engines: Engines, unit: Unit) -> Engine:
-    """Return the engine that a unit takes its connection from."""
-    return (engines.reader if unit.is_readonly else None) or plain(engines.main)
-
-
-def options_of(engine: Engine, unit: Unit) -> dict[str, Any]:
-    """Return the options of an ordinary transaction, or of a statement that needs none.
+def options_of(unit: Unit, bind: Engine | Connection, *, is_reader: bool) -> Options:
+    """Return the options for the transaction of a unit, or for a statement that needs none.
 
     All of them are taken back with the connection; PostgreSQL's drivers need no round trip.
+
+    Args:
+        unit: who begins.
+        bind: where; a connection is its owner's, and stays as it is.
+        is_reader: nothing can be written there, so it need not be told.
+
+    Raises:
+        ConfigurationError: the block asks for what a connection of somebody else cannot be told.
     """
+    if isinstance(bind, Connection):
+        return _leave_alone(unit)
+    if unit.is_readonly and not is_reader:
+        return {**isolation_of(bind, unit), **readonly_of(bind)}
     if unit.reads_alone:
         # On MySQL it takes two round trips there and back, to save the one of COMMIT.
-        return AUTOCOMMIT if engine.dialect.name == "postgresql" else NOTHING
-    return isolation_of(engine, unit)
+        return AUTOCOMMIT if bind.dialect.name == "postgresql" else NOTHING
+    return isolation_of(bind, unit)
 
 
-def isolation_of(engine: Engine, unit: Unit) -> dict[str, Any]:
+def _leave_alone(unit: Unit) -> Options:
+    if unit.blocks and unit.blocks[0].has_attributes:
+        raise ConfigurationError(
+            f"{unit.blocks[0]} asks for an isolation level or to be read-only, and its session is "
+            "bound to a connection, for which only the owner of that connection can decide it."
+        )
+    return NOTHING
+
+
+def isolation_of(engine: Engine, unit: Unit) -> Options:
     """Return the option for the isolation level that the block has asked for."""
     level = unit.blocks[0].isolation if unit.blocks else None
     if level is None or engine.dialect.name == "sqlite":  # which is SERIALIZABLE always
@@ -62,7 +62,7 @@ def isolation_of(engine: Engine, unit: Unit) -> dict[str, Any]:
     return {"isolation_level": level}
 
 
-def readonly_of(engine: Engine) -> dict[str, Any]:
+def readonly_of(engine: Engine) -> Options:
     """Return the option for BEGIN READ ONLY, where there is no engine for it."""
     return {"postgresql_readonly": True} if engine.dialect.name == "postgresql" else NOTHING
 

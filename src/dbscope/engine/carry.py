@@ -81,14 +81,21 @@ def uncounted() -> Generator[None, None, None]:
     (https://github.com/fastapi/fastapi/issues/3205).
     """
     try:
-        from_thread.run_sync(_change_limit, 1)
+        _ask_for_limit(1)
     except RuntimeError:  # not a worker thread
         yield
         return
     try:
         yield
     finally:
-        from_thread.run_sync(_change_limit, -1)
+        _ask_for_limit(-1)
+
+
+def _ask_for_limit(by: int) -> None:
+    # A loop that was stopped, and not closed, would never answer.
+    loop = getattr(threading.current_thread(), "loop", None)  # of anyio's worker threads
+    if loop is None or loop.is_running():
+        from_thread.run_sync(_change_limit, by)
 
 
 def _change_limit(by: int) -> None:
@@ -320,3 +327,16 @@ def carried(
         if isinstance(unit.turn.world, Greenlets):
             return in_greenlet(function, *args, **kwargs)
     return in_thread(function, *args, **kwargs)
+
+
+async def before_the_end(
+    units: Iterable[Unit], function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Run a plain function of these units where a cancellation still reaches what it waits for.
+
+    A thread cannot be told; it is waited for, and the cancellation is delivered then.
+    """
+    work = carried(units, function, *args, **kwargs)
+    if any(isinstance(unit.turn.world, Greenlets) for unit in units):
+        return await work
+    return await to_the_end(work, limit=max(unit.source.finish_timeout for unit in units))

@@ -9,21 +9,34 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Dialect, Engine, create_engine
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import StaticPool
 
 from dbscope.engine import mysql, postgresql
-from dbscope.engine.pool import ThreadQueuePool
+from dbscope.engine import pool as pools
+from dbscope.engine.options import TRANSLATED, keywords
+from dbscope.engine.reader import ReaderEngine
 from dbscope.engine.sqlite import files, recipe
 from dbscope.engine.url import missing_driver
+from dbscope.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-REFUSE_WRITES = dict.fromkeys(mysql.BACKENDS, mysql.refuse_writes) | {
-    "sqlite": recipe.refuse_writes
+    from sqlalchemy import Pool
+    from sqlalchemy.engine.interfaces import Dialect
+
+    from dbscope.backends.base import Features
+
+REFUSE_WRITES = {
+    "postgresql": postgresql.refuse_writes,
+    "mysql": mysql.refuse_writes,
+    "sqlite": recipe.refuse_writes,
 }
 POOL_TIMEOUT = 5.0  # seconds
+OF_QUEUE = frozenset({"pool_timeout", "pool_size", "max_overflow"})
 
 
 class Engines:
@@ -31,6 +44,7 @@ class Engines:
 
     Args:
         url: with the driver that is to be used.
+        features: what its database can do.
         is_async: which kind of engine.
         given: a ready engine, instead of making one.
         options: for `create_engine`, over our defaults.
@@ -41,18 +55,21 @@ class Engines:
         self,
         url: URL,
         *,
+        features: Features,
         is_async: bool,
         given: Engine | AsyncEngine | None,
         options: Mapping[str, Any],
         prepare: Callable[[Engine], None],
     ) -> None:
         self.url = url
+        self.features = features
         self.is_async = is_async
         self.given = given
         self.options = options
         self.prepare = prepare
         self._main: Engine | AsyncEngine | None = None
         self._reader: Engine | None = None
+        self._routed: dict[Dialect, Engine] = {}
         self._mutex = threading.Lock()
 
     @property
@@ -61,7 +78,7 @@ class Engines:
         if self._main is None:
             with self._mutex:
                 if self._main is None:
-                    engine = self.given or self._create({})
+                    engine = self.given or self._create()
                     self.prepare(plain(engine))
                     self._main = engine
         return self._main
@@ -73,30 +90,49 @@ class Engines:
         It has a pool of its own, of the same size.
         """
         if self._reader is None and self.has_reader:
+            main = plain(self.main)
             with self._mutex:
                 if self._reader is None:
-                    engine = plain(self._create(reader_arguments(self.url)))
-                    self.prepare(engine)
-                    if engine.dialect.name in REFUSE_WRITES:
-                        event.listen(engine, "connect", REFUSE_WRITES[engine.dialect.name])
-                    self._reader = engine
+                    self._reader = ReaderEngine(
+                        main,
+                        plain(self._create(_initialize=False)),
+                        told=reader_arguments(self.url),
+                        refuse=REFUSE_WRITES[self.features.family],
+                    )
         return self._reader
 
     @property
     def has_reader(self) -> bool:
         """Tell whether a second engine can be made that sees the same data."""
-        if self.given is not None:
+        if self.given is not None or not self.features.reader:
             return False
-        backend = self.url.get_backend_name()
-        if backend == "sqlite":
-            return not files.is_memory(self.url)
-        return backend == "postgresql" or backend in mysql.BACKENDS
+        return self.features.family != "sqlite" or not files.is_memory(self.url)
+
+    def require(self, bind: Engine | Connection, told: object) -> None:
+        """Make an engine that a session routes to one of ours, the first time that it is seen.
+
+        Raises:
+            ConfigurationError: it is one of another kind of database.
+        """
+        main, engine = plain(self.main), bind.engine
+        if engine is main or engine is self._reader or engine.dialect in self._routed:
+            return
+        if engine.dialect.name != main.dialect.name:
+            raise ConfigurationError(
+                f"{told} was routed to {engine!r}, and this database is one of "
+                f"{main.dialect.name}; another kind of database needs an object of its own."
+            )
+        with self._mutex:
+            if engine.dialect not in (main.dialect, *self._routed):
+                self.prepare(engine)
+            self._routed[engine.dialect] = engine
 
     @property
     def made(self) -> list[Engine]:
         """Return the plain engines that were made, by us or by who gave us one."""
-        engines = (self._main or self.given, self._reader)
-        return [plain(engine) for engine in engines if engine is not None]
+        engines = (self._main or self.given, self._reader, *self._routed.values())
+        made = [plain(engine) for engine in engines if engine is not None]
+        return list({engine.pool: engine for engine in made}.values())
 
     def dispose(self, *, close: bool) -> None:
         """Give up all connections.
@@ -112,15 +148,31 @@ class Engines:
         self._mutex = threading.Lock()
         self.dispose(close=False)
 
-    def _create(self, connect_args: Mapping[str, Any]) -> Engine | AsyncEngine:
-        options = usual_options(self.url, is_async=self.is_async)
-        arguments = options.get("connect_args", {}) | self.options.get("connect_args", {})
-        options |= {**self.options, "connect_args": merged(arguments, connect_args)}
+    def _create(self, **more: Any) -> Engine | AsyncEngine:
         create = create_async_engine if self.is_async else create_engine
         try:
-            return create(self.url, **options)
+            return create(self.url, **self._arguments(), **more)
         except ImportError as error:
             raise missing_driver(self.url, error) from error
+        except (ArgumentError, TypeError) as error:
+            raise ConfigurationError(f"The engine cannot be made: {error}.") from error
+
+    def _arguments(self) -> dict[str, Any]:
+        usual = usual_options(self.url, self.features, is_async=self.is_async)
+        connect = usual.pop("connect_args", {}) | dict(self.options.get("connect_args") or {})
+        own = dict(self.options)
+        if own.get("poolclass") is StaticPool:  # see `pools.class_for`
+            own |= {"poolclass": None, "pool_size": 1, "max_overflow": 0}
+        own["poolclass"] = own.get("poolclass") or usual.pop("poolclass", None)
+        own["poolclass"] = pools.class_for(own, self.url, self._dialect, is_async=self.is_async)
+        for name in OF_QUEUE - takes(own["poolclass"]):
+            usual.pop(name, None)
+        return usual | own | {"connect_args": connect}
+
+    @property
+    def _dialect(self) -> type[Dialect]:
+        dialect: type[Dialect] = self.url.get_dialect()
+        return dialect.get_async_dialect_cls(self.url) if self.is_async else dialect
 
 
 def plain(engine: Engine | AsyncEngine) -> Engine:
@@ -128,12 +180,15 @@ def plain(engine: Engine | AsyncEngine) -> Engine:
     return engine.sync_engine if isinstance(engine, AsyncEngine) else engine
 
 
-def usual_options(url: URL, *, is_async: bool) -> dict[str, Any]:
+def takes(poolclass: type[Pool]) -> set[str]:
+    """Return which options of a queue a class of pools takes."""
+    return {TRANSLATED.get(name, name) for name in keywords(poolclass)}
+
+
+def usual_options(url: URL, features: Features, *, is_async: bool) -> dict[str, Any]:
     """Return our options for `create_engine`."""
     options: dict[str, Any] = {"pool_timeout": POOL_TIMEOUT, "pool_reset_on_return": None}
-    if not is_async:
-        options["poolclass"] = ThreadQueuePool
-    if url.get_backend_name() == "sqlite":
+    if features.family == "sqlite":
         options |= recipe.engine_options(url, is_async=is_async)
     elif is_async:
         options |= postgresql.engine_options(url.get_driver_name())
@@ -142,21 +197,8 @@ def usual_options(url: URL, *, is_async: bool) -> dict[str, Any]:
 
 def reader_arguments(url: URL) -> dict[str, Any]:
     """Return what PostgreSQL is told with the login, so that nothing can be written there."""
-    if url.get_backend_name() != "postgresql":
+    if url.get_dialect().name != "postgresql":
         return {}
     if url.get_driver_name() == "asyncpg":
         return {"server_settings": {postgresql.READ_ONLY: "on"}}
-    given = url.query.get("options", "")
-    return {"options": f"{given} -c {postgresql.READ_ONLY}=on".strip()}
-
-
-def merged(arguments: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """Return both: settings are added, and words of options put after those that are there."""
-    result = dict(arguments)
-    for name, value in more.items():
-        there = result.get(name)
-        if isinstance(there, dict):
-            result[name] = there | value
-        else:
-            result[name] = f"{there} {value}" if there else value
-    return result
+    return {"options": f"-c {postgresql.READ_ONLY}=on"}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from asyncio import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
-from dbscope.engine import deadline, faults, guard
+from dbscope.engine import deadline, faults, guard, transaction
 from dbscope.errors import (
     DatabaseUnavailable,
     ReadOnlyViolation,
@@ -16,7 +17,6 @@ from dbscope.errors import (
     TransactionTimeout,
     UnexpectedRollback,
 )
-from dbscope.unit.ending import OUTCOME_OPEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import ExceptionContext
 
     from dbscope.unit.unit import Unit
+
+logger = logging.getLogger("dbscope")
 
 
 def install(engine: Engine, name: str, on_cancel: Callable[[Connection], None]) -> None:
@@ -102,11 +104,19 @@ def _failed_commit(
     if isinstance(error, UnexpectedRollback):
         unit.committing = False
         return None
-    if lost or not isinstance(error, DBAPIError) or faults.sqlstate(error.orig) in OUTCOME_OPEN:
+    if isinstance(error, DBAPIError) and faults.sqlstate(error.orig) in transaction.ENDED_BEFORE:
+        unit.committing = False
+        return transaction.not_stored(unit, f"was closed ({error.orig})")
+    if lost or not isinstance(error, DBAPIError) or faults.leaves_open(error.orig):
         unit.commit_lost()
         is_error = isinstance(error, Exception)  # and not a cancellation
         return TransactionOutcomeUnknown(f"In {unit.scope}:") if is_error else None
     # SQLite stays in the transaction and keeps the write lock, and SQLAlchemy thinks it is over.
     unit.committing = False
-    connection.dialect.do_rollback(connection.connection)
+    try:
+        connection.dialect.do_rollback(connection.connection)
+    except Exception as failure:
+        logger.exception("The rollback failed, so the connection is discarded.")
+        error.add_note(f"The rollback after this error failed too: {failure!r}")
+        connection.invalidate(failure)
     return None

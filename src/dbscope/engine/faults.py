@@ -16,6 +16,7 @@ from dbscope.errors import (
     PartialCommit,
     TransactionOutcomeUnknown,
 )
+from dbscope.unit.ending import OUTCOME_OPEN
 
 # PostgreSQL, "Appendix A. PostgreSQL Error Codes": connection exceptions (class 08), too many
 # connections, a database that takes none (55000, when connecting), and the server shutting down,
@@ -38,6 +39,21 @@ DEADLOCK = 1213
 MYSQL_AWAY = frozenset({1040, 1129, 1203, 1226, 2002, 2003, 2005, 2006, 2013, 2055})
 # A connection that the server is ending: shutting down, giving up, killed. SQLAlchemy knows more.
 MYSQL_GONE = frozenset({1053, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1184, 1927, 3169})
+
+
+# What MySQL and MariaDB say at COMMIT of a transaction that is certainly not stored: a Galera node
+# without its cluster, a cache that is too small, somebody else's locks, a deadlock or a conflict
+# between nodes, a server or transaction that is read-only, a refusal of the group. All else is
+# open: an "error during COMMIT" (1180) may come when the others have stored it.
+MYSQL_NOT_STORED = frozenset({1047, 1197, 1205, 1213, 1290, 1792, 1836, 3100, 3101})
+
+
+def leaves_open(error: BaseException | None) -> bool:
+    """Tell whether an error that a server answers to COMMIT leaves open what became of it."""
+    code = native_code(error)
+    if code is not None:
+        return code not in MYSQL_NOT_STORED
+    return sqlstate(error) in OUTCOME_OPEN
 
 
 def native_code(error: BaseException | None) -> int | None:

@@ -128,6 +128,8 @@ def has_unread_bytes(connection: Any, info: dict[str, Any]) -> bool:
     if poll is None:
         driver = getattr(connection, "driver_connection", connection)
         socket = getattr(driver, "_sock", driver)  # PyMySQL's
+        if (transport := getattr(driver, "_transport", None)) is not None:
+            socket = transport.get_extra_info("socket")
         poll = info["dbscope.poll"] = select.poll()
         poll.register(socket.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
     return bool(poll.poll(0))
@@ -136,12 +138,6 @@ def has_unread_bytes(connection: Any, info: dict[str, Any]) -> bool:
 def look_of(engine: Engine) -> Look:
     """Return the look for the driver of this engine."""
     return LOOKS.get(engine.dialect.driver, look_anything)
-
-
-def look_for_error_of(engine: Engine) -> Look | None:
-    """Return the look that can tell a failed transaction from a sound one; only psycopg's can."""
-    look = look_of(engine)
-    return look if look is look_psycopg else None
 
 
 def keep_first_error(engine: Engine) -> None:

@@ -36,11 +36,12 @@ class CalledAway(BaseException):
 class Watched:
     """A future as asyncio's tasks take it: cancelling wakes who waits, and spares the future."""
 
-    __slots__ = ("_asyncio_future_blocking", "_context", "_future", "_wake")
+    __slots__ = ("_asyncio_future_blocking", "_context", "_future", "_wake", "is_cancelled")
 
     def __init__(self, future: asyncio.Future[Any]) -> None:
         self._asyncio_future_blocking = True
         self._future = future
+        self.is_cancelled = False  # the waiting for it, by the task
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """Return the loop of the future."""
@@ -53,8 +54,15 @@ class Watched:
         self._future.add_done_callback(wake, context=context)
 
     def cancel(self, msg: Any = None) -> bool:
-        """Wake the task with a cancellation; the future goes on."""
-        if self._future.done():
+        """Wake the task with a cancellation; the future goes on.
+
+        Returns:
+            False if the task is woken already, as `asyncio.Future.cancel` does: a second call to
+            it would come in the middle of what the task waits for next.
+        """
+        is_woken = self.is_cancelled or self._future.done()
+        self.is_cancelled = True
+        if is_woken:
             return False
         self._future.remove_done_callback(self._wake)
         cancelled = self._future.get_loop().create_future()
@@ -75,10 +83,11 @@ def drive(work: Coroutine[Any, Any, T]) -> Generator[Any, None, T]:
             waits_for = work.send(None)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
+        watched = None if waits_for is None else Watched(waits_for)
         try:
-            yield waits_for if waits_for is None else Watched(waits_for)
+            yield watched
         except CancelledError as cancelled:
-            if waits_for is None or not waits_for.cancelled():
+            if watched is None or watched.is_cancelled:
                 raise CalledAway(waits_for) from cancelled
         except Exception:  # noqa: S110
             pass  # the future's own error, which the work reads from it

@@ -35,6 +35,14 @@ async def _connect_asyncpg(*args: Any, **kwargs: Any) -> Any:
     return await connect(*args, **kwargs)
 
 
+def refuse_writes(connection: Any, record: Any) -> None:  # noqa: ARG001
+    """Make a new connection one that cannot write, which was not told so with its login."""
+    cursor = connection.cursor()
+    cursor.execute(f"SET SESSION {READ_ONLY} = on")
+    cursor.close()
+    connection.commit()
+
+
 def interrupt(connection: Connection) -> None:
     """Let asyncpg ask the server to stop what a cancelled task has left running.
 

@@ -7,13 +7,16 @@ at most as many may wait as leave one connection to somebody who does not.
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from dbscope.engine.pool import capacity
 from dbscope.errors import PoolTimeout, TransactionManagementError
+from dbscope.unit.current import open_scope
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from sqlalchemy import Engine
 
@@ -27,7 +30,7 @@ class SecondConnections:
     def __init__(self, source: Source, counters: Counter[str]) -> None:
         self.source = source
         self.counters = counters
-        self._waiting: dict[Unit, set[Unit]] = {}  # and who holds one meanwhile
+        self._waiting: dict[Any, set[Unit]] = {}  # and who holds one meanwhile
         self._mutex = threading.Lock()
 
     def want(self, unit: Unit, engine: Engine) -> None:
@@ -40,18 +43,40 @@ class SecondConnections:
         if not around:
             return
         holders = {each for each in around if pool_of(each) is engine.pool}
+        self._enter(unit, holders, engine, around[0])
+
+    @contextmanager
+    def beside(self, who: object, engine: Engine) -> Generator[None]:
+        """Take a connection that belongs to no scope, beside those of the scope that is open here.
+
+        Raises:
+            PoolTimeout: all who hold a connection would wait for another.
+        """
+        scope = open_scope()
+        mine = None if scope is None else scope.units.get(self.source)
+        around = [] if mine is None else [mine, *holders_around(self.source, mine)]
+        holders = {each for each in around if pool_of(each) is engine.pool}
+        if any(each.connection is not None for each in around):
+            self._enter(who, holders, engine, around[0])
+        try:
+            yield
+        finally:
+            self.have(who)
+
+    def _enter(self, who: Any, holders: set[Unit], engine: Engine, nearest: Unit) -> None:
         room = capacity(engine) if holders else None
         with self._mutex:
             self.counters["second_connections"] += 1
             if room is not None and len(holders.union(*self._waiting.values())) >= room:
-                raise PoolTimeout(f"{unit.scope} would wait for ever. {describe(around[0])}")
-            self._waiting[unit] = holders
+                told = getattr(who, "scope", who)
+                raise PoolTimeout(f"{told} would wait for ever. {describe(nearest)}")
+            self._waiting[who] = holders
 
-    def have(self, unit: Unit) -> None:
-        """Note that the unit has its connection, or has given up."""
+    def have(self, who: Any) -> None:
+        """Note that somebody has the connection, or has given up."""
         if self._waiting:
             with self._mutex:
-                self._waiting.pop(unit, None)
+                self._waiting.pop(who, None)
 
 
 def holders_around(source: Source, unit: Unit) -> Iterator[Unit]:
@@ -88,10 +113,3 @@ def check_room(source: Source, holder: Unit) -> None:
             f"{holder.scope}, around it, holds. Raise `pool_size`, or end the outer transaction "
             "first."
         )
-
-
-def capacity(engine: Engine) -> int | None:
-    """Return how many connections the pool may have; None: as many as are asked for."""
-    pool: Any = engine.pool
-    overflow = getattr(pool, "_max_overflow", -1)
-    return None if overflow < 0 else pool.size() + overflow

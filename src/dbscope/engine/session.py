@@ -6,20 +6,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import TextClause, event
-from sqlalchemy.exc import TimeoutError as PoolExhausted
 from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
 from dbscope.engine import carry, pieces
-from dbscope.engine.words import check_text, writes
-from dbscope.errors import ImplicitCommit, PoolTimeout, UnexpectedRollback
+from dbscope.engine.session_transaction import UnitSessionTransaction
+from dbscope.engine.words import NONE, check_pieces, check_text, is_in_pieces, writes
+from dbscope.errors import ImplicitCommit, UnexpectedRollback
 from dbscope.unit import by_hand
-from dbscope.unit.unit import Leaving, Unit, is_clean
+from dbscope.unit.unit import Leaving, State, Unit, is_clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
 
 
 class UnitSession(Session):
@@ -36,10 +36,12 @@ class UnitSession(Session):
         if unit is None:
             return execute(statement, params, **kwargs)
         if isinstance(statement, TextClause):
-            check_text(unit, statement)
-        if not unit.blocks:
+            check_text(unit, statement, unit.source.sql_family)
+        given: Any = kwargs.get("execution_options") or NONE
+        if in_pieces := is_in_pieces(statement, given):
+            check_pieces(unit)
+        elif not unit.blocks:
             # Its objects are read when the connection has been given back.
-            given: Any = kwargs.get("execution_options") or {}
             kwargs["execution_options"] = {"prebuffer_rows": True, **given}
         if pieces.are_many(params) and pieces.are_wanted(unit, statement):
             operation = partial(pieces.run, unit, partial(execute, statement, **kwargs), params)
@@ -48,16 +50,29 @@ class UnitSession(Session):
         locks = getattr(statement, "_for_update_arg", None) is not None
         if locks:
             unit.check_lock()
-        return self._use(operation, will_write=locks or writes(statement))
+        will_write = locks or writes(statement, unit.source.sql_family)
+        result = self._use(operation, will_write=will_write)
+        if in_pieces:
+            unit.note_result(context_of(result))
+        return result
 
     def flush(self, objects: Any = None) -> None:
         """Flush, as one operation of the unit; a failed flush breaks its block."""
         if is_clean(self) and not self._flushing:
             return  # as nearly always: every statement flushes first
-        if self.dbscope_unit is None or self._flushing:
+        unit = self.dbscope_unit
+        if unit is None or self._flushing:
+            if unit is not None:
+                unit.check_free()  # else it is an event of this flush that wants another one
             super().flush(objects)
         else:
             self._use(partial(self._marked, super().flush, objects), will_write=True)
+
+    def _flush_warning(self, method: Any) -> None:
+        # add(), merge() and delete(), in the middle of a flush: of another task?
+        if self.dbscope_unit is not None:
+            self.dbscope_unit.check_free()
+        super()._flush_warning(method)
 
     def _bulk_save_mappings(self, *args: Any, **kwargs: Any) -> None:
         operation = partial(self._marked, super()._bulk_save_mappings, *args, **kwargs)
@@ -72,11 +87,15 @@ class UnitSession(Session):
                 self.dbscope_unit.mark_broken(error)
             raise
 
-    def _autobegin_t(self, *args: Any, **kwargs: Any) -> SessionTransaction:
+    def _autobegin_t(self, begin: bool = False) -> SessionTransaction:
         # add(), merge(), delete() and begin() come here first.
-        if self.dbscope_unit is not None:
-            self.dbscope_unit.check_open()
-        return super()._autobegin_t(*args, **kwargs)
+        if self.dbscope_unit is None:
+            return super()._autobegin_t(begin)
+        self.dbscope_unit.check_open()
+        if self._transaction is not None:
+            return self._transaction
+        how = SessionTransactionOrigin.BEGIN if begin else SessionTransactionOrigin.AUTOBEGIN
+        return UnitSessionTransaction(self, how)
 
     def connection(self, *args: Any, **kwargs: Any) -> Connection:
         """Return the connection of the transaction, which is begun by that."""
@@ -85,15 +104,11 @@ class UnitSession(Session):
         connection: Connection = self._use(operation, will_write=will_write, autocommits=False)
         return connection
 
-    def _connection_for_bind(
-        self, engine: Any, execution_options: Any = None, **kwargs: Any
-    ) -> Connection:
+    def get_bind(self, *args: Any, **kwargs: Any) -> Engine | Connection:
+        """Return the engine that a statement belongs to; what only reads has one of its own."""
+        bind = super().get_bind(*args, **kwargs)
         unit = self.dbscope_unit
-        if unit is not None and (unit.reads_alone or unit.begins_otherwise):
-            engine, options = unit.source.begin_with(unit, engine)
-            given: dict[str, Any] = dict(execution_options or ())
-            execution_options = options | given
-        return super()._connection_for_bind(engine, execution_options, **kwargs)
+        return unit.source.reader_of(bind) if unit is not None and unit.is_readonly else bind
 
     def _use(
         self, operation: Callable[[], Any], *, will_write: bool, autocommits: bool = True
@@ -104,8 +119,9 @@ class UnitSession(Session):
         try:
             result = operation()
             return result if unit.blocks or not autocommits else self._autocommit(unit, result)
-        except BaseException as error:
-            raise self._failed(unit, error)  # noqa: B904  (the same error, or one caused by it)
+        except BaseException:
+            self._failed(unit)
+            raise
         finally:
             unit.end_use()
 
@@ -123,14 +139,9 @@ class UnitSession(Session):
         transaction = self.get_transaction()
         return transaction is not None and transaction.origin is SessionTransactionOrigin.AUTOBEGIN
 
-    def _failed(self, unit: Unit, error: BaseException) -> BaseException:
+    def _failed(self, unit: Unit) -> None:
         if not unit.blocks and not unit.leaving and self._is_autobegun():
             super().rollback()
-        if isinstance(error, PoolExhausted):
-            timeout = PoolTimeout(unit.source.describe_wait(unit))
-            timeout.__cause__ = error
-            return timeout
-        return error
 
     def begin(self, nested: bool = False) -> SessionTransaction:
         """Begin a transaction by hand; not inside an explicit `atomic`."""
@@ -187,6 +198,12 @@ class UnitSession(Session):
         self._check_end()
         super().close()
 
+    def _close_impl(self, invalidate: bool, is_reset: bool = False) -> None:
+        # Where close() and invalidate() end here, too: until its scope ends it can be used again.
+        unit = self.dbscope_unit
+        lives = unit is not None and unit.state is not State.CLOSED
+        super()._close_impl(invalidate, is_reset or lives)
+
     def reset(self) -> None:
         """Roll back by hand, and forget all objects; not inside an explicit `atomic`."""
         self._check_end()
@@ -196,6 +213,11 @@ class UnitSession(Session):
         """Close by hand, with the connection; not inside an explicit `atomic`."""
         self._check_end()
         super().invalidate()
+
+
+def context_of(result: Any) -> Any:
+    """Return what SQLAlchemy keeps of a statement as long as somebody keeps its result."""
+    return getattr(getattr(result, "raw", result), "context", None)
 
 
 class UnitTransaction(AsyncSessionTransaction):
@@ -253,13 +275,20 @@ def session_class(base: type[Session]) -> type[Session]:
     return type("UnitSession", (UnitSession, base), {"__module__": __name__})
 
 
-def async_session_class(base: type[AsyncSession]) -> type[AsyncSession]:
-    """Return the class of `base`, between `AsyncUnitSession` and `CarriedSession`."""
+def async_session_class(
+    base: type[AsyncSession], plain: type[Session] | None = None
+) -> type[AsyncSession]:
+    """Return the class of `base`, between `AsyncUnitSession` and `CarriedSession`.
+
+    Args:
+        base: what the sessions are to be.
+        plain: what the session inside is to be; None: what `base` says.
+    """
     from dbscope.engine.carried import CarriedSession
 
     members = {
         "__module__": __name__,
-        "sync_session_class": session_class(base.sync_session_class),
+        "sync_session_class": session_class(plain or base.sync_session_class),
     }
     bases: tuple[Any, ...] = (AsyncUnitSession, base, CarriedSession)
     if base is AsyncSession:

@@ -6,12 +6,14 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from dbscope.engine import options
 from dbscope.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from sqlalchemy import URL, Engine
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from dbscope.backends.base import Features
     from dbscope.unit.policy import AtomicRequests
 
 SessionSettings = Callable[[], Mapping[str, object]]
@@ -42,15 +44,33 @@ class Settings:
             raise ConfigurationError(
                 f"manual_commit is 'allow' or 'forbid', not {self.manual_commit!r}."
             )
-
-        if str(self.engine_options.get("isolation_level", "")).upper() == "AUTOCOMMIT":
+        if self.engine is not None and self.engine_options:
             raise ConfigurationError(
-                "An engine with isolation_level='AUTOCOMMIT' keeps the work of a scope that fails. "
-                "Autocommit is `atomic_requests=False`, or `scope(atomic=False)`."
+                "engine_options are for an engine that is to be made; this one is there already."
             )
 
-    def for_postgresql(self) -> list[str]:
-        """Return the names of those that only PostgreSQL can follow."""
+    def check(
+        self, features: Features, url: URL, session_class: type[Any], *, is_async: bool
+    ) -> None:
+        """Check what was given against what there is; nothing is connected to, or sent.
+
+        Args:
+            features: what the database can do.
+            url: with the driver that is to be used.
+            session_class: SQLAlchemy's, or a subclass of it.
+            is_async: which kind of database.
+
+        Raises:
+            ConfigurationError: something that cannot be honoured.
+        """
+        features.require(*self._asked())
+        options.check_session(self.session_options, session_class, is_async=is_async)
+        if self.engine is None:
+            options.check_engine(self.engine_options, url, is_async=is_async)
+        else:
+            options.check_given(self.engine)
+
+    def _asked(self) -> list[str]:
         given = {
             "verify_commit": self.verify_commit,
             "session_settings": self.session_settings is not None,

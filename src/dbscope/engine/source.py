@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolExhausted
 from sqlalchemy.ext.asyncio import async_sessionmaker
 from sqlalchemy.orm import Session, sessionmaker
 
+from dbscope.backends.base import features_of
 from dbscope.engine import (
     begin,
     deadline,
@@ -24,23 +24,25 @@ from dbscope.engine import (
     second,
     stop,
     tenant,
+    transaction,
     verify,
 )
 from dbscope.engine.carry import Greenlets, Threads
 from dbscope.engine.engines import Engines, plain
+from dbscope.engine.loops import Loops
+from dbscope.engine.pool import Out, size
 from dbscope.engine.session import async_session_class, session_class
 from dbscope.engine.sqlite import queue, recipe
 from dbscope.errors import (
-    ConfigurationError,
     DatabaseUnavailable,
     PoolTimeout,
-    UnexpectedRollback,
 )
 from dbscope.unit.block import Outcome
+from dbscope.unit.policy import Mode
 from dbscope.unit.unit import Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from sqlalchemy import URL, Connection, Engine
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
@@ -65,7 +67,6 @@ COUNTERS = (
     "hooks_run",
     "hooks_failed",
 )
-IN_ERROR = guard.Local.IN_ERROR
 INTERRUPTS = dict.fromkeys(mysql.BACKENDS, mysql.interrupt) | {"sqlite": recipe.interrupt}
 SESSION_OPTIONS = {"expire_on_commit": False, "autoflush": True, "close_resets_only": False}
 
@@ -102,22 +103,29 @@ class EngineSource:
         self.run_due = run_due
         self.counters: Counter[str] = Counter()
         self.seconds = second.SecondConnections(self, self.counters)
-        self.loop: asyncio.AbstractEventLoop | None = None
+        self.loops = Loops(str(self))
+        self.features = features_of(url, settings.engine)
+        self.sql_family = self.features.family
+        settings.check(self.features, url, session_class, is_async=is_async)
         self.engines = Engines(
             url,
+            features=self.features,
             is_async=is_async,
             given=settings.engine,
             options=settings.engine_options,
             prepare=self._prepare,
         )
         self._session_options: dict[str, Any] = SESSION_OPTIONS | dict(settings.session_options)
+        self._plain_class = self._session_options.pop("sync_session_class", None)
         self._session_class = session_class
         self._factory: Any = None
+        self._out = Out()
         self._world: World | None = None
         self.waits_plainly = False  # known once there is an engine
         self.runs_in_pieces = url.get_driver_name() == "inline"
-        self._is_sqlite = self.commits_last = url.get_backend_name() == "sqlite"
-        self._is_mysql = url.get_backend_name() in mysql.BACKENDS
+        self.commits_last = self.features.commits_last
+        self._is_sqlite = self.sql_family == "sqlite"
+        self._is_mysql = self.sql_family == "mysql"
         forks.sources.add(self)
 
     @cached_property
@@ -145,11 +153,13 @@ class EngineSource:
 
     def _prepare(self, engine: Engine) -> None:
         told = f"{self} ({self.url.render_as_string(hide_password=True)})"
-        if engine.dialect.name in mysql.BACKENDS:
+        self._out.watch(engine)
+        if self._is_mysql:
             mysql.install(engine)
         forks.watch(engine)
         events.install(engine, told, INTERRUPTS.get(engine.dialect.name, postgresql.interrupt))
         guard.install(engine, self.counters)
+        transaction.install(engine)
         self.waits_plainly = self.is_async and here.waits_plainly(engine.dialect)
         if self._is_sqlite:
             recipe.install(engine)
@@ -160,7 +170,7 @@ class EngineSource:
         if self._factory is None:
             bind: Any = self.engine
             if self.is_async:
-                cls: Any = async_session_class(self._session_class)
+                cls: Any = async_session_class(self._session_class, self._plain_class)
                 self._factory = async_sessionmaker(bind, class_=cls, **self._session_options)
             else:
                 cls = session_class(self._session_class)
@@ -169,25 +179,33 @@ class EngineSource:
 
     # -- what units ask for --------------------------------------------------------------------
 
+    def require(self, *features: str) -> None:
+        """Raise ConfigurationError for what its database would ignore."""
+        self.features.require(*features, where=f"{self}: ")
+
     def make_unit(self, scope: Scope) -> Unit:
         """Return a new unit for this scope."""
-        return Unit(self, scope, scope.mode_of(self))
+        mode = scope.mode_of(self)
+        if mode is Mode.READONLY:
+            self.require("readonly")
+        return Unit(self, scope, mode)
 
     def make_session(self) -> tuple[Session, Session | AsyncSession]:
         """Return a new plain session, and the object that people are given for it."""
         handle = self.factory()
         return getattr(handle, "sync_session", handle), handle
 
-    def before_transaction(self, unit: Unit, *, will_write: bool) -> None:
+    def before_transaction(self, unit: Unit, bind: Engine | Connection) -> None:
         """Check the event loop, count second connections, and wait for the turn to write."""
-        if self.is_async:
-            self._check_loop()
+        self.check_loop()
+        self.engines.require(bind, unit.scope)
         if self.settings.session_settings is not None:
             unit.settings = tenant.ask(self.settings.session_settings)
         if unit.scope.parent is not None:
-            self.seconds.want(unit, begin.engine_for(self.engines, unit))
+            self.seconds.want(unit, bind.engine)
         if self._queue is None or unit.is_readonly:
             return
+        will_write = unit.first_write is not None
         if not unit.is_in_transaction:
             pass  # in autocommit a statement is all of its transaction
         elif unit.scope.will_write and not self._queue.is_held_around(unit):
@@ -201,9 +219,16 @@ class EngineSource:
             with deadline.instead_of(DatabaseUnavailable, unit):
                 self._queue.enter(unit, deadline.patience(unit, recipe.BUSY_TIMEOUT))
 
-    def begin_with(self, unit: Unit, engine: Any) -> tuple[Any, dict[str, Any]]:
-        """Return the engine for what a unit is about to send, and options for a new connection."""
-        return begin.begin_with(self.engines, unit, engine)
+    def reader_of(self, bind: Engine | Connection) -> Engine | Connection:
+        """Return the engine for what only reads."""
+        is_main = bind is plain(self.engines.main)
+        return (self.engines.reader or bind) if is_main else bind
+
+    def begin_with(self, unit: Unit, bind: Engine | Connection) -> Mapping[str, Any]:
+        """Return SQLAlchemy's options for a transaction that is about to begin."""
+        return begin.options_of(
+            unit, bind, is_reader=unit.is_readonly and bind is self.engines.reader
+        )
 
     def after_begin(self, unit: Unit, connection: Connection) -> None:
         """Send what SQLite and MySQL are told of a transaction, now that it is known."""
@@ -229,14 +254,14 @@ class EngineSource:
         deadline.keep(unit)
 
     def before_commit(self, unit: Unit) -> None:
-        """Look for an error that went past SQLAlchemy: COMMIT would become ROLLBACK by it."""
+        """Look whether the transaction is still there, so that COMMIT is one."""
+        connection = unit.connection
+        if connection is not None:
+            transaction.check(unit, connection, self._look)
         if unit.timed:
             deadline.forget(unit)
-        connection = unit.connection
         if connection is None or connection.invalidated:
             return
-        if self._look and self._look(connection.connection.dbapi_connection) is IN_ERROR:
-            raise UnexpectedRollback(f"In {unit.scope}:")
         if self.settings.verify_commit and unit.first_write is not None:
             verify.note(unit, connection)
 
@@ -252,14 +277,14 @@ class EngineSource:
 
     def outcome_of(self, unit: Unit) -> Outcome:
         """Ask a fresh connection what became of a transaction whose COMMIT got no answer."""
-        found = verify.outcome(self.sync_engine, unit) if unit.xid else Outcome.UNKNOWN
+        found = verify.outcome(self.sync_engine, unit)
         if found is not Outcome.UNKNOWN:
             self.counters["outcomes_verified"] += 1
         return found
 
     @cached_property
-    def _look(self) -> guard.Look | None:
-        return guard.look_for_error_of(self.sync_engine)
+    def _look(self) -> guard.Look:
+        return transaction.look_of(self.sync_engine)
 
     def after_transaction(self, unit: Unit) -> None:
         """Let the next one write."""
@@ -280,33 +305,28 @@ class EngineSource:
         if unit.connection is not None:
             second.check_room(self, unit)
 
-    def _check_loop(self) -> None:
-        loop = asyncio.get_running_loop()
-        if self.loop is None:
-            self.loop = loop
-        elif self.loop is not loop:
-            raise ConfigurationError(
-                f"{self} has connections of another event loop. Use one loop, or call "
-                "`await db.dispose()` before the first loop ends."
-            )
+    def check_loop(self) -> None:
+        """Let the database be used in the event loop that runs, or raise ConfigurationError."""
+        if self.is_async:
+            self.loops.check(self.engines.made)
 
     # -- the end -------------------------------------------------------------------------------
 
     def dispose(self) -> None:
         """Close all connections; those of another event loop can only be forgotten."""
-        ours = self.loop is None or self.loop is asyncio.get_running_loop()
-        self.engines.dispose(close=ours)
-        self.loop = None
+        if self.is_async:
+            self.loops.dispose(self.engines.made)
+        else:
+            self.engines.dispose(close=True)
 
     def forget(self) -> None:
         """Start anew in a forked child: the parent's sockets and locks are not ours to use."""
-        self.loop = None
+        self.loops = Loops(str(self))
         self.engines.forget()
 
     def ping(self) -> None:
         """Ask the database for a sign of life; carried like a session."""
-        if self.is_async:
-            self._check_loop()
+        self.check_loop()
         try:
             with self.sync_engine.connect() as connection:
                 connection.exec_driver_sql("SELECT 1").close()
@@ -317,10 +337,9 @@ class EngineSource:
 
     def stats(self) -> dict[str, int]:
         """Return the counters, and the state of the pool."""
-        pools: list[Any] = [engine.pool for engine in self.engines.made]
         return {name: self.counters[name] for name in COUNTERS} | {
-            "pool_size": sum(pool.size() for pool in pools if hasattr(pool, "size")),
-            "pool_checked_out": sum(p.checkedout() for p in pools if hasattr(p, "checkedout")),
+            "pool_size": sum(map(size, self.engines.made)),
+            "pool_checked_out": self._out.count(self.engines.made),
         }
 
     @property

@@ -16,9 +16,9 @@ from dbscope.scopes.job import (
     must_be_async,
     must_be_plain,
 )
-from dbscope.scopes.settle import log_all, raise_first, run_hooks
+from dbscope.scopes.settle import log_hooks, raise_first, run_hooks
 from dbscope.scopes.verbs import unit_here
-from dbscope.unit import nesting, place
+from dbscope.unit import ending, nesting, place
 from dbscope.unit.attributes import PLAIN, Asked
 from dbscope.unit.block import Block, Kind
 from dbscope.unit.current import current, open_scope, unit_of
@@ -41,6 +41,8 @@ class AtomicBase:
     def __init__(self, source: Source, asked: Asked = PLAIN, where: object = None) -> None:
         self.source = source
         self.asked = asked
+        if where is None and asked is not PLAIN:
+            source.require(*asked.features)
         self.where = where or place.here()
         self._entered: list[tuple[Unit, Block]] = []
 
@@ -90,12 +92,12 @@ def leave(unit: Unit, block: Block, error: BaseException | None) -> None:
     try:
         nesting.leave(unit, block, error)
     except BaseException:
-        log_all(run_hooks(unit), unit.scope)
+        log_hooks(run_hooks(unit), unit.scope)
         raise
     errors = run_hooks(unit)
     if error is None:
         raise_first(errors)
-    log_all(errors, unit.scope)
+    log_hooks(errors, unit.scope)
 
 
 def swallows(block: Block, error: BaseException | None) -> bool:
@@ -174,8 +176,10 @@ async def leave_async(unit: Unit, block: Block, error: BaseException | None) -> 
     if error is None:
         try:
             await carry.look_for_cancellation()
-        except BaseException as cancelled:
-            await leave_async(unit, block, cancelled)
+            if unit.has_before_commit() and unit.block is block:
+                await carry.in_greenlet(ending.run_before_commit, unit)
+        except BaseException as failure:
+            await leave_async(unit, block, failure)
             raise
     work = carry.in_greenlet(leave, unit, block, error)
     plain = error is None and unit.ends_plainly()

@@ -8,10 +8,12 @@ import sys
 from inspect import Signature
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from dbscope.errors import ConfigurationError
 from dbscope.unit.policy import ASGIScope, Mode
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+    from types import FrameType
 
     from dbscope.unit.source import Source
 
@@ -43,6 +45,43 @@ def route_choice(scope: ASGIScope, source: Source) -> Mode | None:
         return None
     found: dict[Source, Mode] | None = getattr(route, FOUND, None)
     return (dependencies_of(route) if found is None else found).get(source)
+
+
+def refuse_override(scope: ASGIScope, source: Source) -> None:
+    """Raise if the session of a request is another one than its `Depends(db.get_session)` gives.
+
+    The function that stands in for `get_session` may use `db.session` itself.
+
+    Raises:
+        ConfigurationError: one of both would go to another database, or transaction.
+    """
+    overrides = getattr(scope.get("app"), "dependency_overrides", None)
+    for replaced, function in overrides.items() if overrides else ():
+        database = getattr(replaced, "__self__", None)
+        if source in sources_of(database) and not is_running(function):
+            raise ConfigurationError(
+                f"`dependency_overrides` has another session for {source} than `db.session`, which "
+                "is used as well. Let the test have a database of its own, for all of it: give its "
+                "URL to the database, instead of overriding `get_session`."
+            )
+
+
+def sources_of(database: Any) -> list[Source]:
+    """Return where the sessions of a database come from: its own, and those of its companion."""
+    own = getattr(database, "__dict__", {})
+    both = (own, *(vars(own[name]) for name in ("sync", "async_") if name in own))
+    return [each["_source"] for each in both if "_source" in each]
+
+
+def is_running(function: Any) -> bool:
+    """Tell whether the code that runs now was called by this function."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    while frame is not None:
+        if frame.f_code is code:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def dependencies_of(route: Any) -> dict[Source, Mode]:

@@ -7,14 +7,14 @@ from asyncio import CancelledError
 from typing import TYPE_CHECKING, Any, cast
 
 from dbscope.engine import carry
-from dbscope.errors import BlocksOutOfOrder, DatabaseUnavailable, PoolTimeout
-from dbscope.scopes import answer, cookies, witness
+from dbscope.errors import DatabaseUnavailable, PoolTimeout
+from dbscope.scopes import answer, cookies, unended, witness
 from dbscope.scopes.attempts import checked
-from dbscope.scopes.dependencies import Routes, route_choice
-from dbscope.scopes.settle import close, has_before_commit, log_all, settle, used
+from dbscope.scopes.dependencies import Routes, refuse_override, route_choice
+from dbscope.scopes.settle import close, log_hooks, log_others, settled, used
 from dbscope.scopes.state import with_session
 from dbscope.unit import ending
-from dbscope.unit.current import Scope, current
+from dbscope.unit.current import Scope, current, served
 from dbscope.unit.hooks import is_async
 from dbscope.unit.policy import (
     FIRST_ERROR_STATUS,
@@ -87,7 +87,11 @@ class DBSessionMiddleware:
     async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
+            token = served.set(scope["type"])
+            try:
+                await self.app(scope, receive, send)
+            finally:
+                served.reset(token)
             return
         if (application := scope.get("app")) is not self._known:
             self._meet(application)
@@ -134,6 +138,7 @@ class RequestScope(Scope):
     started = False
     _around: BaseException | None = None
     _cookies: cookies.Memory | None = None
+    inner: dict[Scope, unended.Opener] | None = None  # what was opened in it, and has not ended
 
     def __init__(self, asgi: ASGIScope, send: Send, commit_veto: CommitVeto | None) -> None:
         self.asgi = asgi
@@ -151,8 +156,22 @@ class RequestScope(Scope):
 
     def mode_of(self, source: Source) -> Mode:
         """Return what this request is to a database: by its route, or by the setting."""
+        refuse_override(self.asgi, source)
         chosen = route_choice(self.asgi, source)
         return chosen or mode(atomic=wants_atomic(source.atomic_requests, self.asgi))
+
+    def note_opened(self, inner: Scope) -> None:
+        """Note a scope that was opened inside, and who has opened it."""
+        if self.started or self.closed or unended.is_in_body():
+            return
+        if self.inner is None:
+            self.inner = {}
+        self.inner[inner] = unended.opener()
+
+    def note_ended(self, inner: Scope) -> None:
+        """Forget a scope that has ended."""
+        if self.inner:
+            self.inner.pop(inner, None)
 
     def send(self, message: Message) -> Awaitable[None]:
         """Commit before `http.response.start` leaves; let everything else pass."""
@@ -160,7 +179,7 @@ class RequestScope(Scope):
             if not message.get("more_body", False):
                 self.will_write = True  # background tasks are next
         elif message["type"] == "http.response.start":
-            if self.units or self.failure is not None or current.get() is not self:
+            if self.units or self.inner or self.failure is not None:
                 return self._send_start(message)
             self._start(message)
         return self._send(message)
@@ -179,18 +198,23 @@ class RequestScope(Scope):
     async def _before_start(self, message: Message) -> None:
         if self.failure is not None and message["status"] < FIRST_ERROR_STATUS:
             raise self.failure
-        self._check_inner()
-        if self.units:
+        if self.units or self.inner:
             keep = keeps(self._commit_veto, self.asgi, message, self._seen_exception())
+            if keep or message["status"] < FIRST_ERROR_STATUS:
+                await self._check_ended()
             await self._settle(keep=keep)
 
-    def _check_inner(self) -> None:
-        # A dependency with `yield` is left when the answer is gone: too late for its COMMIT.
-        inner = current.get()
-        around = [] if inner is None else list(inner.with_ancestors())
-        for scope in around[: around.index(self)] if self in around else ():
-            if any(unit.first_write is not None for unit in scope.units.values()):
-                raise BlocksOutOfOrder(f"{scope} has not ended when {self} is answered.")
+    async def _check_ended(self) -> None:
+        """Roll back everything if something is open that would end only after the answer."""
+        scopes = list(unended.among(self.inner)) if self.inner else []
+        error = unended.refused(scopes, self) if scopes else unended.open_result(self)
+        if error is None:
+            return
+        if units := used(self):
+            errors, hook_errors = await settled(units, keep=False)
+            log_others(errors, self)
+            log_hooks(hook_errors, self)
+        await self._fail([error])
 
     def _seen_exception(self) -> BaseException | None:
         # While a handler's response is sent, Python is still in the `except` that awaits it.
@@ -203,7 +227,7 @@ class RequestScope(Scope):
                 await carry.look_for_cancellation()
             errors, hook_errors = await settled(units, keep=keep)
             if hook_errors:
-                log_all(hook_errors, self)
+                log_hooks(hook_errors, self)
             if errors:
                 await self._fail(errors)
         for unit in self.units.values():
@@ -211,7 +235,7 @@ class RequestScope(Scope):
 
     async def _fail(self, errors: list[BaseException]) -> None:
         self.failure, *others = errors
-        log_all(others, self)
+        log_others(others, self)
         # The application's handler for this error gets units of its own.
         failed, self.units = self.units, {}
         for unit in failed.values():
@@ -229,7 +253,7 @@ class RequestScope(Scope):
         """Commit what was done after the response had started, unless the client went away."""
         was_cancelled = any(isinstance(unit.fault, CancelledError) for unit in units)
         errors, hook_errors = await settled(units, keep=not was_cancelled)
-        log_all(hook_errors, self)
+        log_hooks(hook_errors, self)
         if errors:
             raise errors[0]
 
@@ -261,17 +285,8 @@ class RequestScope(Scope):
     async def _drop_rest(self) -> None:
         if units := used(self):
             errors, hook_errors = await settled(units, keep=False)
-            log_all(errors + hook_errors, self)
-
-
-def settled(
-    units: list[Unit], *, keep: bool
-) -> Awaitable[tuple[list[BaseException], list[BaseException]]]:
-    """Settle the units to the end. They are sealed before anything of ours is waited for."""
-    if not (keep and has_before_commit(units)):
-        for unit in units:
-            unit.seal()
-    return carry.end(units, settle, units, keep=keep)
+            log_others(errors, self)
+            log_hooks(hook_errors, self)
 
 
 def without_override(headers: Any) -> Any:

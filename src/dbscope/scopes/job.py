@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from dbscope.engine import carry
 from dbscope.errors import Rollback
-from dbscope.scopes.settle import close, log_all, raise_first, settle, used
+from dbscope.scopes.settle import close, log_hooks, log_others, raise_first, settle, settled, used
 from dbscope.unit import place
-from dbscope.unit.current import Scope, current
+from dbscope.unit.current import Scope, current, in_generators
 from dbscope.unit.hooks import is_async
 from dbscope.unit.policy import Mode
 
@@ -47,6 +47,8 @@ class JobScope:
         """Make a scope, and make it the current one."""
         scope = OpenedScope(self.where, self.mode)
         self._entered.append(scope)
+        if place.is_generator(self.where):
+            in_generators.add(scope)
         current.set(scope)
         return scope
 
@@ -145,7 +147,7 @@ async def end(scope: Scope, units: list[Unit], error: BaseException | None) -> N
         except BaseException as cancelled:
             await end(scope, units, cancelled)
             raise
-    outcome = await carry.end(units, settle, units, keep=error is None)
+    outcome = await settled(units, keep=error is None)
     conclude(scope, *outcome, error)
 
 
@@ -159,7 +161,8 @@ def conclude(
     if error is None:
         raise_first(errors + hook_errors)
     else:
-        log_all(errors + hook_errors, scope)
+        log_others(errors, scope)
+        log_hooks(hook_errors, scope)
 
 
 def must_be_async(function: Any, what: str) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
+from dbscope.scopes.dependencies import sources_of
 from dbscope.scopes.http import DBSessionMiddleware
+from dbscope.unit.current import installed
 from dbscope.unit.policy import BeforeRetry, CommitVeto, default_commit_veto
 
 if TYPE_CHECKING:
@@ -32,9 +34,10 @@ def install(
     states = settings["states"]
     if state_key is not None:
         states[state_key] = database
-    installed: set[Any] = cast("Any", vars(app)).setdefault("dbscope_installed", set())
-    if database not in installed:
-        installed.add(database)
+    here: set[Any] = cast("Any", vars(app)).setdefault("dbscope_installed", set())
+    if database not in here:
+        here.add(database)
+        installed.update(sources_of(database))
         if getattr(app, "debug", False):
             database.watch_idle(IDLE_LIMIT_IN_DEBUG)
         app.router.lifespan_context = _with_disposal(app.router.lifespan_context, database)

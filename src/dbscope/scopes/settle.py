@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from dbscope.engine import carry
 from dbscope.scopes import several
 from dbscope.unit import ending
 from dbscope.unit.current import Scope, current
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Awaitable, Generator
 
     from dbscope.unit.hooks import Hook
     from dbscope.unit.unit import Unit
@@ -47,6 +48,30 @@ def settle(units: list[Unit], *, keep: bool) -> tuple[list[BaseException], list[
         if unit.due:
             hook_errors += run_hooks(unit)
     return errors, hook_errors
+
+
+def settled(
+    units: list[Unit], *, keep: bool
+) -> Awaitable[tuple[list[BaseException], list[BaseException]]]:
+    """Settle the units to the end. They are sealed before anything of ours is waited for."""
+    if keep and has_before_commit(units):
+        return _settled_after_that(units)
+    for unit in units:
+        unit.seal()
+    return carry.end(units, settle, units, keep=keep)
+
+
+async def _settled_after_that(
+    units: list[Unit],
+) -> tuple[list[BaseException], list[BaseException]]:
+    """Run what wants to run before COMMIT, where a cancellation still counts; then settle."""
+    failed: list[BaseException] = []
+    try:
+        units = await carry.before_the_end(units, run_before_commit, units, failed)
+    except BaseException as error:
+        failed.insert(0, error)
+    errors, hook_errors = await settled(units, keep=not failed)
+    return failed + errors, hook_errors
 
 
 def used(scope: Scope) -> list[Unit]:
@@ -133,6 +158,8 @@ def entered(scope: Scope) -> Generator[Scope, None, None]:
 def close(scope: Scope) -> None:
     """End the scope: whoever still holds on to it gets ScopeClosed."""
     scope.closed = True
+    if scope.parent is not None:
+        scope.parent.note_ended(scope)
     if not scope.units:
         return
     # What refers to each other is parted, so that nothing waits for the garbage collector.
@@ -150,7 +177,13 @@ def raise_first(errors: list[BaseException]) -> None:
         raise first
 
 
-def log_all(errors: list[BaseException], name: object) -> None:
-    """Report what must not change the outcome."""
+def log_hooks(errors: list[BaseException], name: object) -> None:
+    """Report hooks that failed, which must not change the outcome."""
     for error in errors:
         logger.error("A hook of %s failed; the work is as it was decided.", name, exc_info=error)
+
+
+def log_others(errors: list[BaseException], name: object) -> None:
+    """Report what went wrong with the work after its first failure, which everybody is told."""
+    for error in errors:
+        logger.error("Another failure at the end of %s.", name, exc_info=error)

@@ -14,6 +14,8 @@ from dbscope.unit import ending
 from dbscope.unit.block import Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from dbscope.unit.current import Scope
     from dbscope.unit.hooks import Hook
     from dbscope.unit.source import Source
@@ -28,9 +30,9 @@ def finish_all(units: list[Unit], *, keep: bool) -> list[BaseException]:
     """
     errors: list[BaseException] = []
     wrote: list[Unit] = []
-    for end in (ending.flush, ending.check) if keep else ():
-        for unit in units:
-            _try(unit, errors, partial(end, unit))
+    for unit, look in looks(units) if keep else ():
+        if not errors:
+            _try(unit, errors, look)
     for unit in sorted(units, key=turn_of):
         if unit.first_write is not None and unit.blocks:
             wrote.append(unit)
@@ -39,6 +41,13 @@ def finish_all(units: list[Unit], *, keep: bool) -> list[BaseException]:
     if errors and any(outcome_of(unit) is Outcome.COMMITTED for unit in wrote):
         errors[0] = partial_commit(wrote, errors[0])
     return errors
+
+
+def looks(units: list[Unit]) -> Iterator[tuple[Unit, partial[None]]]:
+    """Give what is to be looked at before anything is stored: first what is pending in all."""
+    for look in (ending.flush, ending.check):
+        for unit in units:
+            yield unit, partial(look, unit)
 
 
 def _try(unit: Unit, errors: list[BaseException], work: partial[None]) -> None:

@@ -31,6 +31,16 @@ class Asked:
     rollback_for: Classes = ()
     no_rollback_for: Classes = ()
 
+    @property
+    def features(self) -> list[str]:
+        """Return what the database must be able to do for it."""
+        asked = {
+            "isolation": self.isolation is not None,
+            "readonly": bool(self.readonly),
+            "statement_timeout": self.timeout is not None,
+        }
+        return [name for name, is_asked in asked.items() if is_asked]
+
     def keeps(self, error: BaseException | None) -> bool:
         """Tell whether what was done is kept though this exception leaves the block.
 

@@ -9,6 +9,7 @@ from dbscope.errors import TransactionManagementError
 from dbscope.unit.hooks import Hook, HookFunction, Hooks, checked
 
 if TYPE_CHECKING:
+    from sqlalchemy import NestedTransaction
     from sqlalchemy.orm import SessionTransaction
 
 
@@ -45,9 +46,9 @@ class Block:
         "deadline",
         "fault",
         "hooks",
+        "is_releasing",
         "isolation",
         "kind",
-        "materialised",
         "nested",
         "outcome",
         "own_scope",
@@ -55,6 +56,7 @@ class Block:
         "parent",
         "readonly",
         "rollback_only",
+        "savepoint",
         "timer",
         "where",
     )
@@ -68,7 +70,8 @@ class Block:
         self.owner = owner
         self.own_scope: Any = None  # a block outside any scope opens one for itself
         self.nested: SessionTransaction | None = None
-        self.materialised = False
+        self.savepoint: NestedTransaction | None = None  # once SAVEPOINT was sent
+        self.is_releasing = False  # RELEASE is being sent
         self.fault: BaseException | None = None
         self.rollback_only = False
         self.hooks: Hooks | None = None
@@ -107,6 +110,17 @@ class Block:
         return block
 
     @property
+    def base(self) -> Block:
+        """Return the block that a rollback of this one goes back to the start of.
+
+        It is another one where nothing had been done there yet: no SAVEPOINT was sent for this.
+        """
+        block = self
+        while block.nested is None and block.parent is not None:
+            block = block.parent
+        return block
+
+    @property
     def is_broken(self) -> bool:
         """Tell whether a statement failed in it, so that it can only be rolled back."""
         return self.physical.fault is not None
@@ -126,7 +140,7 @@ class Block:
 
     def on_rollback(self, function: HookFunction) -> None:
         """Run the function after this block was rolled back."""
-        self._hooks().on_rollback.append(Hook(checked(function)))
+        self._hooks().on_rollback.append(Hook(checked(function), depth=self.depth))
 
     def before_commit(self, function: HookFunction) -> None:
         """Run the function inside the transaction, before its COMMIT."""

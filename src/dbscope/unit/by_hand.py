@@ -23,11 +23,11 @@ def transaction_begun(unit: Unit, transaction: SessionTransaction, connection: C
     if transaction.nested:
         for block in unit.blocks:
             if block.nested is transaction:
-                block.materialised = True
+                block.savepoint = connection.get_nested_transaction()
     else:
         unit.connection = connection
-        unit.committing = False
-        unit.xid = None  # that of the transaction before says nothing about this one
+        unit.committing = unit.begun = False
+        unit.proof = None  # that of the transaction before says nothing about this one
         if not unit.reads_alone:
             unit.source.counters["transactions"] += 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from dbscope.errors import ScopeClosed, ScopeMissing
 from dbscope.unit.policy import Mode
@@ -33,6 +34,18 @@ class Scope:
         self.mode = mode
         self.parent = current.get()
         self.units: dict[Source, Unit] = {}
+        if self.parent is not None:
+            self.parent.note_opened(self)
+
+    def note_opened(self, inner: Scope) -> None:
+        """Tell whoever answers for this scope that another one was opened in it."""
+        if self.parent is not None:
+            self.parent.note_opened(inner)
+
+    def note_ended(self, inner: Scope) -> None:
+        """Tell the same that it has ended."""
+        if self.parent is not None:
+            self.parent.note_ended(inner)
 
     @property
     def name(self) -> str:
@@ -61,6 +74,37 @@ class Scope:
 current: ContextVar[Scope | None] = ContextVar("dbscope_scope", default=None)
 
 
+# What a server is about here, if our middleware is around it and opens no scope for it.
+served: ContextVar[str | None] = ContextVar("dbscope_served", default=None)
+installed: WeakSet[Source] = WeakSet()
+in_generators: WeakSet[Scope] = WeakSet()  # scopes that a generator has opened
+
+WHY_MISSING = {
+    "websocket": "A websocket may stay for long, so it is given no scope: each message has its own",
+    "lifespan": "The start and the end of an application, and tasks begun there, are no request",
+}
+
+
+def why_missing(source: Source) -> str:
+    """Return why there may be no scope though somebody has done something about it."""
+    if (kind := served.get()) in WHY_MISSING:
+        return f" {WHY_MISSING[kind]}."
+    elsewhere = [str(scope) for scope in in_generators if not scope.closed]
+    if elsewhere:
+        return (
+            f" In another context there is {' and '.join(elsewhere)}: what an async fixture sets "
+            "is not seen in the test by pytest-asyncio before 0.25, nor by a fixture of another "
+            "loop. Open the scope in the test, or use a newer one."
+        )
+    if source in installed:
+        return (
+            " `install` was called, and its middleware is not around this code: a middleware that "
+            "was added later is outside of it (call `install` last), and so is what no request "
+            "has begun."
+        )
+    return ""
+
+
 def open_scope() -> Scope | None:
     """Return the scope of the running code, or None where there is none that is still open."""
     scope = current.get()
@@ -76,7 +120,7 @@ def unit_of(source: Source) -> Unit:
     """
     scope = current.get()
     if scope is None:
-        raise ScopeMissing(f"{source} was used outside any scope.")
+        raise ScopeMissing(f"{source} was used outside any scope.{why_missing(source)}")
     unit = scope.units.get(source)
     if unit is None:
         if scope.closed:

@@ -16,15 +16,17 @@ from dbscope.errors import (
     ConcurrentUse,
     DatabaseUnavailable,
     ImplicitCommit,
+    TransactionEndedOutside,
     TransactionManagementError,
     TransactionOutcomeUnknown,
     UnexpectedRollback,
 )
 from dbscope.unit.block import MANUAL, Block, Kind, Outcome, describe
+from dbscope.unit.hooks import innermost_first
 from dbscope.unit.unit import Leaving, Unit, is_by_hand, is_clean
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, NestedTransaction
+    from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
 logger = logging.getLogger("dbscope")
@@ -60,10 +62,11 @@ def keep(unit: Unit, block: Block) -> None:
 
 
 def _release(unit: Unit, block: Block) -> None:
-    if block.nested is not None:
-        block.nested.commit()
-    elif unit.session is not None and not is_clean(unit.session):
+    if unit.session is not None and not is_clean(unit.session):
         unit.session.flush()
+    if block.nested is not None:
+        block.is_releasing = True
+        block.nested.commit()
 
 
 def undo(unit: Unit, block: Block, error: BaseException | None) -> None:
@@ -83,31 +86,48 @@ def undo(unit: Unit, block: Block, error: BaseException | None) -> None:
 def _send_rollback(unit: Unit, block: Block) -> None:
     if unit.session is None:
         return
-    if block.nested is None:
+    base = block.base
+    if base.nested is None:
         unit.session.rollback()
         return
+    was_there = base.savepoint is not None and _is_innermost(unit, base)
+    base.nested.rollback()
+    if unit.connection is not None:
+        _savepoint_rolled_back(unit, base, unit.connection, block.fault, was_there=was_there)
+    base.savepoint = None
+    if base is not block:
+        base.nested = unit.session.begin_nested()
+
+
+def _is_innermost(unit: Unit, block: Block) -> bool:
     connection = unit.connection
-    savepoint = None if connection is None else connection.get_nested_transaction()
-    block.nested.rollback()
-    if connection is None:
-        return
+    return connection is not None and connection.get_nested_transaction() is block.savepoint
+
+
+def _savepoint_rolled_back(
+    unit: Unit,
+    block: Block,
+    connection: Connection,
+    fault: BaseException | None,
+    *,
+    was_there: bool,
+) -> None:
     if connection.invalidated:
-        unit.break_all(block.fault or ConnectionError("the connection was lost"))
-    elif block.materialised and savepoint is not None and _goes_on(connection):
-        _release_rolled_back(connection, savepoint)
+        unit.break_all(fault or ConnectionError("the connection was lost"))
+    elif block.savepoint is not None and _goes_on(connection):
+        name: str = block.savepoint._savepoint  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        if block.is_releasing and not was_there:
+            # SQLAlchemy takes a RELEASE that has failed for the end of it.
+            connection.dialect.do_rollback_to_savepoint(connection, name)
+        # ROLLBACK TO keeps the savepoint; a loop of failing blocks would pile them up
+        # (https://code.djangoproject.com/ticket/23074).
+        connection.dialect.do_release_savepoint(connection, name)
 
 
 def _goes_on(connection: Connection) -> bool:
     """Tell whether there is a transaction; a deadlock takes all of it on some servers."""
     transaction = connection.get_transaction()
     return transaction is not None and transaction.is_active
-
-
-def _release_rolled_back(connection: Connection, savepoint: NestedTransaction) -> None:
-    # ROLLBACK TO keeps the savepoint; a loop of failing blocks would pile them up
-    # (https://code.djangoproject.com/ticket/23074).
-    name: str = savepoint._savepoint  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    connection.dialect.do_release_savepoint(connection, name)
 
 
 def _give_up(unit: Unit, failure: BaseException, error: BaseException | None) -> None:
@@ -146,7 +166,7 @@ def finish(unit: Unit, *, keep: bool) -> None:
             unit.blocks = [block for block in unit.blocks if block.owner is not MANUAL]
         if not keep or unit.doomed:
             roll_back(unit)
-        elif len(unit.blocks) > 1:
+        elif open_blocks(unit):
             _refuse_open_blocks(unit)
         elif unit.blocks:
             _finish_root(unit, unit.blocks[0])
@@ -172,7 +192,7 @@ def check(unit: Unit) -> None:
     """Raise what `finish` would raise without asking the database, before another one commits."""
     if unit.doomed or not unit.blocks or unit.blocks[0].rollback_only:
         return
-    if any(block.owner is not MANUAL for block in unit.blocks[1:]):
+    if open_blocks(unit):
         raise _still_open(unit)
     root = unit.blocks[0]
     if root.fault is not None:
@@ -215,9 +235,14 @@ def _refuse_open_blocks(unit: Unit) -> None:
     raise error
 
 
+def open_blocks(unit: Unit) -> list[Block]:
+    """Return the blocks that somebody has entered, and not left."""
+    return [block for block in unit.blocks if block.owner is not None and block.owner is not MANUAL]
+
+
 def _still_open(unit: Unit) -> BlocksOutOfOrder:
-    open_blocks = describe(unit.blocks[1:])
-    return BlocksOutOfOrder(f"{unit.scope} ended with a block still open: {open_blocks}.")
+    names = describe(open_blocks(unit))
+    return BlocksOutOfOrder(f"{unit.scope} ended with a block still open: {names}.")
 
 
 def _finish_root(unit: Unit, root: Block) -> None:
@@ -232,8 +257,9 @@ def _finish_root(unit: Unit, root: Block) -> None:
 
 def swallowed(unit: Unit, block: Block) -> TransactionManagementError:
     """Return the error for a broken block that is left as if nothing had happened."""
-    if isinstance(block.fault, ImplicitCommit):
-        return ImplicitCommit(f"In {block}:")
+    for meaning in (ImplicitCommit, TransactionEndedOutside):
+        if isinstance(block.fault, meaning):
+            return meaning(f"In {block}:")
     unit.source.counters["unexpected_rollbacks"] += 1
     return UnexpectedRollback(f"In {block}:")
 
@@ -241,11 +267,12 @@ def swallowed(unit: Unit, block: Block) -> TransactionManagementError:
 def _finish_autocommit(unit: Unit) -> None:
     session = unit.session
     try:
+        if session is not None and is_by_hand(session):
+            raise BlocksOutOfOrder(f"{unit.scope} ended inside a `session.begin()`.")
         if session is not None and not is_clean(session):
             with Leaving(unit):
                 session.flush()
-                if not is_by_hand(session):
-                    session.commit()
+                session.commit()
     finally:
         roll_back(unit)
 
@@ -278,10 +305,10 @@ def after_failed_commit(unit: Unit, root: Block, error: BaseException) -> None:
     if unit.just_committed is not None:
         _listener_failed(unit, root)
         raise error
-    if not (was_sent(unit) and is_lost(error)):
+    if not is_open(unit, error):
         roll_back(unit, error)
         raise error
-    if unit.xid is not None and (found := _found_out(unit, error)) is not Outcome.UNKNOWN:
+    if unit.proof is not None and (found := _found_out(unit, error)) is not Outcome.UNKNOWN:
         root.outcome = None
         unit.due += root.end(found)
         if found is Outcome.ROLLED_BACK:
@@ -294,6 +321,11 @@ def after_failed_commit(unit: Unit, root: Block, error: BaseException) -> None:
     if isinstance(error, TransactionOutcomeUnknown) or not isinstance(error, Exception):
         raise error
     raise TransactionOutcomeUnknown(f"In {root}:") from error
+
+
+def is_open(unit: Unit, error: BaseException) -> bool:
+    """Tell whether it is open what became of the work."""
+    return isinstance(error, TransactionOutcomeUnknown) or (was_sent(unit) and is_lost(error))
 
 
 def was_sent(unit: Unit) -> bool:
@@ -351,8 +383,8 @@ def roll_back(unit: Unit, error: BaseException | None = None) -> None:
         if not isinstance(failure, Exception | CancelledError):
             raise
     finally:
-        for block in reversed(unit.blocks):
-            unit.due += block.end(Outcome.ROLLED_BACK)
+        due = [hook for block in unit.blocks for hook in block.end(Outcome.ROLLED_BACK)]
+        unit.due += innermost_first(due)
 
 
 def close(unit: Unit) -> None:

@@ -18,6 +18,7 @@ class Hook:
     function: HookFunction
     robust: bool = False
     all_databases: bool = False  # wait for those of the scope that are still open
+    depth: int = 0  # how many blocks were around it
 
     def __str__(self) -> str:
         """Return the name of the function, for messages."""
@@ -42,8 +43,8 @@ class Hooks:
         self.before_commit += inner.before_commit
 
     def take(self, *, committed: bool) -> list[Hook]:
-        """Return the hooks that are now due, in the order of registration, and forget all."""
-        due = self.on_commit if committed else self.on_rollback
+        """Return the hooks that are now due, in their order, and forget all."""
+        due = self.on_commit if committed else innermost_first(self.on_rollback)
         self.on_commit, self.on_rollback, self.before_commit = [], [], []
         return due
 
@@ -51,6 +52,15 @@ class Hooks:
         """Return what must run before COMMIT, and forget it, so that each runs once."""
         due, self.before_commit = self.before_commit, []
         return due
+
+
+def innermost_first(hooks: list[Hook]) -> list[Hook]:
+    """Return the hooks of a rollback in their order, which is that of undoing.
+
+    An inner block that was left well is undone after all, before what is around it. In one block,
+    and in blocks of one depth, the order is that of registration, as it is after COMMIT.
+    """
+    return sorted(hooks, key=lambda hook: -hook.depth)
 
 
 def checked(function: Any) -> HookFunction:

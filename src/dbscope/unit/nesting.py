@@ -11,10 +11,12 @@ from dbscope.errors import (
     TransactionManagementError,
 )
 from dbscope.unit import attributes, deadline, ending
-from dbscope.unit.block import Block, Kind, Outcome
+from dbscope.unit.block import MANUAL, Block, Kind, Outcome
 from dbscope.unit.unit import Leaving, is_by_hand, is_clean
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from dbscope.unit.attributes import Asked
     from dbscope.unit.unit import Unit
 
@@ -42,7 +44,7 @@ def enter(unit: Unit, asked: Asked, *, where: object, owner: object) -> Block:
         block.isolation, block.readonly = asked.isolation, unit.readonly or asked.readonly is True
     if parent is None and unit.session is not None and not is_clean(unit.session):
         unit.session.flush()  # in autocommit: what was added before is not part of the block
-    if block.kind is Kind.SAVEPOINT and unit.session is not None and not _is_pristine(unit):
+    if block.kind is Kind.SAVEPOINT and unit.session is not None and not _is_at_start(unit):
         # SQLAlchemy sends SAVEPOINT itself only with the first statement inside.
         unit.session.flush()
         with Leaving(unit):
@@ -53,15 +55,26 @@ def enter(unit: Unit, asked: Asked, *, where: object, owner: object) -> Block:
     return block
 
 
-def _is_pristine(unit: Unit) -> bool:
-    """Tell whether the transaction has done nothing yet, so that a savepoint can be left out.
+def _is_at_start(unit: Unit) -> bool:
+    """Tell whether nothing was done yet around a new block, so that its savepoint is left out.
 
-    Rolling such a block back restarts the transaction (Rails' `RestartParentTransaction`).
+    Rolling such a block back restarts what is around it (Rails' `RestartParentTransaction`).
     """
-    session = unit.session
-    return session is None or (
-        unit.connection is None and not session.identity_map and is_clean(session)
-    )
+    session, parent = unit.session, unit.block
+    if session is None or parent is None:
+        return True
+    base = parent.base
+    if not is_clean(session) or _is_held(base, session):
+        return False
+    if base.nested is not None:
+        return base.savepoint is None
+    # ROLLBACK would expire what was read before, by another transaction; ROLLBACK TO does not.
+    return unit.connection is None and not session.identity_map
+
+
+def _is_held(base: Block, session: Session) -> bool:
+    """Tell whether the user holds the transaction or savepoint, which cannot be restarted then."""
+    return is_by_hand(session) if base.nested is None else base.owner is MANUAL
 
 
 def _kind(parent: Block | None, *, savepoint: bool) -> Kind:
@@ -88,7 +101,8 @@ def must_wait_to_leave(unit: Unit, block: Block) -> bool:
         return False
     if not is_clean(session):
         return True
-    return unit.connection is not None and (block.nested is None or block.materialised)
+    base = block.base
+    return unit.connection is not None and (base.nested is None or base.savepoint is not None)
 
 
 def leave(unit: Unit, block: Block, error: BaseException | None) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from inspect import CO_ASYNC_GENERATOR, CO_GENERATOR
 from types import CodeType, FunctionType
 from typing import Any
 
+GENERATORS = CO_GENERATOR | CO_ASYNC_GENERATOR
 OURS = ("dbscope.", "contextlib", "functools")
 OF_SESSIONS = (*OURS, "sqlalchemy.", "sqlmodel.")
 
@@ -31,6 +33,11 @@ def here() -> Place | str:
             break
         frame = frame.f_back
     return Place(frame.f_code, frame.f_lineno)
+
+
+def is_generator(where: object) -> bool:
+    """Tell whether a place is in a generator, which others go on after its `yield`."""
+    return isinstance(where, Place) and bool(where.code.co_flags & GENERATORS)
 
 
 def of_use() -> Place | str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
 
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
@@ -18,11 +18,24 @@ if TYPE_CHECKING:
     from dbscope.unit.unit import Unit
 
 
+class Proof(Protocol):
+    """What the database keeps of a transaction, by which a lost answer to COMMIT is found out."""
+
+    def outcome(self, connection: Connection) -> Outcome | None:
+        """Return what became of the transaction, as a fresh connection sees it.
+
+        Returns:
+            UNKNOWN if it cannot tell; None if that is not decided yet, so that it is asked again.
+        """
+        ...
+
+
 class Source(Protocol):
     """What a unit is given by its database."""
 
     counters: Counter[str]
     name: str
+    sql_family: str  # whose SQL it understands
     retry_codes: Collection[str]  # that are conflicts, too
     commits_last: bool  # among several databases
     forbid_manual_commit: bool
@@ -39,6 +52,14 @@ class Source(Protocol):
         """Return how its units wait."""
         ...
 
+    def require(self, *features: str) -> None:
+        """Raise ConfigurationError for what its database would ignore."""
+        ...
+
+    def check_loop(self) -> None:
+        """Let the database be used in the event loop that runs, or raise ConfigurationError."""
+        ...
+
     def make_unit(self, scope: Scope) -> Unit:
         """Return a new unit for this scope."""
         ...
@@ -47,16 +68,20 @@ class Source(Protocol):
         """Return a new session, and the object that people are given for it."""
         ...
 
-    def begin_with(self, unit: Unit, engine: Any) -> tuple[Any, dict[str, Any]]:
-        """Return the engine for what a unit is about to send, and options for a new connection."""
+    def reader_of(self, bind: Any) -> Any:
+        """Return the engine for what only reads."""
+        ...
+
+    def begin_with(self, unit: Unit, bind: Any) -> Mapping[str, Any]:
+        """Return SQLAlchemy's options for a transaction that is about to begin."""
         ...
 
     def keep_time(self, unit: Unit) -> None:
         """Raise if the time of the unit is up; else tell the database what is left."""
         ...
 
-    def before_transaction(self, unit: Unit, *, will_write: bool) -> None:
-        """Get what the unit must have before it takes a connection."""
+    def before_transaction(self, unit: Unit, bind: Any) -> None:
+        """Check and get what the unit must have before its transaction takes a connection."""
         ...
 
     def before_write(self, unit: Unit) -> None:

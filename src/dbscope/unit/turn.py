@@ -74,6 +74,10 @@ class Turn:
         """Tell whether somebody else is using the unit at this moment."""
         return self.holder is not None and self.holder != self.world.me()
 
+    def is_mine(self) -> bool:
+        """Tell whether the code that runs now is using the unit."""
+        return self.holder == self.world.me()
+
     def give_back(self) -> None:
         """End the use, and let those go on who wait for that."""
         if self.holder != self.world.me():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from enum import StrEnum
 from itertools import count
 from typing import TYPE_CHECKING, Any, NoReturn
+from weakref import ref
 
 from sqlalchemy.orm import SessionTransactionOrigin
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
     from dbscope.unit.current import Scope
     from dbscope.unit.hooks import Hook
-    from dbscope.unit.source import Source
+    from dbscope.unit.source import Proof, Source
 
 
 writes = count(1)
@@ -50,6 +52,7 @@ class Unit:
     """
 
     __slots__ = (
+        "begun",
         "blocks",
         "broken",
         "committing",
@@ -61,8 +64,11 @@ class Unit:
         "idle",
         "just_committed",
         "leaving",
+        "proof",
         "readonly",
         "reads_alone",
+        "refused",
+        "results",
         "scope",
         "session",
         "settings",
@@ -71,7 +77,6 @@ class Unit:
         "timed",
         "told",
         "turn",
-        "xid",
     )
 
     def __init__(self, source: Source, scope: Scope, mode: Mode) -> None:
@@ -84,15 +89,18 @@ class Unit:
         self.turn = Turn(source.world)
         self.blocks: list[Block] = [Block(Kind.ROOT, scope)] if mode is Mode.ATOMIC else []
         self.readonly = mode is Mode.READONLY
+        self.begun = False  # its driver was seen in the transaction
         self.reads_alone = False  # what it does is one statement that needs no transaction
         self.due: list[Hook] = []
         self.broken = False
+        self.refused: ConcurrentUse | None = None  # for which others may have been cancelled
+        self.results: list[ref[Any]] = []  # that are read in pieces
         self.timed = False  # a block of this transaction has a deadline
         self.told: tuple[float | None, float] | None = None  # the server: end, seconds left
         self.doomed = False
         self.first_write: int | None = None  # its place among all that were made
         self.settings: Mapping[str, str] = {}  # what its transaction tells the server
-        self.xid: str | None = None  # the transaction's id, noted before its COMMIT
+        self.proof: Proof | None = None  # noted before COMMIT, for when its answer is lost
         self.idle = None if source.idle_limit is None else Idle(source.idle_limit)
         self.leaving = False
         self.committing = False
@@ -122,7 +130,8 @@ class Unit:
         self.check_open()
         if self.turn.is_taken():
             self.source.counters["concurrent_uses"] += 1
-            raise ConcurrentUse(f"{self.source} in {self.scope}.")
+            self.refused = ConcurrentUse(f"{self.source} in {self.scope}.")
+            raise self.refused
 
     @property
     def deadline(self) -> float | None:
@@ -133,13 +142,6 @@ class Unit:
     def is_readonly(self) -> bool:
         """Tell whether nothing may be written now."""
         return self.readonly or (bool(self.blocks) and self.blocks[0].readonly)
-
-    @property
-    def begins_otherwise(self) -> bool:
-        """Tell whether its transaction is not one that every connection begins by itself."""
-        if self.readonly:
-            return True
-        return bool(self.blocks) and self.blocks[0].has_attributes
 
     @property
     def is_in_transaction(self) -> bool:
@@ -195,20 +197,20 @@ class Unit:
             self.idle.begin(self)
         if will_write and self.first_write is None:
             self.first_write = next(writes)
-        if self.connection is None:
-            self.source.before_transaction(self, will_write=will_write)
-        elif will_write:
+        if will_write and self.connection is not None:
             self.source.before_write(self)
 
     def _write_after_all(self) -> None:
         # A flush, before the statement that is only to read.
         self.reads_alone = False
         self.first_write = next(writes)
-        self.source.before_write(self)
+        if self.connection is not None:
+            self.source.before_write(self)
 
     def end_use(self) -> None:
         """End an operation; if it came to nothing, there is no transaction to hold a turn for."""
         if self.connection is None:
+            self.first_write = None
             self.source.after_transaction(self)
         elif self.idle is not None:
             self.idle.end()
@@ -238,6 +240,8 @@ class Unit:
         self.committing = False
         if self.block is None or self.leaving:
             return
+        if self.refused is not None and isinstance(error, CancelledError):
+            error = self.refused  # who was cancelled is a sibling of who was refused
         block = self.block.physical
         if block.fault is None:
             block.fault = error
@@ -247,6 +251,16 @@ class Unit:
     def fault(self) -> BaseException | None:
         """Return the failure that has broken the innermost transaction or savepoint."""
         return self.block.physical.fault if self.block is not None else None
+
+    def note_result(self, context: Any) -> None:
+        """Note a result that is read in pieces, by what lives as long as it does."""
+        if context is not None:
+            self.results = [kept for kept in self.results if kept() is not None]
+            self.results.append(ref(context))
+
+    def has_open_result(self) -> bool:
+        """Tell whether somebody holds a result of which there is more at the server."""
+        return any(is_read_from(context) for kept in self.results if (context := kept()))
 
     def commit_lost(self) -> None:
         """Note that the answer to COMMIT was lost."""
@@ -308,12 +322,15 @@ class Unit:
         """Begin the tail: the same session, a new transaction."""
         self.blocks = [Block(Kind.ROOT, self.scope)] if self.blocks else []
         self.broken = self.doomed = False
+        self.refused = None
+        self.results = []
         self.state = State.OPEN
         self.turn.wake()
 
     def end_life(self) -> None:
         """Refuse everything from now on."""
         self.state = State.CLOSED
+        self.refused = None
 
     def abandon(self) -> None:
         """Have no part in it any more: it is the parent's, in a forked child."""
@@ -338,6 +355,12 @@ class Unit:
     def __repr__(self) -> str:
         session = "no session" if self.session is None else "with a session"
         return f"<Unit {self.state.value}, {len(self.blocks)} blocks, {session}, {self.scope}>"
+
+
+def is_read_from(context: Any) -> bool:
+    """Tell whether the cursor of a statement is open; SQLAlchemy closes it behind the last row."""
+    cursor = getattr(context.cursor, "_cursor", context.cursor)  # an adapter forgets it
+    return cursor is not None and not getattr(cursor, "closed", False)
 
 
 class Leaving:

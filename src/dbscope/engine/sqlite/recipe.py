@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 from sqlalchemy.util import await_only
 
-from dbscope.engine.pool import ThreadQueuePool
 from dbscope.engine.sqlite import files, plain
 from dbscope.engine.sqlite.connection import InlineConnection
 
@@ -43,8 +42,8 @@ def engine_options(url: URL, *, is_async: bool) -> dict[str, Any]:
         options["connect_args"]["async_creator_fn"] = _connect_aiosqlite
     if files.is_memory(url):
         # One connection, which all take in turn: a second one would be another, empty database.
-        pool = AsyncAdaptedQueuePool if is_async else ThreadQueuePool
-        options |= {"poolclass": pool, "pool_size": 1, "max_overflow": 0}
+        options |= {"poolclass": AsyncAdaptedQueuePool if is_async else QueuePool}
+        options |= {"pool_size": 1, "max_overflow": 0}
         options["connect_args"]["check_same_thread"] = False
     return options
 
@@ -113,9 +112,8 @@ def inline_of(connection: Connection) -> InlineConnection | None:
     return found if isinstance(found, InlineConnection) else None
 
 
-def refuse_writes(connection: Any, record: Any) -> None:
+def refuse_writes(connection: Any, record: Any) -> None:  # noqa: ARG001
     """Make a new connection one that cannot write (https://sqlite.org/pragma.html#pragma_query_only)."""
-    record.info["dbscope.refuses"] = True
     cursor = connection.cursor()
     cursor.execute("PRAGMA query_only=ON")
     cursor.close()

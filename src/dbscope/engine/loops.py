@@ -1,0 +1,219 @@
+"""Event loops: whose connections serve in any of them, and what becomes of those that do not.
+
+A connection of psycopg waits for its socket in whichever loop runs, and one of SQLite has a thread
+or none at all. Those of asyncpg and asyncmy have a transport of the loop that they were made in:
+there they live, and when it is closed they can only be forgotten, like the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
+from sqlalchemy.util import await_only
+from sqlalchemy.util.queue import AsyncAdaptedQueue, Empty
+
+from dbscope.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from sqlalchemy import Engine
+
+# Drivers whose connections belong to no loop; the async one of psycopg has both names.
+FREE = frozenset({"inline", "aiosqlite", "psycopg", "psycopg_async"})
+
+
+class AnyLoopQueue(AsyncAdaptedQueue[Any]):
+    """The queue of a pool for event loops in turn, or at once in several threads.
+
+    asyncio's own waits in the loop in which it waited first, and in no other.
+    """
+
+    def __init__(self, maxsize: int = 0, use_lifo: bool = False) -> None:
+        self.maxsize = maxsize
+        self.use_lifo = use_lifo
+        self._idle: deque[Any] = deque()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._mutex = threading.Lock()
+
+    def qsize(self) -> int:
+        """Return how many connections are idle."""
+        return len(self._idle)
+
+    def empty(self) -> bool:
+        """Tell whether none is idle."""
+        return not self._idle
+
+    def full(self) -> bool:
+        """Tell whether no more are kept."""
+        return 0 < self.maxsize <= len(self._idle)
+
+    def put_nowait(self, item: Any) -> None:
+        """Put a connection there, and wake who waits longest."""
+        with self._mutex:
+            if self.full():
+                super().put_nowait(item)
+            self._idle.append(item)
+            self._wake()
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:  # noqa: ARG002
+        """Put a connection there; nobody waits to be rid of one."""
+        self.put_nowait(item)
+
+    def get_nowait(self) -> Any:
+        """Return an idle connection, or raise Empty."""
+        with self._mutex:
+            if not self._idle:
+                raise Empty
+            return self._idle.pop() if self.use_lifo else self._idle.popleft()
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Return an idle connection, or wait for one in the loop that runs."""
+        if not block:
+            return self.get_nowait()
+        try:
+            return await_only(asyncio.wait_for(self._next(), timeout))
+        except TimeoutError as error:
+            raise Empty from error
+
+    async def _next(self) -> Any:
+        while True:
+            with suppress(Empty):
+                return self.get_nowait()
+            woken = asyncio.get_running_loop().create_future()
+            with self._mutex:
+                self._waiting.append(woken)
+                if self._idle:
+                    self._wake()
+            try:
+                await woken
+            except asyncio.CancelledError:
+                with self._mutex:  # somebody else may take what it was woken for
+                    self._wake()
+                raise
+
+    def _wake(self) -> None:
+        while self._waiting:
+            woken = self._waiting.popleft()
+            loop = woken.get_loop()
+            with suppress(RuntimeError):  # that loop was closed meanwhile
+                loop.call_soon_threadsafe(_set, woken)
+                return
+
+
+def _set(woken: asyncio.Future[None]) -> None:
+    if not woken.done():
+        woken.set_result(None)
+
+
+class AnyLoopPool(AsyncAdaptedQueuePool):
+    """SQLAlchemy's pool for async code, in any event loop."""
+
+    _queue_class = AnyLoopQueue
+
+
+class Loops:
+    """In which event loop the connections of one database live.
+
+    Args:
+        name: what messages call the database.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._mutex = threading.Lock()
+
+    def check(self, engines: list[Engine]) -> None:
+        """Let the database be used in the loop that runs.
+
+        Args:
+            engines: those that it has by now.
+
+        Raises:
+            ConfigurationError: its connections are those of another loop, which is still there.
+        """
+        loop = asyncio.get_running_loop()
+        if self.loop is loop:
+            return
+        with self._mutex:
+            if self.loop not in (None, loop) and not all(map(serves_any, engines)):
+                self._leave(self.loop, engines)
+            self.loop = loop
+
+    def _leave(self, loop: asyncio.AbstractEventLoop | None, engines: list[Engine]) -> None:
+        if loop is not None and not loop.is_closed():
+            raise ConfigurationError(
+                f"{self.name} has connections of another event loop, which has not ended, and this "
+                "driver cannot share them. Use one loop: `with TestClient(app) as client:` instead "
+                "of `TestClient(app)`, one `asyncio.run` for all. Or end the first one by "
+                "`await db.dispose()`, or keep no connections: "
+                '`engine_options={"poolclass": NullPool}`.'
+            )
+        for engine in engines:
+            forget(engine)
+
+    def dispose(self, engines: Iterable[Engine]) -> None:
+        """Close all connections; those of another loop that lives can only be forgotten."""
+        loop, self.loop = self.loop, None
+        for engine in engines:
+            if loop is None or loop is asyncio.get_running_loop() or serves_any(engine):
+                engine.dispose()
+            elif loop.is_closed():
+                forget(engine)
+            else:
+                engine.dispose(close=False)
+
+
+def serves_any(engine: Engine) -> bool:
+    """Tell whether the connections of an engine serve in any event loop."""
+    pool: Any = engine.pool
+    if isinstance(pool, NullPool):
+        return True
+    queue: Any = getattr(pool, "_pool", None)
+    return engine.dialect.driver in FREE and queue.__class__ is not AsyncAdaptedQueue
+
+
+def forget(engine: Engine) -> None:
+    """Begin anew without the connections of a loop that is closed; their sockets are closed."""
+    idle = list(_idle(engine.pool))
+    engine.dispose(close=False)
+    for record in idle:
+        connection: Any = record.dbapi_connection
+        if connection is not None:
+            _hang_up(connection.driver_connection)
+
+
+def _idle(pool: Any) -> Iterator[Any]:
+    queue = getattr(pool, "_pool", None)
+    while queue is not None and queue.qsize():
+        with suppress(Empty):
+            yield queue.get_nowait()
+    if (single := getattr(pool, "_conn", None)) is not None:
+        yield single
+
+
+def _hang_up(driver: Any) -> None:
+    """Close the socket of a connection whose loop is closed; nothing else of it can be used."""
+    if hasattr(driver, "pgconn"):
+        driver.pgconn.finish()
+        return
+    if hasattr(driver, "stop"):
+        driver.stop()  # aiosqlite
+        return
+    if hasattr(driver, "_aborted"):
+        driver._aborted = True  # noqa: SLF001  (asyncpg: it would complain when it is collected)
+    writer = getattr(driver, "_writer", None)
+    transport: Any = getattr(driver, "_transport", None) or getattr(writer, "transport", None)
+    with suppress(AttributeError, TypeError):
+        driver._writer = None  # noqa: SLF001  (asyncmy, likewise)
+    sock = getattr(transport, "_sock", None)
+    if sock is not None:  # uvloop has closed its own with the loop
+        transport._closing = True  # noqa: SLF001
+        transport._sock = None  # noqa: SLF001
+        sock.close()

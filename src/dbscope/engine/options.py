@@ -1,0 +1,239 @@
+"""The options of SQLAlchemy's that may be given: what cannot be honoured is refused at once.
+
+Whatever SQLAlchemy knows by its signatures is passed on, but for what would take the transaction
+out of our hands without anybody's noticing.
+"""
+
+from __future__ import annotations
+
+from inspect import Parameter, signature
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Engine
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
+
+from dbscope.engine import pool
+from dbscope.engine.words import ending
+from dbscope.errors import ConfigurationError
+from dbscope.unit.attributes import ISOLATION_LEVELS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    from sqlalchemy import URL
+    from sqlalchemy.engine.interfaces import Dialect
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from dbscope.engine.settings import Settings
+
+    Rule = Callable[[Any], str | None]  # returns what is wrong with a value
+
+AUTOCOMMIT = "it keeps the work of a scope that fails; autocommit is `atomic_requests=False`"
+ENGINE_IS_OURS = "the session belongs to the engine of its database; give the URL, or `engine=`"
+ONE_ENGINE = "a transaction is one of one engine; make a database for each of them"
+READY = "give the ready engine instead: `engine=create_engine(...)`"
+
+
+def only(*allowed: Any, why: str) -> Rule:
+    """Return a rule that accepts these values only."""
+    return lambda value: None if any(value is each for each in allowed) else why
+
+
+def never(why: str) -> Rule:
+    """Return a rule that accepts nothing."""
+    return lambda value: why  # noqa: ARG005
+
+
+def no_autocommit(level: Any) -> str | None:
+    """Say what is wrong with an isolation level."""
+    if level is None:
+        return None
+    name = str(level).upper().replace("_", " ").replace("-", " ").strip()
+    if name.replace(" ", "") == "AUTOCOMMIT":
+        return AUTOCOMMIT
+    return None if name in (*ISOLATION_LEVELS, "SNAPSHOT") else "there is no such isolation level"
+
+
+def no_autocommit_inside(options: Any) -> str | None:
+    """Say what is wrong with execution options."""
+    return no_autocommit(None if options is None else options.get("isolation_level"))
+
+
+SESSION: dict[str, Rule] = {
+    "bind": never(ENGINE_IS_OURS),
+    "binds": never(ONE_ENGINE),
+    "class_": never("the class of the session is `session_class=`"),
+    "twophase": only(False, why="two-phase commit is not supported"),
+    "autobegin": only(True, why="a transaction begins with what needs it"),
+    "autocommit": only(False, why=AUTOCOMMIT),
+    "future": only(True, why="SQLAlchemy has no other sessions any more"),
+    "close_resets_only": only(False, why="a session that has ended would be opened again unseen"),
+    "join_transaction_mode": never("there is no connection to join; its engine is that of the URL"),
+    "execution_options": no_autocommit_inside,
+}
+ASYNC_ONLY = {"sync_session_class": SESSION["class_"]}
+ENGINE: dict[str, Rule] = {
+    "isolation_level": no_autocommit,
+    "execution_options": no_autocommit_inside,
+    "pool": never(f"read-only scopes need a pool of their own; give `poolclass=`, or {READY}"),
+    "creator": never(f"it connects past what a connection is told; use `connect_args`, or {READY}"),
+    "async_creator": never(
+        f"it connects past what a connection is told; use `connect_args`, or {READY}"
+    ),
+    "module": never(f"nothing is known about how it ends a transaction; {READY}"),
+    "dbapi": never(f"SQLAlchemy passes it over; {READY}"),
+    "strategy": never("it makes an engine that connects to nothing"),
+    "server_side_cursors": only(
+        False, None, why="ask for it by statement: `execution_options(stream_results=True)`"
+    ),
+    "pool_reset_on_return": only(
+        True, False, None, "rollback", why="it would store what was to be undone"
+    ),
+    "future": only(True, why="SQLAlchemy has no other engines any more"),
+    "_is_async": never("that is the kind of database"),
+    "_initialize": never("SQLAlchemy would not get to know the server"),
+    "_coerce_config": only(False, why="give values instead of words"),
+    "_dispatch": never("it is SQLAlchemy's own"),
+    "dialect": never("it is told by the URL"),
+    "url": never("it is the first argument of the database"),
+}
+CONNECT: dict[str, Rule] = {
+    "autocommit": only(False, None, why=AUTOCOMMIT),
+    "init_command": lambda sql: AUTOCOMMIT if ending(str(sql or ""), "mysql") else None,
+    "async_creator_fn": never(f"it connects past what a connection is told; {READY}"),
+}
+UNNAMED = {Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL}
+# What `create_engine` takes by itself, and hands to nobody.
+OF_CREATE = frozenset(
+    [
+        "connect_args",
+        "poolclass",
+        "plugins",
+        "enable_from_linting",
+        "empty_in_strategy",
+        "isolation_level",
+    ]
+)
+TRANSLATED = {
+    "logging_name": "pool_logging_name",
+    "echo": "echo_pool",
+    "timeout": "pool_timeout",
+    "recycle": "pool_recycle",
+    "events": "pool_events",
+    "use_lifo": "pool_use_lifo",
+    "reset_on_return": "pool_reset_on_return",
+    "pre_ping": "pool_pre_ping",
+}
+
+
+def check_session(options: Mapping[str, Any], session_class: Any, *, is_async: bool) -> None:
+    """Check the options of a session.
+
+    Raises:
+        ConfigurationError: one that there is not, or that cannot be honoured.
+    """
+    kind: Any = AsyncSession if is_async else Session
+    usual: Any = getattr(session_class, "sync_session_class", None)
+    if not issubclass(session_class, kind):
+        raise ConfigurationError(f"session_class={session_class!r} is no {kind.__name__}.")
+    known = keywords(session_class)
+    if is_async:
+        plain: Any = options.get("sync_session_class") or usual
+        if not (isinstance(plain, type) and issubclass(plain, Session)):
+            raise ConfigurationError(
+                f"session_options: sync_session_class={plain!r} is no class of sessions."
+            )
+        known |= keywords(plain)
+    rules = SESSION if is_async else SESSION | ASYNC_ONLY
+    _check("session_options", options, rules, known, session_class.__name__)
+
+
+def check_engine(options: Mapping[str, Any], url: URL, *, is_async: bool) -> None:
+    """Check the options of an engine that we are to make; nothing is imported but the dialect.
+
+    Raises:
+        ConfigurationError: one that there is not, or that cannot be honoured.
+    """
+    dialect: type[Dialect] = url.get_dialect()
+    if is_async:
+        dialect = dialect.get_async_dialect_cls(url)
+    found = pool.class_for(options, url, dialect, is_async=is_async)
+    known = names_of(dialect, options.get("poolclass") or found)
+    if options.get("plugins") or "plugin" in url.query:
+        known |= set(options)  # which they may take
+    _check("engine_options", options, ENGINE, known, f"{dialect.__name__} and {found.__name__}")
+    connect: dict[str, Any] = dict(options.get("connect_args") or ())
+    _check("engine_options: connect_args", connect, CONNECT)
+    _check("The URL", {name: _of_query(value) for name, value in url.query.items()}, CONNECT)
+
+
+def names_of(dialect: type[Dialect], poolclass: type[Any]) -> set[str]:
+    """Return the names of the options of an engine with this dialect and pool."""
+    of_pool = {TRANSLATED.get(name, name) for name in keywords(poolclass)}
+    return keywords(dialect) | of_pool | keywords(Engine) | OF_CREATE
+
+
+def keywords(cls: type[Any]) -> set[str]:
+    """Return the names of what a class takes when it is made, with what it hands to its bases."""
+    names: set[str] = set()
+    for base in cls.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        parameters = signature(vars(base)["__init__"]).parameters.values()
+        names |= {each.name for each in parameters if each.kind not in UNNAMED}
+        if all(each.kind is not Parameter.VAR_KEYWORD for each in parameters):
+            break
+    return names - {"self"}
+
+
+def check_given(engine: Engine | AsyncEngine) -> None:
+    """Check an engine that was made elsewhere.
+
+    Raises:
+        ConfigurationError: its connections commit by themselves.
+    """
+    options = (engine.get_execution_options().get("isolation_level"),)
+    level = getattr(engine.dialect, "_on_connect_isolation_level", None)
+    for each in (*options, level):
+        if each is not None and no_autocommit(each) == AUTOCOMMIT:
+            raise ConfigurationError(f"The engine has isolation_level={each!r}: {AUTOCOMMIT}.")
+
+
+def for_other_kind(settings: Settings, *, is_async: bool) -> dict[str, Any]:
+    """Return what is different in the settings of the companion of a database.
+
+    Args:
+        settings: those of the database.
+        is_async: that database, and not its companion.
+    """
+    session, engine = dict(settings.session_options), dict(settings.engine_options)
+    found: dict[str, Any] = {"session_options": session, "engine_options": engine}
+    plain = session.pop("sync_session_class", None)
+    if is_async and plain is not None:
+        found["session_class"] = plain
+    if engine.get("poolclass") in {QueuePool, AsyncAdaptedQueuePool}:
+        engine["poolclass"] = QueuePool if is_async else AsyncAdaptedQueuePool
+    return found
+
+
+def _of_query(value: Any) -> Any:
+    """Return the value of a part of a URL; what stands for False as that."""
+    off = isinstance(value, str) and value.lower() in {"", "0", "false", "no", "off", "none"}
+    return False if off else value
+
+
+def _check(
+    what: str,
+    options: Mapping[str, Any],
+    rules: Mapping[str, Rule],
+    known: Collection[str] | None = None,
+    of: str = "",
+) -> None:
+    for name, value in options.items():
+        wrong = rules[name](value) if name in rules else None
+        if wrong is not None:
+            raise ConfigurationError(f"{what}: {name}={value!r} cannot be honoured: {wrong}.")
+        if known is not None and name not in known and name not in rules:
+            raise ConfigurationError(f"{what}: {name!r} is no option of {of}.")

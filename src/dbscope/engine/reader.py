@@ -1,0 +1,109 @@
+"""The engine for read-only scopes: SQLAlchemy's view of the other one, with a pool of its own.
+
+Whatever is said to the engine that people know (`db.engine`) is heard here too, before and after
+this one is made, since nothing here has listeners of its own: a token for each connection
+(`do_connect`), functions of SQLite (`connect`), a tracer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.engine.base import OptionEngine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sqlalchemy import Engine, Pool
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+REFUSES = "dbscope.refuses"
+
+
+class ReaderEngine(OptionEngine):
+    """An engine whose connections cannot write, and which hears what is said to another.
+
+    Args:
+        main: the other.
+        spare: an engine like that, of which only the pool is used.
+        told: what a connection is told when it is made, so that it cannot write.
+        refuse: tells it to one that was made in another way, and to each where nothing is told
+            with the login.
+    """
+
+    def __init__(
+        self,
+        main: Engine,
+        spare: Engine,
+        *,
+        told: Mapping[str, Any],
+        refuse: Callable[[Any, Any], None],
+    ) -> None:
+        self.main = main
+        self.told = told
+        self.refuse = refuse
+        self._made: set[int] = set()  # the connections that were told so, until their first use
+        self._hear(spare.dialect)
+        spare.pool._dialect = main.dialect  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        self._own = spare.pool
+        self.pool = spare.pool
+        super().__init__(main, {})
+
+    def _hear(self, dialect: Any) -> None:
+        # The spare engine's dialect only connects: all else is done by the dialect of the other.
+        dialect.dispatch = self.main.dialect.dispatch
+        dialect._has_events = True  # noqa: SLF001
+        dialect.connect = self._connect
+
+    def _connect(self, *args: Any, **kwargs: Any) -> Any:
+        connection = self.main.dialect.connect(*args, **merged(kwargs, self.told))
+        if self.told:
+            self._made.add(id(connection))
+        return connection
+
+    @property
+    def pool(self) -> Pool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The pool, whose events are those of the other engine's."""
+        return self._own
+
+    @pool.setter
+    def pool(self, pool: Pool) -> None:
+        pool.dispatch = Heard(self)  # type: ignore[assignment]
+        self._own = pool
+
+    def checkout(self, connection: Any, record: ConnectionPoolEntry, proxy: Any) -> None:
+        """Make a new connection one that cannot write, when all others are done with it."""
+        if not record.info.get(REFUSES):
+            if id(connection) not in self._made:
+                self.refuse(connection, record)
+            self._made.discard(id(connection))
+            record.info[REFUSES] = True
+        self.main.pool.dispatch.checkout(connection, record, proxy)
+
+
+class Heard:
+    """The events of a pool: those of another, which has a new pool after it was disposed."""
+
+    def __init__(self, reader: ReaderEngine) -> None:
+        self.__dict__["_reader"] = reader
+        self.__dict__["checkout"] = reader.checkout
+
+    def __getattr__(self, name: str) -> Any:
+        """Return the listeners to an event."""
+        return getattr(self._reader.main.pool.dispatch, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Let SQLAlchemy put listeners where there were none."""
+        setattr(self._reader.main.pool.dispatch, name, value)
+
+
+def merged(arguments: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Return both: settings are added, and words of options put after those that are there."""
+    result = dict(arguments)
+    for name, value in more.items():
+        there = result.get(name)
+        if isinstance(there, dict):
+            result[name] = there | value
+        else:
+            result[name] = f"{there} {value}" if there else value
+    return result

@@ -1,0 +1,200 @@
+"""Whether the transaction of a unit is still there, as its driver knows without asking.
+
+Whoever has the driver's connection can end it by a call (`rollback()`, `commit()`, `close()`), and
+the server can by closing the connection. What came then would be a transaction of its own, and
+COMMIT the success of nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.util import await_only
+
+from dbscope.engine import guard
+from dbscope.engine.guard import Local
+from dbscope.errors import DatabaseUnavailable, TransactionEndedOutside, UnexpectedRollback
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection, Engine
+
+    from dbscope.engine.guard import Look
+    from dbscope.unit.unit import Unit
+
+WAYS = ("do_execute", "do_executemany", "do_execute_no_params")  # of a dialect, to send a statement
+TURNS = 10  # of the event loop, until it has told what has come: decrypted, read, closed
+# PostgreSQL ends an idle transaction, or one that takes too long, before it reads what is sent next
+# (idle_in_transaction_session_timeout, transaction_timeout): as an answer to COMMIT it says that
+# this was not done.
+ENDED_BEFORE = frozenset({"25P03", "25P04"})
+FATAL = frozenset({"FATAL", "PANIC"})
+
+
+def look_of(engine: Engine) -> Look:
+    """Return the look that tells what the server has said last about the transaction."""
+    look = guard.look_of(engine)
+    return look_asyncpg if look is guard.look_asyncpg else look
+
+
+def look_asyncpg(connection: Any) -> Local:
+    """Look at asyncpg's protocol; its transaction object may believe what is over."""
+    driver = connection.driver_connection
+    if driver.is_closed():
+        return Local.CLOSED
+    return Local.IN_TRANSACTION if driver.is_in_transaction() else Local.IDLE
+
+
+# -- before each statement ---------------------------------------------------------------------
+
+
+def install(engine: Engine) -> None:
+    """Look whenever a statement is sent: once for the life of an engine."""
+    look = look_of(engine)
+    for name in WAYS:
+        setattr(engine.dialect, name, partial(send, look, getattr(engine.dialect, name)))
+
+
+def send(look: Look, execute: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+    """Send a statement, unless the transaction that it is to be part of is over.
+
+    Args:
+        look: the driver's.
+        execute: the dialect's own way to send it.
+        *args: what that is given; the context of the statement comes last.
+        **kwargs: the same.
+    """
+    connection: Any = getattr(args[-1], "root_connection", None)
+    unit = None if connection is None else unit_of(connection)
+    if unit is None:
+        execute(*args, **kwargs)
+        return
+    driver: Any = connection.connection.dbapi_connection
+    if not unit.begun:
+        execute(*args, **kwargs)
+        unit.begun = look(driver) is Local.IN_TRANSACTION
+    elif look(driver) is Local.IDLE:
+        raise _ended(unit)
+    else:
+        execute(*args, **kwargs)
+
+
+def unit_of(connection: Connection) -> Unit | None:
+    """Return the unit whose transaction is on this connection."""
+    try:
+        unit: Unit | None = connection.info.get("dbscope.unit")
+    except NotImplementedError:  # the connection by which SQLAlchemy gets to know the server
+        return None
+    return None if unit is None or unit.connection is not connection else unit
+
+
+def _ended(unit: Unit) -> TransactionEndedOutside:
+    """Note that nobody can tell what became of the work, and return the error that says so."""
+    error = TransactionEndedOutside(f"In {unit.scope}:")
+    unit.break_all(error)
+    unit.forget_hooks()
+    unit.scope.stored = True
+    return error
+
+
+# -- before COMMIT -----------------------------------------------------------------------------
+
+
+def check(unit: Unit, connection: Connection, look: Look) -> None:
+    """Raise unless COMMIT would be the end of the transaction of the unit.
+
+    Raises:
+        DatabaseUnavailable: the connection is closed, by us or by the server.
+        UnexpectedRollback: an error went past SQLAlchemy, so that COMMIT would become ROLLBACK.
+        TransactionEndedOutside: there is no transaction any more.
+    """
+    if connection.invalidated:
+        raise not_stored(unit, "was given up")
+    driver: Any = connection.connection.dbapi_connection
+    state = look(driver)
+    if state is not Local.CLOSED and (why := _goodbye(connection, driver, look)):
+        _raise_closed(unit, connection, f"was closed ({why})")
+    if state is Local.CLOSED:
+        _raise_closed(unit, connection, "was closed")
+    if state is Local.IN_ERROR:
+        raise UnexpectedRollback(f"In {unit.scope}:")
+    if state is Local.IDLE and unit.begun:
+        raise TransactionEndedOutside(f"In {unit.scope}:")
+
+
+def _raise_closed(unit: Unit, connection: Connection, how: str) -> None:
+    error = not_stored(unit, how)
+    connection.invalidate(error)
+    raise error
+
+
+def not_stored(unit: Unit, how: str) -> DatabaseUnavailable:
+    """Return the error of a transaction whose connection is gone before COMMIT was sent."""
+    error = DatabaseUnavailable(f"The connection of {unit.scope} {how} before COMMIT.")
+    error.nothing_was_stored = True
+    return error
+
+
+def _goodbye(connection: Connection, driver: Any, look: Look) -> str:
+    """Return what the server has said to end the connection, unread so far; "" if nothing.
+
+    An idle connection has nothing to read, but for notices of PostgreSQL.
+    """
+    kind = connection.dialect.driver
+    if kind not in READERS or not guard.has_unread_bytes(driver, connection.info):
+        return ""
+    return READERS[kind](connection, driver, look)
+
+
+def _read_pymysql(connection: Connection, driver: Any, look: Look) -> str:  # noqa: ARG001
+    return "by the server"
+
+
+def _read_on_loop(connection: Connection, driver: Any, look: Look) -> str:
+    """Let the event loop read it."""
+    for _ in range(TURNS):
+        await_only(asyncio.sleep(0))
+        if look(driver) is Local.CLOSED:
+            return "by the server"
+        if not guard.has_unread_bytes(driver, connection.info):
+            break
+    return ""
+
+
+def _read_psycopg(connection: Connection, driver: Any, look: Look) -> str:
+    """Let libpq read it: what is said to an idle connection is a notice, and may be the last."""
+    import psycopg
+
+    last: list[str] = []
+
+    def hear(notice: Any) -> None:  # which is gone afterwards
+        if notice.severity_nonlocalized in FATAL:
+            last.append(notice.message_primary)
+
+    client = getattr(driver, "driver_connection", driver)
+    client.add_notice_handler(hear)
+    try:
+        while (
+            not last
+            and look(driver) is not Local.CLOSED
+            and guard.has_unread_bytes(driver, connection.info)
+        ):
+            client.pgconn.consume_input()
+            client.pgconn.is_busy()
+    except psycopg.Error as error:
+        return str(error)
+    finally:
+        client.remove_notice_handler(hear)
+    return last[0] if last else "by the server" if look(driver) is Local.CLOSED else ""
+
+
+READERS: dict[str, Callable[[Connection, Any, Look], str]] = {
+    "psycopg": _read_psycopg,
+    "psycopg_async": _read_psycopg,
+    "pymysql": _read_pymysql,
+    "asyncpg": _read_on_loop,
+    "asyncmy": _read_on_loop,
+}
