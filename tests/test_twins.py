@@ -39,7 +39,7 @@ NAMES = """
     DurableError TransactionRequired AttributeMismatch ConcurrentUse ManualCommitForbidden
     BlocksOutOfOrder PartialCommit TransactionTimeout ScopeMissing ScopeClosed AttributeNotLoaded
     PoolTimeout DatabaseUnavailable ReadOnlyViolation MigrationError ConfigurationError
-    unsafe_methods
+    unsafe_methods callsite
 """
 
 

@@ -30,6 +30,7 @@ from dbscope.errors import (
     UnexpectedRollback,
 )
 from dbscope.scopes.http import DBSessionMiddleware
+from dbscope.unit.place import callsite
 from dbscope.unit.policy import default_commit_veto, unsafe_methods
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "TransactionRequired",
     "TransactionTimeout",
     "UnexpectedRollback",
+    "callsite",
     "default_commit_veto",
     "unsafe_methods",
 ]

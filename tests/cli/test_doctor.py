@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import create_engine, make_url
 
-from tests.cli.pgbouncer import PROGRAM, made_up_process, pgbouncer
 from tests.cli.project import ON_CONNECT, Project
+from tests.support.pgbouncer import PROGRAM, made_up_process, pgbouncer
 from tests.support.postgres import PostgresServer
 
 DRIVERS = {
@@ -219,7 +219,14 @@ def test_it_finds_too_few_connections_for_the_threads(project: Project, database
 
 # -- a pooler ----------------------------------------------------------------------------------
 
-UNPREPARED = {"psycopg": "'prepare_threshold': None", "asyncpg": "'statement_cache_size': 0"}
+PREPARING = {"psycopg": "prepare_threshold", "asyncpg": "statement_cache_size"}
+
+
+def preparing(driver: tuple[str, str]) -> str:
+    """Return options by which a driver prepares statements, whatever is in between."""
+    return f"engine_options={{'connect_args': {{'{PREPARING[driver[1]]}': 5}}}}"
+
+
 WITH_PGBOUNCER = pytest.mark.skipif(
     PROGRAM is None and not os.environ.get("CI"), reason="PgBouncer is not installed"
 )
@@ -230,12 +237,11 @@ WITH_PGBOUNCER = pytest.mark.skipif(
 def test_it_finds_prepared_statements_behind_pgbouncer(project: Project, database: str, driver):
     """A real one, in transaction mode; what the remedy says helps."""
     with pgbouncer(database, "transaction") as url:
-        use(project, url, driver)
+        use(project, url, driver, options=preparing(driver))
         seen = project.doctor()["pooler"]
         assert seen.is_bad("serious", "in another transaction")
-        remedy = f"{{'connect_args': {{{UNPREPARED[driver[1]]}}}}}"
-        assert f"engine_options={remedy}" in seen.remedy
-        use(project, url, driver, options=f"engine_options={remedy}")
+        assert f"Leave '{PREPARING[driver[1]]}' out" in seen.remedy
+        use(project, url, driver)
         assert project.doctor()["pooler"].level == "ok"
 
 
@@ -244,7 +250,7 @@ def test_it_finds_prepared_statements_behind_pgbouncer(project: Project, databas
 def test_pgbouncer_in_session_mode_is_less_bad(project: Project, database: str, driver):
     """Each client has a connection of the server to itself, until somebody changes the mode."""
     with pgbouncer(database, "session") as url:
-        use(project, url, driver)
+        use(project, url, driver, options=preparing(driver))
         assert project.doctor()["pooler"].is_bad("warning", "pools whole sessions")
 
 
@@ -271,12 +277,11 @@ def test_it_finds_what_looks_like_a_pooler(project: Project, database: str, driv
     before 1.21. Here each client has its own connection, so it looks like session mode.
     """
     with made_up_process(database) as url:
-        use(project, url, driver)
+        use(project, url, driver, options=preparing(driver))
         seen = project.doctor()
-        assert seen["pooler"].is_bad("warning", "prepares statements")
+        assert seen["pooler"].is_bad("warning", "prepare statements")
         assert "max_connections" not in seen  # the limit is the pooler's
-        connect = f"engine_options={{'connect_args': {{{UNPREPARED[driver[1]]}}}}}"
-        use(project, url, driver, options=connect)
+        use(project, url, driver)
         assert project.doctor()["pooler"].level == "ok"
 
 

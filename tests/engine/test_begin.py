@@ -27,7 +27,6 @@ from tests.doors import ACTS, IN_A_TRANSACTION, OLD, Act, Note, add, flush, open
 from tests.worlds import (
     Both,
     World,
-    engines_of,
     is_postgresql,
     is_sqlite,
     plain_engine,
@@ -583,7 +582,7 @@ def routing(world: World, route: Callable[[Session], Any], **settings: Any) -> N
 def second_engine(world: World) -> Any:
     """Return another engine for the same data, as an application has it."""
     other = type(world.database)(world.url)
-    return engines_of(other)[0]
+    return plain_engine(other)
 
 
 @SCOPES

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, select, text, update
+from sqlalchemy import create_engine, make_url, select, text, update
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from dbscope import AttributeMismatch, ReadOnlyViolation, TransactionRequired
-from tests.worlds import Both, Item, World, insert, needs_plain_reads
+from tests.worlds import Both, Item, World, insert, is_postgresql, needs_plain_reads
 
 pytestmark = pytest.mark.worlds(places=["scope"])
 
@@ -218,3 +218,37 @@ def test_a_lock_cannot_be_taken_in_a_block_that_only_reads(world: World) -> None
             db.execute(select(Item).with_for_update())
 
     prepared(world, body, atomic=False)
+
+
+# -- who asks for a server that can be written to --------------------------------------------------
+
+
+@pytest.mark.worlds(drivers=is_postgresql, places=["scope"])
+@pytest.mark.parametrize("attrs", ["read-write", "primary", "any", "prefer-standby"])
+@pytest.mark.parametrize("where", ["URL", "connect_args", "environment"])
+def test_a_read_only_scope_wants_the_same_server(
+    world: World, attrs: str, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The drivers would refuse one to which it was said with the login that nothing is written."""
+    options: dict[str, Any] = {"connect_args": {}}
+    url = make_url(world.url)
+    if where == "environment":
+        monkeypatch.setenv("PGTARGETSESSIONATTRS", attrs)
+    elif where == "URL":
+        url = url.update_query_dict({"target_session_attrs": attrs})
+    else:
+        options["connect_args"] = {"target_session_attrs": attrs}
+    world.database = type(world.database)(url, engine_options=options)
+
+    def story(db: Both) -> None:
+        with db.scope():
+            insert(db, "a")
+        with db.scope(readonly=True):
+            assert db.scalar(select(Item.name)) == "a"
+            assert db.scalar(text("SELECT current_setting('transaction_read_only')")) == "on"
+        with db.scope(readonly=True), db.atomic():
+            assert db.scalar(text("SELECT current_setting('transaction_read_only')")) == "on"
+        with db.scope():
+            assert db.scalar(text("SHOW transaction_read_only")) == "off"
+
+    world.play(story)

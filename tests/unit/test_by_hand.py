@@ -393,8 +393,8 @@ def test_a_strict_database_forbids_it_everywhere(world: World) -> None:
 
 
 @BARE
-def test_close_rolls_back_for_good(world: World) -> None:
-    """Decision 14: what was not committed is gone, and the session does not come back silently."""
+def test_close_rolls_back_and_begins_anew(world: World) -> None:
+    """Decision 14: what was not committed is gone; what comes next ends with the scope."""
 
     def body(db: Both) -> None:
         insert(db, "a")
@@ -402,11 +402,10 @@ def test_close_rolls_back_for_good(world: World) -> None:
         insert(db, "b")
         db.session.close()
         assert db.stats()["pool_checked_out"] == 0
-        with pytest.raises(InvalidRequestError, match="closed"):
-            insert(db, "c")
+        insert(db, "c")
 
     world.run(body)
-    assert world.items() == ["a"]
+    assert world.items() == ["a", "c"]
 
 
 # -- the limits ------------------------------------------------------------------------------------

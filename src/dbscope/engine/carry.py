@@ -203,10 +203,13 @@ class LoopGate:
         await_only(asyncio.wait((self._future,), timeout=timeout))
         return self._future.done()
 
-    def open(self) -> None:
-        """Open it, from whatever thread."""
-        if not self._loop.is_closed():
+    def open(self) -> bool:
+        """Open it, from whatever thread; False: its loop is closed, so nobody waits any more."""
+        try:
             self._loop.call_soon_threadsafe(self._open)
+        except RuntimeError:
+            return False
+        return True
 
     def _open(self) -> None:
         if not self._future.done():
@@ -226,9 +229,10 @@ class ThreadGate:
         with uncounted():
             return self._event.wait(timeout)
 
-    def open(self) -> None:
+    def open(self) -> bool:
         """Open it."""
         self._event.set()
+        return True
 
 
 class Greenlets:

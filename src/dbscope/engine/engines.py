@@ -1,7 +1,7 @@
 """The engines of one database, made on first use: its own, and one whose connections cannot write.
 
-A server is told when connecting that nothing may be written there. To say so again for each
-transaction would be a round trip, and a setting that could stay behind in the pool.
+A server is told once, when it has let us in, that nothing may be written there. To say so again for
+each transaction would be a round trip, and a setting that could stay behind in the pool.
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, Connection, Dialect, Engine, create_engine
+import sqlalchemy
+from sqlalchemy import URL, Connection, Dialect, Engine
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext import asyncio as sqlalchemy_asyncio
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import StaticPool
 
+from dbscope.backends.postgresql.pooler import refuse_writes
 from dbscope.engine import mysql, postgresql
 from dbscope.engine import pool as pools
 from dbscope.engine.options import TRANSLATED, keywords
@@ -29,9 +32,9 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import Dialect
 
     from dbscope.backends.base import Features
+    from dbscope.backends.postgresql.pooler import Pooler
 
 REFUSE_WRITES = {
-    "postgresql": postgresql.refuse_writes,
     "mysql": mysql.refuse_writes,
     "sqlite": recipe.refuse_writes,
 }
@@ -49,6 +52,7 @@ class Engines:
         given: a ready engine, instead of making one.
         options: for `create_engine`, over our defaults.
         prepare: makes an engine ours, once for its life.
+        pooler: what is known of a pooler in front of the database.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class Engines:
         given: Engine | AsyncEngine | None,
         options: Mapping[str, Any],
         prepare: Callable[[Engine], None],
+        pooler: Pooler,
     ) -> None:
         self.url = url
         self.features = features
@@ -67,6 +72,7 @@ class Engines:
         self.given = given
         self.options = options
         self.prepare = prepare
+        self.pooler = pooler
         self._main: Engine | AsyncEngine | None = None
         self._reader: Engine | None = None
         self._routed: dict[Dialect, Engine] = {}
@@ -93,12 +99,8 @@ class Engines:
             main = plain(self.main)
             with self._mutex:
                 if self._reader is None:
-                    self._reader = ReaderEngine(
-                        main,
-                        plain(self._create(_initialize=False)),
-                        told=reader_arguments(self.url),
-                        refuse=REFUSE_WRITES[self.features.family],
-                    )
+                    spare = plain(self._create(_initialize=False))
+                    self._reader = ReaderEngine(main, spare, self._refuse_writes)
         return self._reader
 
     @property
@@ -148,8 +150,16 @@ class Engines:
         self._mutex = threading.Lock()
         self.dispose(close=False)
 
+    def _refuse_writes(self, connection: Any, record: Any) -> None:
+        if self.features.family == "postgresql":
+            refuse_writes(connection, plain(self.main).dialect, self.pooler)
+        else:
+            REFUSE_WRITES[self.features.family](connection, record)
+
     def _create(self, **more: Any) -> Engine | AsyncEngine:
-        create = create_async_engine if self.is_async else create_engine
+        # Found by name only now: tools put theirs in its place, perhaps after we were imported.
+        module: Any = sqlalchemy_asyncio if self.is_async else sqlalchemy
+        create = module.create_async_engine if self.is_async else module.create_engine
         try:
             return create(self.url, **self._arguments(), **more)
         except ImportError as error:
@@ -193,12 +203,3 @@ def usual_options(url: URL, features: Features, *, is_async: bool) -> dict[str, 
     elif is_async:
         options |= postgresql.engine_options(url.get_driver_name())
     return options
-
-
-def reader_arguments(url: URL) -> dict[str, Any]:
-    """Return what PostgreSQL is told with the login, so that nothing can be written there."""
-    if url.get_dialect().name != "postgresql":
-        return {}
-    if url.get_driver_name() == "asyncpg":
-        return {"server_settings": {postgresql.READ_ONLY: "on"}}
-    return {"options": f"-c {postgresql.READ_ONLY}=on"}

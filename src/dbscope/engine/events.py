@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from asyncio import CancelledError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
-from dbscope.engine import deadline, faults, guard, transaction
+from dbscope.backends.postgresql.pooler import blame
+from dbscope.engine import deadline, faults, fitness, guard, transaction
 from dbscope.errors import (
+    ConfigurationError,
     DatabaseUnavailable,
     ReadOnlyViolation,
     TransactionOutcomeUnknown,
@@ -24,12 +26,13 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from sqlalchemy.engine import ExceptionContext
 
+    from dbscope.backends.postgresql.pooler import Pooler
     from dbscope.unit.unit import Unit
 
 logger = logging.getLogger("dbscope")
 
 
-def install(engine: Engine, name: str, on_cancel: Callable[[Connection], None]) -> None:
+def install(engine: Engine, on_cancel: Callable[[Connection], None], pooler: Pooler) -> None:
     """Listen to an engine: once for its life.
 
     Only to its dialect: a single listener to its connections (`commit`, `begin`, …) makes
@@ -37,8 +40,8 @@ def install(engine: Engine, name: str, on_cancel: Callable[[Connection], None]) 
 
     Args:
         engine: the engine.
-        name: what messages call the database.
         on_cancel: what to do with a connection whose task was cancelled in a statement.
+        pooler: what is known of a pooler in front of the database.
     """
 
     @event.listens_for(engine, "handle_error")
@@ -46,26 +49,19 @@ def install(engine: Engine, name: str, on_cancel: Callable[[Connection], None]) 
         connection = context.connection
         if connection is None or connection.closed or connection.invalidated:
             return None
+        blamed = blame(pooler, faults.sqlstate(context.original_exception))
         try:
             unit: Unit | None = connection.info.get("dbscope.unit")
         except NotImplementedError:  # the connection by which SQLAlchemy gets to know the server
-            return None
+            return None if blamed is None else ConfigurationError(blamed)
         if isinstance(context.original_exception, CancelledError):
             on_cancel(connection)
-        return None if unit is None else _on_error(unit, connection, context)
-
-    # Not by its event `do_connect`, where the first listener is the last: the user may have one.
-    connect = engine.dialect.connect
-
-    def connect_or_say_why(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return connect(*args, **kwargs)
-        except Exception as error:
-            if faults.is_away(error):
-                raise DatabaseUnavailable(f"{name} cannot be reached: {error}.") from error
-            raise
-
-    engine.dialect.connect = connect_or_say_why  # type: ignore[method-assign]
+        # COMMIT and ROLLBACK have no statement.
+        is_commit = unit is not None and unit.committing and context.statement is None
+        if not is_commit and fitness.is_unfit(connection, unit, context.original_exception):
+            context.is_disconnect = True
+        found = None if unit is None else _on_error(unit, connection, context)
+        return found if blamed is None else ConfigurationError(blamed)
 
 
 def _on_error(
@@ -86,9 +82,16 @@ def _on_error(
         return TransactionTimeout(f"In {unit.block}:")
     if unit.is_readonly and faults.is_refused_write(context.original_exception):
         return ReadOnlyViolation(f"{unit.block or unit.scope} is read-only.")
-    if context.is_disconnect and isinstance(error, DBAPIError):
-        return DatabaseUnavailable(f"The connection of {unit.scope} was lost: {error.orig}.")
-    return None
+    return _unavailable(unit, error, lost=context.is_disconnect)
+
+
+def _unavailable(unit: Unit, error: BaseException, *, lost: bool) -> DatabaseUnavailable | None:
+    if not isinstance(error, DBAPIError):
+        return None
+    if lost:
+        return fitness.unavailable(unit, error)
+    is_locked = error.orig is not None and faults.is_locked(error.orig)
+    return faults.locked(unit.scope, error.orig or error) if is_locked else None
 
 
 def _look_at_sqlite(unit: Unit, connection: Connection, error: BaseException) -> None:
@@ -119,4 +122,4 @@ def _failed_commit(
         logger.exception("The rollback failed, so the connection is discarded.")
         error.add_note(f"The rollback after this error failed too: {failure!r}")
         connection.invalidate(failure)
-    return None
+    return _unavailable(unit, error, lost=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Collection
 from typing import Any
@@ -22,7 +23,22 @@ from dbscope.unit.ending import OUTCOME_OPEN
 # connections, a database that takes none (55000, when connecting), and the server shutting down,
 # crashed or still starting (57P01 to 57P03).
 AWAY = frozenset({"53300", "55000", "57P01", "57P02", "57P03"})
+# A server that is ending, was dropped, or is not ready, says so to a statement, too.
+ENDING = frozenset({"57P01", "57P02", "57P03", "57P04", "57P05"})
 READ_ONLY_TRANSACTION = "25006"
+FAILED_TRANSACTION = "25P02"
+NOT_PREPARED = "26000"
+NOT_SUPPORTED = "0A000"
+PROTOCOL_VIOLATION = "08P01"
+# Who may connect, and to what: no such role or wrong password (class 28), no such database, no
+# right to it, a setting that there is not or that has no such value.
+PERMANENT = frozenset({"28000", "28P01", "3D000", "42501", "42704", "22023", NOT_SUPPORTED})
+# PgBouncer has one code for all that it says by itself (until 1.20), and libpq has none for what a
+# server says to who wants to connect; the words are mostly English.
+PERMANENT_WORDS = re.compile(
+    "no such (database|user)|does not exist|authentication failed|auth failed|login rejected"
+    "|unsupported startup parameter|bouncer config error|SSL required"
+)
 QUERY_CANCELED = "57014"
 PRIMARY = 0xFF  # of SQLite's extended result codes (https://sqlite.org/rescode.html)
 
@@ -37,6 +53,15 @@ DEADLOCK = 1213
 # Connecting: too many connections, of all or of this user; a host that failed too often; nobody
 # there, or the connection was lost.
 MYSQL_AWAY = frozenset({1040, 1129, 1203, 1226, 2002, 2003, 2005, 2006, 2013, 2055})
+# Who may connect, and to what: access denied, no such database or host, an account that is locked
+# or whose password has expired, a plugin or an encryption that both sides do not have.
+MYSQL_PERMANENT = frozenset(
+    {1044, 1045, 1049, 1130, 1251, 1275, 1698, 1820, 1862, 2059, 2061, 3118, 3159, 4151}
+)
+# A server that cannot serve now: a node of Galera that has lost its cluster; in read-only mode;
+# offline. And one that was started with an option that forbids it: with --read-only, say.
+MYSQL_CANNOT_SERVE = frozenset({1047, 1836, 3032})
+MYSQL_FORBIDDEN_BY_OPTION = 1290
 # A connection that the server is ending: shutting down, giving up, killed. SQLAlchemy knows more.
 MYSQL_GONE = frozenset({1053, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1184, 1927, 3169})
 
@@ -72,7 +97,38 @@ def is_gone(error: BaseException) -> bool:
 def sqlstate(error: BaseException | None) -> str | None:
     """Return the five characters of SQLSTATE, where the driver gives them."""
     state = getattr(error, "sqlstate", None)
+    if state is None and error is not None:  # SQLAlchemy's adapter forgets that of some errors
+        state = getattr(error.__cause__, "sqlstate", None)
     return state if isinstance(state, str) else None
+
+
+def is_stale_plan(error: BaseException) -> bool:
+    """Tell whether the server does not take a prepared statement any more.
+
+    "cached plan must not change result type" is one of many that it does not support; its place in
+    the server's source tells them apart, whatever the language is.
+    """
+    state = sqlstate(error)
+    if state == NOT_SUPPORTED:
+        return source_function(error) == "RevalidateCachedQuery"
+    return state == NOT_PREPARED
+
+
+def source_function(error: BaseException) -> str | None:
+    """Return the function of PostgreSQL's source in which an error was raised."""
+    diagnosis = getattr(error, "diag", None)  # psycopg's
+    if diagnosis is not None:
+        function: str | None = diagnosis.source_function
+        return function
+    return getattr(error.__cause__ or error, "server_source_function", None)
+
+
+def cannot_serve(error: BaseException | None) -> bool:
+    """Tell whether a statement was refused because the server cannot serve now, or is ending."""
+    code = native_code(error)
+    if code == MYSQL_FORBIDDEN_BY_OPTION:  # the option's name is in no language
+        return re.search(r"read[-_]only", str(error)) is not None
+    return sqlstate(error) in ENDING or code in MYSQL_CANNOT_SERVE
 
 
 # ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION; ER_QUERY_INTERRUPTED, and a statement that took longer
@@ -89,6 +145,12 @@ def is_refused_write(error: BaseException | None) -> bool:
     return code is not None and code & PRIMARY == sqlite3.SQLITE_READONLY
 
 
+def is_refused(error: BaseException | None) -> bool:
+    """Tell whether the server itself has refused a statement that it cannot serve."""
+    failed = sqlstate(error) == FAILED_TRANSACTION
+    return failed or cannot_serve(error) or is_refused_write(error)
+
+
 def is_interrupted(error: BaseException | None) -> bool:
     """Tell whether the database ended a statement because it was asked to."""
     code = getattr(error, "sqlite_errorcode", None)
@@ -97,18 +159,61 @@ def is_interrupted(error: BaseException | None) -> bool:
     return code == sqlite3.SQLITE_INTERRUPT
 
 
-def is_away(error: BaseException) -> bool:
-    """Tell whether an error of connecting says that the database cannot be reached now."""
+def is_locked(error: BaseException | None) -> bool:
+    """Tell whether another connection has had SQLite's lock for longer than was to be waited.
+
+    A read that is out of date is a conflict instead: to wait would not help
+    (https://sqlite.org/rescode.html#busy_snapshot).
+    """
+    code = getattr(error, "sqlite_errorcode", None)
+    is_busy = isinstance(code, int) and code & PRIMARY == SQLITE_BUSY
+    return is_busy and code != sqlite3.SQLITE_BUSY_SNAPSHOT
+
+
+def locked(who: object, error: BaseException) -> DatabaseUnavailable:
+    """Return the error for a lock of SQLite's that was not given in time; it is safe to retry."""
+    told = DatabaseUnavailable(
+        f"{who} has waited for the lock of another connection or process: {error}."
+    )
+    told.nothing_was_stored = True
+    told.__cause__ = error
+    return told
+
+
+def is_away(error: BaseException, state: str | None) -> bool:
+    """Tell whether an error of connecting says that the database cannot be reached now.
+
+    Args:
+        error: the driver's.
+        state: its SQLSTATE; psycopg's errors of connecting have none.
+    """
     if isinstance(error, DBAPIError):
         error = error.orig or error
-    state, code = sqlstate(error), native_code(error)
+    code = native_code(error)
     if code is not None:
-        return code in MYSQL_AWAY or code in MYSQL_GONE
+        return code in MYSQL_AWAY or code in MYSQL_GONE or code in MYSQL_CANNOT_SERVE
     if state is not None:
-        return state in AWAY or state.startswith("08")
+        return state in AWAY or state in ENDING or state.startswith("08")
     if isinstance(error, OSError | TimeoutError):
         return True
     return type(error).__name__ in {"OperationalError", "InterfaceError", "InternalClientError"}
+
+
+def is_permanent(error: BaseException, state: str | None) -> bool:
+    """Tell whether an error of connecting will come again until somebody changes the configuration.
+
+    Args:
+        error: the driver's.
+        state: its SQLSTATE; psycopg's errors of connecting have none.
+    """
+    if isinstance(error, DBAPIError):
+        error = error.orig or error
+    code = native_code(error)
+    if code is not None:
+        return code in MYSQL_PERMANENT
+    if state is None or state == PROTOCOL_VIOLATION:
+        return PERMANENT_WORDS.search(str(error)) is not None
+    return state in PERMANENT
 
 
 def is_retryable(error: BaseException | None, also: Collection[str] = ()) -> bool:
@@ -135,7 +240,7 @@ def conflict_of(error: BaseException | None, also: Collection[str] = ()) -> str 
     if isinstance(error, StaleDataError):
         return "StaleDataError"
     state = sqlstate(error)
-    if state in CONFLICTS or state in also:
+    if state in CONFLICTS or state in also or (error is not None and is_stale_plan(error)):
         return state
     return _native_conflict(error) or _listed(error, also)
 

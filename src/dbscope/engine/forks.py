@@ -14,6 +14,7 @@ from sqlalchemy import event
 
 from dbscope.engine import carry
 from dbscope.engine.sqlite import forks as sqlite
+from dbscope.engine.sqlite.lifetime import keep_for_good
 from dbscope.unit.current import current
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def _start_anew() -> None:
         source.forget()
     _records.clear()
     if _of_the_parent:
-        _keep_for_good()
+        keep_for_good(_of_the_parent)
 
 
 def _engines() -> Iterator[Engine]:
@@ -83,13 +84,6 @@ def _leave_to_the_parent(scope: Scope) -> None:
     for unit in scope.units.values():
         _of_the_parent.append((unit.handle, unit.session, unit.connection))
         unit.abandon()
-
-
-def _keep_for_good() -> None:
-    # At its end the interpreter collects what modules have.
-    import ctypes
-
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(_of_the_parent))
 
 
 if hasattr(os, "register_at_fork"):

@@ -44,6 +44,9 @@ Look = Callable[[Any], Local]
 def look_sqlite(connection: Any) -> Local:
     """Look at sqlite3, or at what is around it."""
     driver = getattr(connection, "driver_connection", connection)
+    life = getattr(getattr(driver, "_connection", driver), "life", None)  # aiosqlite has a thread
+    if life is not None and life.is_over:
+        return Local.CLOSED  # maybe a moment later
     try:
         return Local.IN_TRANSACTION if driver.in_transaction else Local.IDLE
     except (ValueError, sqlite3.ProgrammingError):  # aiosqlite: "no active connection"

@@ -170,6 +170,20 @@ def refuse_writes_for_now(connection: Connection) -> None:
     connection.exec_driver_sql("SET TRANSACTION READ ONLY").close()
 
 
+def is_read_only(connection: Connection) -> bool:
+    """Tell whether the transactions of this session cannot write, if nothing else is said."""
+    driver: Any = connection.connection.dbapi_connection
+    name = "tx_read_only" if connection.dialect.is_mariadb else "transaction_read_only"  # type: ignore[attr-defined]
+    try:
+        cursor = driver.cursor()
+        cursor.execute(f"SELECT @@SESSION.{name}")
+        (found,) = cursor.fetchone()
+        cursor.close()
+    except connection.dialect.loaded_dbapi.Error:
+        return True
+    return bool(found)
+
+
 # -- a cancelled task --------------------------------------------------------------------------
 
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 CANCEL_TIMEOUT = 1.0  # seconds
-READ_ONLY = "default_transaction_read_only"
 
 
 def engine_options(driver: str) -> dict[str, Any]:
@@ -33,14 +32,6 @@ async def _connect_asyncpg(*args: Any, **kwargs: Any) -> Any:
     from dbscope.engine.asyncpg import connect
 
     return await connect(*args, **kwargs)
-
-
-def refuse_writes(connection: Any, record: Any) -> None:  # noqa: ARG001
-    """Make a new connection one that cannot write, which was not told so with its login."""
-    cursor = connection.cursor()
-    cursor.execute(f"SET SESSION {READ_ONLY} = on")
-    cursor.close()
-    connection.commit()
 
 
 def interrupt(connection: Connection) -> None:

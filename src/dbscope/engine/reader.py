@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.engine.base import OptionEngine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from sqlalchemy import Engine, Pool
     from sqlalchemy.pool import ConnectionPoolEntry
@@ -26,23 +26,12 @@ class ReaderEngine(OptionEngine):
     Args:
         main: the other.
         spare: an engine like that, of which only the pool is used.
-        told: what a connection is told when it is made, so that it cannot write.
-        refuse: tells it to one that was made in another way, and to each where nothing is told
-            with the login.
+        refuse: makes a new connection one that cannot write.
     """
 
-    def __init__(
-        self,
-        main: Engine,
-        spare: Engine,
-        *,
-        told: Mapping[str, Any],
-        refuse: Callable[[Any, Any], None],
-    ) -> None:
+    def __init__(self, main: Engine, spare: Engine, refuse: Callable[[Any, Any], None]) -> None:
         self.main = main
-        self.told = told
         self.refuse = refuse
-        self._made: set[int] = set()  # the connections that were told so, until their first use
         self._hear(spare.dialect)
         spare.pool._dialect = main.dialect  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         self._own = spare.pool
@@ -56,10 +45,7 @@ class ReaderEngine(OptionEngine):
         dialect.connect = self._connect
 
     def _connect(self, *args: Any, **kwargs: Any) -> Any:
-        connection = self.main.dialect.connect(*args, **merged(kwargs, self.told))
-        if self.told:
-            self._made.add(id(connection))
-        return connection
+        return self.main.dialect.connect(*args, **kwargs)
 
     @property
     def pool(self) -> Pool:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -74,9 +60,7 @@ class ReaderEngine(OptionEngine):
     def checkout(self, connection: Any, record: ConnectionPoolEntry, proxy: Any) -> None:
         """Make a new connection one that cannot write, when all others are done with it."""
         if not record.info.get(REFUSES):
-            if id(connection) not in self._made:
-                self.refuse(connection, record)
-            self._made.discard(id(connection))
+            self.refuse(connection, record)
             record.info[REFUSES] = True
         self.main.pool.dispatch.checkout(connection, record, proxy)
 
@@ -95,15 +79,3 @@ class Heard:
     def __setattr__(self, name: str, value: Any) -> None:
         """Let SQLAlchemy put listeners where there were none."""
         setattr(self._reader.main.pool.dispatch, name, value)
-
-
-def merged(arguments: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """Return both: settings are added, and words of options put after those that are there."""
-    result = dict(arguments)
-    for name, value in more.items():
-        there = result.get(name)
-        if isinstance(there, dict):
-            result[name] = there | value
-        else:
-            result[name] = f"{there} {value}" if there else value
-    return result

@@ -242,10 +242,12 @@ class AsyncUnitSession(AsyncSession):
 
     async def commit(self) -> None:
         """Commit by hand, to the end; then run the hooks."""
+        check_by_hand(self)
         await carry_end(self, self.sync_session.commit)
 
     async def rollback(self) -> None:
         """Roll back by hand, to the end."""
+        check_by_hand(self)
         await carry_end(self, self.sync_session.rollback)
 
     def begin(self) -> AsyncSessionTransaction:
@@ -255,6 +257,14 @@ class AsyncUnitSession(AsyncSession):
     def begin_nested(self) -> AsyncSessionTransaction:
         """Open a savepoint by hand."""
         return UnitTransaction(self, nested=True)
+
+
+def check_by_hand(session: AsyncSession) -> None:
+    """Refuse a COMMIT or ROLLBACK by hand where it was called: its own task knows no caller."""
+    unit: Unit | None = getattr(session.sync_session, "dbscope_unit", None)
+    if unit is not None and not unit.leaving:
+        unit.check_open()
+        by_hand.check_allowed(unit)
 
 
 async def carry_end(session: AsyncSession, end: Callable[..., object], *args: Any) -> None:

@@ -12,8 +12,10 @@ from sqlalchemy.ext.asyncio import async_sessionmaker
 from sqlalchemy.orm import Session, sessionmaker
 
 from dbscope.backends.base import features_of
+from dbscope.backends.postgresql import pooler, stale_plans
 from dbscope.engine import (
     begin,
+    connecting,
     deadline,
     events,
     forks,
@@ -114,6 +116,7 @@ class EngineSource:
             given=settings.engine,
             options=settings.engine_options,
             prepare=self._prepare,
+            pooler=pooler.Pooler(str(self)),
         )
         self._session_options: dict[str, Any] = SESSION_OPTIONS | dict(settings.session_options)
         self._plain_class = self._session_options.pop("sync_session_class", None)
@@ -157,7 +160,11 @@ class EngineSource:
         if self._is_mysql:
             mysql.install(engine)
         forks.watch(engine)
-        events.install(engine, told, INTERRUPTS.get(engine.dialect.name, postgresql.interrupt))
+        pooler.install(engine, self.engines.pooler)
+        stale_plans.install(engine)
+        connecting.install(engine, told)
+        on_cancel = INTERRUPTS.get(engine.dialect.name, postgresql.interrupt)
+        events.install(engine, on_cancel, self.engines.pooler)
         guard.install(engine, self.counters)
         transaction.install(engine)
         self.waits_plainly = self.is_async and here.waits_plainly(engine.dialect)

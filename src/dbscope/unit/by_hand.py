@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dbscope.errors import ManualCommitForbidden
-from dbscope.unit import ending
+from dbscope.unit import ending, place
 from dbscope.unit.block import MANUAL, Block, Kind, Outcome
 
 if TYPE_CHECKING:
@@ -58,9 +58,10 @@ def check_allowed(unit: Unit) -> None:
     """Raise if commit() or rollback() by hand is not allowed here."""
     for block in unit.blocks:
         if block.owner is not None and block.owner is not MANUAL:
-            raise ManualCommitForbidden(f"Inside {block}.")
+            raise ManualCommitForbidden(f"Inside {block}: called at {place.of_call()}.")
     if unit.source.forbid_manual_commit:
-        raise ManualCommitForbidden(f"{unit.source} was made with manual_commit='forbid'.")
+        told = f"{unit.source} was made with manual_commit='forbid'."
+        raise ManualCommitForbidden(f"{told} Called at {place.of_call()}.")
 
 
 def transaction_ended(unit: Unit, transaction: SessionTransaction) -> None:

@@ -90,18 +90,13 @@ def _send_rollback(unit: Unit, block: Block) -> None:
     if base.nested is None:
         unit.session.rollback()
         return
-    was_there = base.savepoint is not None and _is_innermost(unit, base)
+    was_active = base.savepoint is not None and base.savepoint.is_active
     base.nested.rollback()
     if unit.connection is not None:
-        _savepoint_rolled_back(unit, base, unit.connection, block.fault, was_there=was_there)
+        _savepoint_rolled_back(unit, base, unit.connection, block.fault, was_active=was_active)
     base.savepoint = None
     if base is not block:
         base.nested = unit.session.begin_nested()
-
-
-def _is_innermost(unit: Unit, block: Block) -> bool:
-    connection = unit.connection
-    return connection is not None and connection.get_nested_transaction() is block.savepoint
 
 
 def _savepoint_rolled_back(
@@ -110,13 +105,13 @@ def _savepoint_rolled_back(
     connection: Connection,
     fault: BaseException | None,
     *,
-    was_there: bool,
+    was_active: bool,
 ) -> None:
     if connection.invalidated:
         unit.break_all(fault or ConnectionError("the connection was lost"))
     elif block.savepoint is not None and _goes_on(connection):
         name: str = block.savepoint._savepoint  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-        if block.is_releasing and not was_there:
+        if block.is_releasing and not was_active:
             # SQLAlchemy takes a RELEASE that has failed for the end of it.
             connection.dialect.do_rollback_to_savepoint(connection, name)
         # ROLLBACK TO keeps the savepoint; a loop of failing blocks would pile them up

@@ -1,15 +1,24 @@
-"""Where in the code a scope or block was opened; for messages."""
+"""Where in the code a scope or block was opened, or a session was used; for messages."""
 
 from __future__ import annotations
 
 import sys
+import sysconfig
+from functools import lru_cache
 from inspect import CO_ASYNC_GENERATOR, CO_GENERATOR
+from itertools import dropwhile
 from types import CodeType, FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
 
 GENERATORS = CO_GENERATOR | CO_ASYNC_GENERATOR
 OURS = ("dbscope.", "contextlib", "functools")
 OF_SESSIONS = (*OURS, "sqlalchemy.", "sqlmodel.")
+INSTALLED = ("site-packages", "dist-packages")
+STANDARD = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib")})
 
 
 class Place:
@@ -40,22 +49,76 @@ def is_generator(where: object) -> bool:
     return isinstance(where, Place) and bool(where.code.co_flags & GENERATORS)
 
 
-def of_use() -> Place | str:
-    """Return the innermost line that uses a session: it is neither ours nor SQLAlchemy's.
+def of_use() -> Place:
+    """Return the innermost line that uses a session: it is neither ours nor SQLAlchemy's."""
+    for frame in frames():
+        last = frame
+        if not is_of_session(frame):
+            break
+    return Place(last.f_code, last.f_lineno)
+
+
+def of_call() -> str:
+    """Name the line that called us; if it is a library's, the application's line behind it, too."""
+    called = of_use()
+    behind = callsite()
+    if behind is None or behind == str(called):
+        return str(called)
+    return f"{called}, which was called at {behind}"
+
+
+def callsite() -> str | None:
+    """Name the line of the application whose statement is sent now; None if it was no line of it.
+
+    For listeners of SQLAlchemy's events: it is the innermost line above them that belongs neither
+    to an installed package nor to Python. In async code they run in a greenlet, where walking up
+    the stack ends before it comes to the code that awaits.
+
+    Example:
+        >>> @event.listens_for(Engine, "before_cursor_execute")
+        ... def name_the_line(*args):
+        ...     trace.get_current_span().set_attribute("code.line", callsite() or "")
+    """
+    above = dropwhile(lambda frame: not is_of_session(frame), frames())
+    for frame in above:
+        if is_of_application(frame):
+            return str(Place(frame.f_code, frame.f_lineno))
+    return None
+
+
+def frames() -> Iterator[FrameType]:
+    """Give the frames above the caller of the caller, and those that wait for this greenlet.
 
     Async code is in the greenlet around the one that carries SQLAlchemy's.
     """
-    frame = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     greenlet: Any = sys.modules.get("greenlet")
     carrier = greenlet and greenlet.getcurrent()
-    while frame.f_globals.get("__name__", "").startswith(OF_SESSIONS):
-        outer = frame.f_back
-        if outer is None and carrier is not None and (carrier := carrier.parent) is not None:
-            outer = carrier.gr_frame
-        if outer is None:
-            break
-        frame = outer
-    return Place(frame.f_code, frame.f_lineno)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+        if frame is None and carrier is not None and (carrier := carrier.parent) is not None:
+            frame = carrier.gr_frame
+
+
+def is_of_session(frame: FrameType) -> bool:
+    """Tell whether a frame is ours or SQLAlchemy's."""
+    return frame.f_globals.get("__name__", "").startswith(OF_SESSIONS)
+
+
+def is_of_application(frame: FrameType) -> bool:
+    """Tell whether a frame is the application's: ours is not, even where we are worked on."""
+    if frame.f_globals.get("__name__", "").startswith("dbscope."):
+        return False
+    return not is_library(frame.f_code.co_filename)
+
+
+@lru_cache(4096)
+def is_library(file: str) -> bool:
+    """Tell whether a file is Python's, or of an installed package."""
+    if file.startswith("<") or any(f"/{name}/" in file.replace("\\", "/") for name in INSTALLED):
+        return True
+    return file.startswith(STANDARD)
 
 
 def of(function: Any) -> Place | str:

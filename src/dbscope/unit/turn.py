@@ -16,8 +16,8 @@ class Gate(Protocol):
         """Wait, in the way of this world, until it is opened; False if the time was up first."""
         ...
 
-    def open(self) -> None:
-        """Let the waiting one go on; may be called from any thread."""
+    def open(self) -> bool:
+        """Let the waiting one go on, from any thread; False: it will never come."""
         ...
 
 

@@ -10,12 +10,9 @@ from typing import Any
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.util import await_only
 
+from dbscope.backends.postgresql.pooler import NOTHING_PREPARED, driver_name, told_pid
 from dbscope.cli.doctor.finding import Case, Finding, ok, serious, warning
 
-OFF: dict[str, tuple[str, Any]] = {
-    "psycopg": ("prepare_threshold", None),
-    "asyncpg": ("statement_cache_size", 0),
-}
 ATTEMPTS = 3
 
 
@@ -30,8 +27,7 @@ def nothing_prepared(case: Case) -> Generator[None]:
         if dialect is not case.engine.dialect:
             return
         case.arguments.update({**options, **case.arguments})
-        if known := OFF.get(name_of(dialect)):
-            options[known[0]] = known[1]
+        options.update(NOTHING_PREPARED.get(driver_name(dialect), {}))
 
     # On the class: its listeners come first, and the first of an engine may connect by itself.
     event.listen(Engine, "do_connect", before)
@@ -41,24 +37,18 @@ def nothing_prepared(case: Case) -> Generator[None]:
         event.remove(Engine, "do_connect", before)
 
 
-def name_of(dialect: Any) -> str:
-    """Return the name of the driver, which for psycopg is one for both kinds."""
-    return str(dialect.driver).removesuffix("_async")
-
-
 def pooler(case: Case, connection: Connection) -> Finding:
     """Behind a pooler that hands server connections around, nothing is prepared by name."""
     if not is_pooled(connection):
         return ok("none: the connection goes to the server itself")
-    driver = name_of(connection.dialect)
-    if not prepares(driver, case.arguments) or translates_names(connection):
+    found = preparing(driver_name(connection.dialect), case.arguments)
+    if found is None or translates_names(connection):
         return ok("there is one, and prepared statements suit it")
-    name, value = OFF[driver]
     remedy = (
-        f"engine_options={{'connect_args': {{'{name}': {value}}}}}, "
-        "or max_prepared_statements in PgBouncer 1.21 or newer."
+        f"Leave '{found}' out of `connect_args`: behind a pooler we prepare nothing then. "
+        "Or max_prepared_statements in PgBouncer 1.21 or newer."
     )
-    told = "A pooler (PgBouncer, say) is in between, and the driver prepares statements"
+    told = "A pooler (PgBouncer, say) is in between, and the driver is told to prepare statements"
     if is_handed_around(case, connection):
         return serious(
             f"{told}: they are missing, or there already, in another transaction.", remedy
@@ -74,11 +64,9 @@ def is_pooled(connection: Connection) -> bool:
     if connection.dialect.name != "postgresql":
         return False
     driver: Any = connection.connection.driver_connection
-    if hasattr(driver, "get_server_pid"):  # asyncpg
-        told = driver.get_server_pid()
-    else:
-        told = getattr(getattr(driver, "info", None), "backend_pid", None)
-    return told is not None and told != process_of(connection)
+    if driver_name(connection.dialect) not in NOTHING_PREPARED:
+        return False
+    return told_pid(driver) != process_of(connection)
 
 
 def process_of(connection: Connection) -> int:
@@ -102,18 +90,19 @@ def is_handed_around(case: Case, connection: Connection) -> bool:
         other.dispose()
 
 
-def prepares(driver: str, arguments: dict[str, Any]) -> bool:
-    """Tell whether the driver, connected with these arguments, prepares statements by name.
+def preparing(driver: str, arguments: dict[str, Any]) -> str | None:
+    """Return the argument by which the application has its driver prepare statements by name.
 
-    psycopg: https://www.psycopg.org/psycopg3/docs/advanced/prepare.html
-    asyncpg: https://magicstack.github.io/asyncpg/current/faq.html
+    Without one, nothing is prepared behind a pooler.
     """
-    if driver == "psycopg":
-        return arguments.get("prepare_threshold", 5) is not None
-    if driver == "asyncpg":
-        named_otherwise = "prepared_statement_name_func" in arguments
-        return not named_otherwise and arguments.get("statement_cache_size", 100) != 0
-    return False
+    if driver == "psycopg" and arguments.get("prepare_threshold") is not None:
+        return "prepare_threshold"
+    named_otherwise = "prepared_statement_name_func" in arguments
+    if driver == "asyncpg" and not named_otherwise:
+        for name in ("statement_cache_size", "prepared_statement_cache_size"):
+            if arguments.get(name, 0) != 0:
+                return name
+    return None
 
 
 def translates_names(connection: Connection) -> bool:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 import aiosqlite
 
 from dbscope.engine import carry
+from dbscope.engine.sqlite.lifetime import AGAIN
 from dbscope.engine.sqlite.plain import Connection
-from dbscope.engine.sqlite.threads import AGAIN
 
 if TYPE_CHECKING:
     import asyncio

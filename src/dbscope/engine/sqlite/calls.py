@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.util import await_only
 
+from dbscope.engine import carry
 from dbscope.engine.sqlite import busy, threads
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class Calls:
 
     def wait_for_others(self) -> None:
         """Wait for what another task does with the connection in a thread."""
-        while self._work is not None:
+        while self._work is not None and self._work.get_loop() is carry.running_loop():
             await_only(asyncio.wait((self._work,)))
 
     async def _alone(self, work: Coroutine[Any, Any, T]) -> T:

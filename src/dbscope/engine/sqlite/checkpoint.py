@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,7 @@ class Checkpoints:
         self._commits = self._changes = 0
         self.is_running = False
         self._job: Future[None] | None = None
+        self._thread = 0  # that does it, and may collect a connection meanwhile
 
     def count(self, changes: int) -> None:
         """Count a COMMIT; start a checkpoint if it is time."""
@@ -53,16 +55,18 @@ class Checkpoints:
     def wait(self) -> None:
         """Wait for the checkpoint that is being done, if there is one."""
         job = self._job
-        if job is not None:
+        if job is not None and self._thread != threading.get_ident():
             job.result()
 
     def _run(self) -> None:
+        self._thread = threading.get_ident()
         try:
             if Path(f"{self.file}-wal").stat().st_size >= LOG:
                 self._checkpoint()
         except (OSError, sqlite3.Error) as error:  # the file is gone, or somebody else's now
             logger.debug("No checkpoint of %s: %s", self.file, error)
         finally:
+            self._thread = 0
             self.is_running = False
 
     def _checkpoint(self) -> None:

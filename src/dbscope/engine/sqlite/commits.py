@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from dbscope.engine.sqlite.checkpoint import Checkpoints
+from dbscope.engine.sqlite.plain import ask
 
 if TYPE_CHECKING:
     import sqlite3
@@ -90,14 +91,14 @@ class Commits:
 
     def _files(self) -> list[str]:
         """Return the files that are written to; a database in memory may have a name, too."""
-        listed = self._connection.execute("PRAGMA database_list").fetchall()
+        listed = ask(self._connection, "PRAGMA database_list")
         named = [(name, file) for _, name, file in listed if file]
         return [
             os.path.realpath(file) for name, file in named if name != "main" or not self._in_memory
         ]
 
     def _one(self, name: str) -> Any:
-        return self._connection.execute(f"PRAGMA {name}").fetchone()[0]
+        return ask(self._connection, f"PRAGMA {name}")[0][0]
 
 
 def forget_checkpoints() -> None:

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from contextlib import suppress
 from functools import partial
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
 
-from sqlalchemy.engine import AdaptedConnection
 from sqlalchemy.util import await_only
 
 from dbscope.engine import carry
-from dbscope.engine.sqlite import busy, files, threads, turns
+from dbscope.engine.sqlite import busy, files, lifetime, threads, turns
+from dbscope.engine.sqlite.attributes import Attributes
 from dbscope.engine.sqlite.calls import BUDGET, Calls, TooLong
 from dbscope.engine.sqlite.commits import Commits
 from dbscope.engine.sqlite.cursor import Answer, Cursor, StreamCursor
+from dbscope.engine.sqlite.plain import roll_back
 from dbscope.engine.sqlite.statements import ENDS, TRANSACTIONAL, WRITES, Kind, Statements
 from dbscope.engine.sqlite.writer import Writer
 
@@ -40,7 +40,7 @@ BUSY_TIMEOUT = re.compile(r"\bPRAGMA\s+(?:\w+\.)?busy_timeout\b(?:\s*[=(]\s*(\d+
 LOCKING = re.compile(r"IMMEDIATE|EXCLUSIVE", re.IGNORECASE)
 
 
-class InlineConnection(AdaptedConnection):
+class InlineConnection(Attributes):
     """A connection of `sqlite3`, which may be used in a greenlet of SQLAlchemy's.
 
     Args:
@@ -52,13 +52,10 @@ class InlineConnection(AdaptedConnection):
     """
 
     __slots__ = (
+        "__weakref__",
         "_streams",
-        "autocommit",
-        "calls",
         "commits",
         "in_memory",
-        "is_closed",
-        "pending",
         "statements",
         "waits",
         "writer",
@@ -73,21 +70,18 @@ class InlineConnection(AdaptedConnection):
         timeout: float,
         in_memory: bool,
     ) -> None:
-        self._connection: Any = connection
+        self._connection = connection
+        self.life = getattr(connection, "life", None) or lifetime.Lifetime()
+        lifetime.owners.add(self)
         self.statements = statements
-        self.writer = Writer(writers)
+        self.writer = Writer(writers, connection)
         self.calls = Calls(connection, timeout, self.writer.who_else)
         self.commits = Commits(connection, writers, in_memory=in_memory)
         self.in_memory = in_memory
-        self.is_closed = False
-        self.autocommit = False
-        self.pending = False  # a transaction was begun, of which SQLite does not know yet
+        self.set_autocommit(False)
+        self._level = ""
         self.waits = False  # a turn of the loop for each statement that others wait for
         self._streams: WeakSet[StreamCursor] = WeakSet()
-
-    def __getattr__(self, name: str) -> Any:
-        """Give what else `sqlite3` has: functions, collations, limits."""
-        return getattr(self._connection, name)
 
     # -- as the driver has it ----------------------------------------------------------------------
 
@@ -103,9 +97,9 @@ class InlineConnection(AdaptedConnection):
         """Run a statement for each set of parameters, with a cursor of its own."""
         return Cursor(self).executemany(operation, parameters)
 
-    def set_progress_handler(self, handler: Callable[[], object] | None, n: int) -> None:
-        """Call a handler every so many steps, besides our own look at the clock."""
-        self.calls.watch(handler, n)
+    def executescript(self, script: str) -> Cursor:
+        """Run several statements, after a COMMIT, with a cursor of their own."""
+        return Cursor(self).executescript(script)
 
     # -- statements --------------------------------------------------------------------------------
 
@@ -122,7 +116,7 @@ class InlineConnection(AdaptedConnection):
         """
         self._get_ready()
         one = (parameters[0] if parameters else ()) if many else parameters
-        kind = self.statements.kind_of(self._connection, sql, one)
+        kind = self.use(self.statements.kind_of, self._connection, sql, one)
         if self.pending and kind in TRANSACTIONAL:
             self.begin(immediate=kind in WRITES)
         if kind is Kind.READ and stream is None:
@@ -141,10 +135,21 @@ class InlineConnection(AdaptedConnection):
             return self._run_other(call, sql)
         return self.calls.patiently(partial(self.calls.in_thread, call))
 
+    def run_script(self, script: str) -> None:
+        """Commit, and run several statements in a thread, as `sqlite3` does."""
+        self._get_ready()
+        self.commit()
+        run = partial(self.use, sqlite3.Cursor(self._connection).executescript, script)
+        with self.writer.turn(self.calls.timeout):
+            self.calls.patiently(partial(self.calls.in_thread, run))
+        self.statements.forget()
+        self.commits.forget()
+
     def fetch(self, call: Callable[..., T], *args: Any) -> T:
         """Go on with a statement whose rows are fetched as they are asked for."""
         self._get_ready()
-        return self.calls.patiently(partial(self.calls.in_thread, partial(call, *args)))
+        fetch = partial(self.use, call, *args)
+        return self.calls.patiently(partial(self.calls.in_thread, fetch))
 
     def _get_ready(self) -> None:
         now = turns.current
@@ -158,17 +163,12 @@ class InlineConnection(AdaptedConnection):
     def _call(
         self, sql: str, parameters: Any, many: bool, stream: sqlite3.Cursor | None = None
     ) -> Answer:
-        cursor: sqlite3.Cursor = stream or self._connection.cursor()
-        try:
-            (cursor.executemany if many else cursor.execute)(sql, parameters)
-            fetches = stream is None and cursor.description is not None
-            rows = cursor.fetchall() if fetches else []
-            return Answer(rows, cursor.description, cursor.rowcount, cursor.lastrowid)
-        finally:
-            if stream is None:
-                # Left to the garbage collector, it would reset a statement that somebody else has
-                # from the cache by then, maybe in a thread.
-                cursor.close()
+        return self.use(answer, stream or self._cursor(), sql, parameters, many, stream is None)
+
+    def _cursor(self) -> sqlite3.Cursor:
+        cursor = sqlite3.Cursor(self._connection)
+        cursor.row_factory = self._connection.row_factory
+        return cursor
 
     def _read(self, sql: str, parameters: Any, many: bool) -> Answer:
         slow = self.statements.slow
@@ -187,31 +187,28 @@ class InlineConnection(AdaptedConnection):
         return answer
 
     def _write(self, call: Callable[[], Answer], kind: Kind, *, may_stay: bool) -> Answer:
-        self.writer.take(self.calls.timeout)
-        is_alone = not self._connection.in_transaction  # so COMMIT is a part of it
-        if is_alone:
-            self.commits.begin()
-        try:
-            if may_stay and (not is_alone or self.commits.are_short()):
-                return self.calls.patiently(call)
-            self.commits.heavy = True
-            return self.calls.patiently(partial(self.calls.in_thread, call))
-        finally:
-            if kind is Kind.SCHEMA:
-                self.statements.forget()
+        with self.writer.turn(self.calls.timeout):
+            is_alone = not self.in_transaction  # so COMMIT is a part of it
             if is_alone:
-                self.commits.done()
-            self._give_turn()
+                self.commits.begin()
+            try:
+                if may_stay and (not is_alone or self.commits.are_short()):
+                    return self.calls.patiently(call)
+                self.commits.heavy = True
+                return self.calls.patiently(partial(self.calls.in_thread, call))
+            finally:
+                if kind is Kind.SCHEMA:
+                    self.statements.forget()
+                if is_alone and not self.life.is_over:
+                    self.commits.done()
 
     def _control(self, call: Callable[[], Answer]) -> Answer:
         """Run what costs nothing; unless RELEASE ends a transaction that a savepoint has begun."""
         may_commit = self.autocommit and self.writer.is_writing
-        try:
+        with self.writer:
             if may_commit and not self.commits.are_short():
                 return self.calls.to_the_end(call)
             return self.calls.patiently(call)
-        finally:
-            self._give_turn()
 
     def _run_other(self, call: Callable[[], Answer], sql: str) -> Answer:
         self.commits.forget()
@@ -225,17 +222,12 @@ class InlineConnection(AdaptedConnection):
 
     # -- transactions ------------------------------------------------------------------------------
 
-    def set_autocommit(self, autocommit: bool) -> None:
-        """Choose whether each statement is its own transaction."""
-        self.autocommit = autocommit
-        self.pending = False
-
     def begin_later(self) -> None:
         """Begin with the first statement, when it is known whether it writes.
 
         Unless somebody has sent BEGIN already, as SQLAlchemy's own recipe does.
         """
-        self.pending = not (self.autocommit or self._connection.in_transaction)
+        self.pending = not (self.autocommit or self.in_transaction)
 
     def begin(self, *, immediate: bool) -> None:
         """Send BEGIN.
@@ -246,23 +238,20 @@ class InlineConnection(AdaptedConnection):
         Raises:
             OperationalError: the lock was not given in time.
         """
-        self._begin("BEGIN IMMEDIATE" if immediate else "BEGIN", immediate=immediate)
+        level = "EXCLUSIVE" if self._level == "EXCLUSIVE" else "IMMEDIATE"
+        self._begin(f"BEGIN {level}" if immediate else "BEGIN", immediate=immediate)
 
     def _begin(self, sql: str, *, immediate: bool) -> None:
-        if immediate:
-            self.writer.take(self.calls.timeout)
-        try:
-            self.calls.patiently(partial(self._connection.execute, sql))
-        finally:
-            self._give_turn()
+        with self.writer.turn(self.calls.timeout) if immediate else self.writer:
+            self.calls.patiently(partial(self._call, sql, (), many=False))
         self.pending = False
         self.commits.begin()
 
     def _run_end(self, call: Callable[[], Answer], kind: Kind, sql: str) -> Answer:
         """Run what somebody has sent to begin or end a transaction by hand."""
-        if kind is Kind.BEGIN and not self._connection.in_transaction:
+        if kind is Kind.BEGIN and not self.in_transaction:
             self._begin(sql, immediate=LOCKING.search(sql) is not None)
-        elif kind is not Kind.BEGIN and self._connection.in_transaction:
+        elif kind is not Kind.BEGIN and self.in_transaction:
             (self.commit if kind is Kind.COMMIT else self.rollback)()
         else:
             return call()  # which is an error
@@ -277,45 +266,38 @@ class InlineConnection(AdaptedConnection):
         self.pending = False
         self.calls.wait_for_others()
         self.calls.deadline = inf
-        if not self._connection.in_transaction:
-            return
-        try:
-            self.calls.patiently(self._commit)
-            if self.writer.is_writing:
-                self.commits.done()
-        finally:
-            self._give_turn()
+        with self.writer:
+            if self.use(self._has_something):
+                self.calls.patiently(self._commit)
+                if self.writer.is_writing:
+                    self.commits.done()
+
+    def _has_something(self) -> bool:
+        return self.in_transaction
 
     def _commit(self) -> None:
+        commit = partial(self.use, self._connection.commit)
         if not self.writer.is_writing or self.commits.are_short():
-            self._connection.commit()
+            commit()
         else:
-            self.calls.to_the_end(self._connection.commit)
+            self.calls.to_the_end(commit)
 
     def rollback(self) -> None:
         """Undo what was written; without a transaction there is nothing to do."""
         self.pending = False
         self.calls.wait_for_others()
-        if self._connection.in_transaction:
-            if self.commits.heavy:
-                self.calls.to_the_end(self._connection.rollback)
-            else:
-                self._connection.rollback()
-        self._give_turn()
-        self.calls.deadline = inf
-
-    def _give_turn(self) -> None:
-        """Let the next one write, unless a transaction of ours has begun to."""
-        if self.writer.is_writing and not self._connection.in_transaction:
-            self.writer.leave()
+        with self.writer:
+            self.calls.deadline = inf
+            if self.in_transaction and not self.life.is_over:
+                rollback = partial(self.use, self._connection.rollback)
+                self.calls.to_the_end(rollback) if self.commits.heavy else rollback()
 
     # -- the end -----------------------------------------------------------------------------------
 
     def open_stream(self, cursor: StreamCursor) -> sqlite3.Cursor:
         """Return a cursor of the driver; it ends with the connection."""
         self._streams.add(cursor)
-        opened: sqlite3.Cursor = self._connection.cursor()
-        return opened
+        return self._cursor()
 
     def end_reading(self) -> None:
         """End what is only half read."""
@@ -324,37 +306,59 @@ class InlineConnection(AdaptedConnection):
                 stream.end()
 
     def close(self) -> None:
-        """Roll back and close, in a thread: the last one of a file does a checkpoint.
+        """Interrupt what is being done, roll back and close, in a thread, which is waited for.
 
-        Outside of a greenlet there is nobody who could wait for it, if there is a loop.
+        The last one of a file does a checkpoint. Outside of a greenlet there is nobody who could
+        wait for it, if there is a loop.
         """
-        if self.is_closed:
-            return
+        self.life.is_over = True
         if carry.is_in_greenlet():
-            self.calls.wait_for_others()
             self.calls.wait_for(threads.to_the_end(self.end))
-        elif carry.running_loop() is not None:
-            carry.threads().submit(self.end)
         else:
-            self.end()
+            self._end_soon()
 
     terminate = close
 
+    def _end_soon(self) -> None:
+        loop = carry.running_loop()
+        if loop is None:
+            self.end()
+        else:
+            # Not at once: the garbage collector may have come in the middle of `submit`.
+            loop.call_soon(carry.threads().submit, self.end)
+
+    def __del__(self) -> None:
+        """Give back what nobody can give back any more."""
+        life: lifetime.Lifetime | None = getattr(self, "life", None)
+        if life is not None and (not life.is_over or self.writer.is_writing):
+            self._end_soon()
+
     def end(self) -> None:
-        """Roll back and close, in this thread."""
+        """Interrupt, roll back and close, in this thread; who comes second waits for the first."""
         try:
-            self.end_reading()
-            with suppress(sqlite3.Error):  # it may have been closed before
-                self._connection.rollback()
-                # An interrupt lasts until the next statement begins; without one, closing would
-                # leave out the checkpoint, and with it the newest data of the file.
-                self._connection.execute("SELECT 1").close()
-            self._connection.close()
-            self.is_closed = True
+            self.life.end(self._close, partial(sqlite3.Connection.interrupt, self._connection))
         finally:
             self.writer.leave()
             for log in self.commits.logs:
                 log.wait()  # whoever has closed all connections has the file for himself
+
+    def _close(self) -> None:
+        self.end_reading()
+        roll_back(self._connection)
+        sqlite3.Connection.close(self._connection)
+
+
+def answer(cursor: sqlite3.Cursor, sql: str, parameters: Any, many: bool, fetches: bool) -> Answer:
+    """Run a statement; unless its rows are to be fetched later, that is all of it."""
+    try:
+        (cursor.executemany if many else cursor.execute)(sql, parameters)
+        rows = cursor.fetchall() if fetches and cursor.description is not None else []
+        return Answer(rows, cursor.description, cursor.rowcount, cursor.lastrowid)
+    finally:
+        if fetches:
+            # Left to the garbage collector, it would reset a statement that somebody else has
+            # from the cache by then, maybe in a thread.
+            cursor.close()
 
 
 def timed(call: Callable[[], T]) -> tuple[T, float]:

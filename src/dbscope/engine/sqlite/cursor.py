@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,6 +39,21 @@ class Fetching:
     def setinputsizes(self, *sizes: Any) -> None:
         """Need no sizes."""
 
+    def setoutputsize(self, *sizes: Any) -> None:
+        """Need no sizes."""
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *failed: object) -> None:
+        """Close."""
+        self.close()
+
+    def close(self) -> None:
+        """Let the rows go."""
+        raise NotImplementedError
+
 
 class Cursor(Fetching):
     """A cursor that has all of its rows as soon as its statement was run."""
@@ -70,6 +85,16 @@ class Cursor(Fetching):
     def executemany(self, operation: str, seq_of_parameters: Sequence[Any]) -> Cursor:
         """Run a statement once for each set of parameters."""
         return self._take(self._connection.run(operation, seq_of_parameters, many=True))
+
+    def executescript(self, script: str) -> Cursor:
+        """Run several statements, after a COMMIT."""
+        self._connection.run_script(script)
+        return self._take(Answer([], None, -1, self.lastrowid))
+
+    @property
+    def connection(self) -> InlineConnection:
+        """Return whose cursor it is."""
+        return self._connection
 
     def _take(self, answer: Answer) -> Cursor:
         self._rows, self.description, self.rowcount, self.lastrowid = answer

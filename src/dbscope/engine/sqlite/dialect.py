@@ -21,7 +21,7 @@ from sqlalchemy.util import await_only
 from sqlalchemy.util.queue import AsyncAdaptedQueue
 
 from dbscope.engine import carry
-from dbscope.engine.sqlite import files, threads
+from dbscope.engine.sqlite import files, plain, threads
 from dbscope.engine.sqlite.connection import InlineConnection
 from dbscope.engine.sqlite.queue import Queue, shared
 from dbscope.engine.sqlite.statements import Statements
@@ -61,25 +61,26 @@ class Driver:
 
     def connect(
         self,
-        database: str = "",
-        *,
+        *args: Any,
         timeout: float = TIMEOUT,
-        async_creator_fn: Callable[[], Awaitable[sqlite3.Connection]] | None = None,
+        async_creator_fn: Callable[..., Awaitable[sqlite3.Connection]] | None = None,
         **kwargs: Any,
     ) -> InlineConnection:
         """Return a new connection, opened in a thread.
 
         Args:
-            database: a path, a URI or ``:memory:``.
+            args: the database: a path, a URI or ``:memory:``.
             timeout: the longest time to wait for a lock, in seconds.
             async_creator_fn: makes a connection that any thread may use, instead of opening one.
             kwargs: as `sqlite3.connect` takes them; `isolation_level` and `check_same_thread` are
                 the dialect's own.
         """
+        database = args[0] if args and async_creator_fn is None else ""
         if async_creator_fn is not None:
-            connection = await_only(async_creator_fn())
+            connection = await_only(async_creator_fn(*args, **kwargs))
             connection.isolation_level = None
         else:
+            kwargs = {"factory": plain.Connection, **kwargs}
             kwargs |= {"isolation_level": None, "check_same_thread": False}
             if files.is_in_memory(database):
                 database = self._kept(database, kwargs)

@@ -32,7 +32,7 @@ class Queue(Generic[W]):
         self.name = name
         self.writer: W | None = None
         self._waiting: deque[tuple[W, Gate]] = deque()
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()  # the garbage collector may come inside
 
     def take(self, writer: W, timeout: float, new_gate: Callable[[], Gate]) -> bool:
         """Wait until this one may write; False if the time was up.
@@ -42,12 +42,11 @@ class Queue(Generic[W]):
             timeout: the longest time to wait, in seconds.
             new_gate: makes what it waits with.
         """
-        with self._mutex:
-            if self.writer is None or self.writer is writer:
-                self.writer = writer
-                return True
-            gate = new_gate()
-            self._waiting.append((writer, gate))
+        if self._take(writer):
+            return True
+        gate = new_gate()
+        if self._take(writer, (writer, gate)):  # it may have become free
+            return True
         try:
             granted = gate.wait(timeout)
         except BaseException:
@@ -56,6 +55,15 @@ class Queue(Generic[W]):
         if not granted:
             self._withdraw(writer)
         return granted
+
+    def _take(self, writer: W, waiting: tuple[W, Gate] | None = None) -> bool:
+        with self._mutex:
+            if self.writer is None or self.writer is writer:
+                self.writer = writer
+                return True
+            if waiting is not None:
+                self._waiting.append(waiting)
+            return False
 
     def _withdraw(self, writer: W) -> None:
         with self._mutex:
@@ -67,17 +75,20 @@ class Queue(Generic[W]):
         self.leave(writer)
 
     def leave(self, writer: W) -> None:
-        """Let the next one write."""
-        with self._mutex:
-            if self.writer is not writer:
+        """Let the next one write who can still come."""
+        gone: W | None = writer
+        while gone is not None:
+            with self._mutex:
+                if self.writer is not gone:
+                    return
+                self.writer, gate = self._waiting.popleft() if self._waiting else (None, None)
+                gone = self.writer
+            if gate is None or gate.open():
                 return
-            self.writer, gate = self._waiting.popleft() if self._waiting else (None, None)
-        if gate is not None:
-            gate.open()
 
     def forget(self) -> None:
         """Start anew in a forked child, where no writer of the parent lives."""
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()
         self._waiting.clear()
         self.writer = None
 

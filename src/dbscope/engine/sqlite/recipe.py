@@ -17,7 +17,8 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 from sqlalchemy.util import await_only
 
-from dbscope.engine.sqlite import files, plain
+from dbscope.engine import faults
+from dbscope.engine.sqlite import files, plain, replaced
 from dbscope.engine.sqlite.connection import InlineConnection
 
 if TYPE_CHECKING:
@@ -64,10 +65,11 @@ def install(engine: Engine) -> None:
             connection.waits = True
         elif connection.isolation_level is not None:  # an engine that was made elsewhere
             connection.isolation_level = None
-        cursor = connection.cursor()
-        for pragma in PRAGMAS:
-            cursor.execute(pragma)
-        cursor.close()
+        set_up(connection)
+
+    file = files.path_of(engine.url)
+    if file is not None:
+        replaced.watch(engine, file)
 
     @event.listens_for(engine, "reset")
     def on_reset(connection: Any, record: Any, state: Any) -> None:
@@ -78,6 +80,24 @@ def install(engine: Engine) -> None:
 
     if not is_inline(engine):  # which knows the statements that it is given
         _listen_for_begin(engine)
+
+
+def set_up(connection: Any) -> None:
+    """Tell a new connection what the recipe wants.
+
+    Raises:
+        DatabaseUnavailable: somebody else has the file for himself.
+    """
+    cursor = connection.cursor()
+    try:
+        for pragma in PRAGMAS:
+            cursor.execute(pragma)
+    except sqlite3.OperationalError as error:
+        if faults.is_locked(error):
+            raise faults.locked("A new connection", error) from error
+        raise
+    finally:
+        cursor.close()
 
 
 def _end_reading(connection: Any) -> None:
@@ -151,7 +171,8 @@ def begin(connection: Connection, *, immediate: bool, told: object = None) -> No
         told: who begins, for messages.
 
     Raises:
-        OperationalError: another process holds the lock for longer than the busy timeout.
+        DatabaseUnavailable: somebody else holds the lock for longer than the busy timeout.
+        OperationalError: it failed otherwise.
     """
     statement = "BEGIN IMMEDIATE" if immediate else "BEGIN"
     inline = inline_of(connection)
@@ -166,6 +187,8 @@ def begin(connection: Connection, *, immediate: bool, told: object = None) -> No
             if isawaitable(result):
                 await_only(result)
     except sqlite3.Error as error:
+        if told is not None and faults.is_locked(error):
+            raise faults.locked(told, error) from error
         raise OperationalError(statement, None, error) from error
     except BaseException:
         interrupt(connection)

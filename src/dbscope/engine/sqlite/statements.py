@@ -13,6 +13,8 @@ from enum import Enum
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dbscope.engine.sqlite.plain import ask
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -137,7 +139,7 @@ def by_program(connection: sqlite3.Connection, sql: str, parameters: Any) -> Kin
     # it was made, with pointers to tables that may have gone since (seen: a crash, in 3.40).
     question = f"EXPLAIN /* {next(questions)} */ {sql}"
     try:
-        rows = connection.execute(question, parameters).fetchall()
+        rows = ask(connection, question, parameters)
     except (sqlite3.Error, sqlite3.Warning):
         return None
     program = [Step(*row[:4]) for row in rows]

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 
 from dbscope.engine import carry
+from dbscope.engine.sqlite.lifetime import AGAIN
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
 
 T = TypeVar("T")
-
-AGAIN = 0.01  # seconds: an interrupt that came before the statement has done nothing
 
 
 async def to_the_end(call: Callable[[], T]) -> T:

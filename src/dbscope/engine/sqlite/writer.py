@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from dbscope.engine import carry
 from dbscope.engine.sqlite import busy
+from dbscope.engine.sqlite.plain import is_in_transaction
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from dbscope.engine.sqlite.queue import Queue
 
 NOT_THE_USERS = ("dbscope.", "sqlalchemy.", "contextlib", "functools", "asyncio.")
 
 
 class Writer:
-    """One of those who write to a file.
+    """One of those who write to a file; after a `with`, it writes on only in its transaction.
 
     Args:
         queue: of them all.
+        connection: has the transaction.
     """
 
-    __slots__ = ("_task", "is_writing", "queue", "scope")
+    __slots__ = ("_connection", "_task", "is_writing", "queue", "scope")
 
-    def __init__(self, queue: Queue[Any]) -> None:
+    def __init__(self, queue: Queue[Any], connection: sqlite3.Connection) -> None:
         self.queue = queue
+        self._connection = connection
         self.is_writing = False
         self.scope: object = None  # of the unit that writes
         self._task: asyncio.Task[Any] | None = None
@@ -42,15 +47,34 @@ class Writer:
         self.is_writing = True
         self._task = this_task()
 
+    def turn(self, timeout: float) -> Self:
+        """Wait as `take` does; for a `with`, which gives back what no transaction needs."""
+        self.take(timeout)
+        return self
+
+    def __enter__(self) -> None:
+        """Write, or not."""
+
+    def __exit__(self, *failed: object) -> None:
+        """Let the next one write, unless a transaction of ours has begun to."""
+        if self.is_writing and not is_in_transaction(self._connection):
+            self.leave()
+
     def leave(self) -> None:
         """Let the next one write."""
         self.is_writing, self.scope, self._task = False, None, None
         self.queue.leave(self)
 
     def who_else(self) -> object:
-        """Return who has the lock that this one needs; None: somebody in another process."""
+        """Return who of ours has the lock that this one needs; None: somebody else has it."""
         writer = self.queue.writer
-        return None if writer is self else writer
+        # One that has the turn only may be waiting for the same lock.
+        return None if writer is self or not getattr(writer, "has_lock", True) else writer
+
+    @property
+    def has_lock(self) -> bool:
+        """Tell whether it is in its transaction, and does not wait to be."""
+        return is_in_transaction(self._connection)
 
     def __str__(self) -> str:
         """Say who writes: its scope, or else its task and the line where that is now."""

@@ -1,0 +1,83 @@
+"""Why a connection could not be made: what has to be configured otherwise, or who is away."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.util import await_only
+
+from dbscope.backends.postgresql import login
+from dbscope.engine import carry, faults
+from dbscope.errors import ConfigurationError, DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Engine
+
+    from dbscope.errors import DBScopeError
+
+
+def install(engine: Engine, name: str) -> None:
+    """Say what an error of connecting means: once for the life of an engine.
+
+    Not by its event `do_connect`, where the first listener is the last: the user may have one.
+
+    Args:
+        engine: the engine.
+        name: what messages call the database.
+    """
+    connect = engine.dialect.connect
+
+    def connect_or_say_why(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return connect(*args, **kwargs)
+        except Exception as error:
+            found = meaning(engine, name, error)
+            if found is None:
+                raise
+            raise found from error
+
+    engine.dialect.connect = connect_or_say_why  # type: ignore[method-assign]
+
+
+def meaning(engine: Engine, name: str, error: Exception) -> DBScopeError | None:
+    """Return what an error of connecting means; None: what it says."""
+    state = in_its_world(engine, state_of, error)
+    if faults.is_permanent(error, state):
+        return ConfigurationError(f"{name} does not let us in: {error}.")
+    if folder := in_its_world(engine, missing_folder, error):
+        return ConfigurationError(f"{name} cannot be opened: there is no folder {folder}.")
+    if faults.is_away(error, state):
+        return DatabaseUnavailable(f"{name} cannot be reached: {error}.")
+    return None
+
+
+def in_its_world(
+    engine: Engine, ask: Callable[[Engine, Exception], Any | None], error: Exception
+) -> Any:
+    """Ask what takes a while, in a thread if there is a loop that must go on."""
+    if engine.dialect.is_async:
+        return await_only(carry.in_thread(ask, engine, error))
+    return ask(engine, error)
+
+
+def state_of(engine: Engine, error: Exception) -> str | None:  # noqa: ARG001
+    """Return the SQLSTATE of an error of connecting."""
+    if not login.is_psycopg(error):
+        return faults.sqlstate(error)
+    if faults.is_permanent(error, None):  # by its words: no need to ask for the code
+        return None
+    return login.state_of(error)
+
+
+def missing_folder(engine: Engine, error: Exception) -> Path | None:
+    """Return the folder of a SQLite database whose file cannot be made because it is not there."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None or code & faults.PRIMARY != sqlite3.SQLITE_CANTOPEN:
+        return None
+    name = engine.url.database or ""
+    folder = Path(name.removeprefix("file:").partition("?")[0]).absolute().parent
+    return None if folder.is_dir() else folder
