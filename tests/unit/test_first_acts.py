@@ -48,7 +48,7 @@ def test_what_ends_well_is_stored(world: World, log: Log) -> None:
     """A1, C2: by the flush in COMMIT, and the hooks run."""
     assert play(world, lambda db: None, log) == ACTS
     assert log == told(world, "stored")
-    assert world.look.rows("SELECT count(*) FROM child") == [(1,)]
+    assert world.look.scalar("SELECT count(*) FROM child") == 1
 
 
 @everywhere
