@@ -3,6 +3,8 @@
 import ast
 import importlib
 import inspect
+import sys
+import threading
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from sqlalchemy import Column, MetaData, Table
 from sqlalchemy.engine import NestedTransaction
 from sqlalchemy.ext.asyncio import AsyncSessionTransaction
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
 import dbscope
@@ -30,7 +32,7 @@ MEMBERS = """
     engine sessionmaker session get_session scoped_session scope atomic savepoint
     on_commit on_rollback before_commit set_rollback doom Rollback in_transaction
     current_transaction transaction_required durable non_atomic_requests atomic_requests
-    readonly lock with_lock release run gather is_retryable retry_requests
+    readonly lock with_lock advisory_lock release run gather is_retryable retry_requests
     execute scalar scalars get_by_pk ensure_schema ping dispose stats install lifespan
 """
 NAMES = """
@@ -39,7 +41,7 @@ NAMES = """
     DurableError TransactionRequired AttributeMismatch ConcurrentUse ManualCommitForbidden
     BlocksOutOfOrder PartialCommit TransactionTimeout ScopeMissing ScopeClosed AttributeNotLoaded
     PoolTimeout DatabaseUnavailable ReadOnlyViolation MigrationError ConfigurationError
-    unsafe_methods callsite
+    TransactionEndedOutside LockTimeout unsafe_methods callsite
 """
 
 
@@ -127,12 +129,13 @@ def test_init_only_imports_and_lists() -> None:
 PUBLIC = set(NAMES.split())
 ALLOWED = {
     "unit": {"unit", "errors"},
-    "engine": {"engine", "unit", "errors"},
+    "backends": {"backends", "errors"},
+    "engine": {"engine", "backends", "unit", "errors"},
     "scopes": {"scopes", "engine", "unit", "errors"},
     "errors": set(),
     "crud": {"crud", *PUBLIC},
     "migrate": {"migrate", *PUBLIC},
-    "cli": {"cli", "migrate", *PUBLIC},
+    "cli": {"cli", "migrate", "backends", *PUBLIC},  # a tool asks about a database
 }
 
 
@@ -221,6 +224,29 @@ def test_a_statement_knows_what_it_returns() -> None:
     assert (table.insert()._returning, len(table.insert().returning(table)._returning)) == ((), 1)
 
 
+def test_a_transaction_knows_its_connections() -> None:
+    """The root of a session's transactions, whose first connection is where a unit begins."""
+    session = Session()
+    assert session._transaction is None
+    session.begin()
+    assert session._transaction is session.get_transaction()
+    assert session._transaction is not None
+    assert session._transaction._connections == {}
+    assert list(inspect.signature(SessionTransaction._connection_for_bind).parameters) == [
+        "self",
+        "bind",
+        "execution_options",
+    ]
+
+
+def test_a_lock_knows_its_owner_and_python_the_frames_of_its_threads() -> None:
+    """Used where a thread must not wait for itself, and to see whether a call still goes on."""
+    lock = threading.RLock()
+    with lock:
+        assert lock._is_owned()  # type: ignore[attr-defined]
+    assert threading.get_ident() in sys._current_frames()
+
+
 def test_a_session_knows_that_it_is_flushing() -> None:
     """`_flushing` tells our flush from the one inside it."""
     assert Session()._flushing is False
@@ -276,10 +302,12 @@ def is_private(name: str) -> bool:
 def test_no_other_private_name_is_used_unnoticed() -> None:
     """Who needs one more adds it here, with a test that it exists."""
     known = {"_flushing", "_is_clean", "_sync_transaction", "_execute_internal", "_savepoint"}
-    known |= {"_max_overflow", "_pool", "_do_return_conn"}
+    known |= {"_max_overflow", "_pool", "_do_return_conn", "_transaction", "_connections"}
     of_drivers = {"_execute", "_tx", "_thread", "_running", "_connection", "_conn", "_top_xact"}
     of_drivers |= {"_transport", "_sock", "_result", "_deprecate_eof", "_stream_broken"}
-    assert private_names_used() <= known | of_drivers | {"_getframe"}
+    of_drivers |= {"_prepared", "_invalidate_schema_cache"}
+    of_python = {"_getframe", "_current_frames", "_is_owned"}
+    assert private_names_used() <= known | of_drivers | of_python
 
 
 def test_the_drivers_still_have_what_we_look_at() -> None:
@@ -295,6 +323,10 @@ def test_the_drivers_still_have_what_we_look_at() -> None:
     source = inspect.getsource(aiosqlite.Connection.__init__)
     for name in ("_tx", "_thread", "_running", "_connection"):
         assert f"self.{name}" in source, name
+    psycopg = importlib.import_module("psycopg.connection")
+    assert "_prepared" in inspect.getsource(psycopg.BaseConnection.__init__)
+    adapter = importlib.import_module("sqlalchemy.dialects.postgresql.asyncpg")
+    assert callable(adapter.dialect._invalidate_schema_cache)
     assert inspect.iscoroutinefunction(aiosqlite.Connection._execute)
 
 

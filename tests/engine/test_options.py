@@ -167,7 +167,9 @@ def test_an_option_of_a_session_that_cannot_be_honoured_is_refused(
 
 @KINDS
 @pytest.mark.parametrize("url", ["sqlite:///a.db", "postgresql://h/x", "mysql://h/x"])
-@pytest.mark.parametrize("given", ENGINES, ids=[f"{number} {next(iter(each))}" for number, each in enumerate(ENGINES)])
+@pytest.mark.parametrize(
+    "given", ENGINES, ids=[f"{number} {next(iter(each))}" for number, each in enumerate(ENGINES)]
+)
 def test_an_option_of_an_engine_that_cannot_be_honoured_is_refused(
     kind: Any, url: str, given: dict[str, Any]
 ) -> None:
