@@ -114,6 +114,44 @@ def test_the_time_that_a_block_asks_for_is_known_to_the_server_whatever_comes_fi
     world.play(story)
 
 
+@SCOPES
+@pytest.mark.parametrize("how", ["session", "transaction"])
+def test_a_block_cannot_be_made_to_autocommit(world: World, how: str) -> None:
+    """By an option of its connection: what was done would stay, though the block is undone."""
+
+    def story(db: Both) -> None:
+        with pytest.raises(ConfigurationError, match="AUTOCOMMIT"), db.scope(), db.atomic():
+            options = {"isolation_level": "AUTOCOMMIT"}
+            if how == "session":
+                db.session.connection(execution_options=options)
+            else:
+                add(db)
+                transaction: Any = plain(db).get_transaction()
+                transaction.connection(Note, execution_options=options)
+        assert list(world.look.rows("SELECT text FROM note")) == [("old",)]
+
+    world.play(story)
+
+
+@SERVERS
+def test_a_level_that_is_given_by_hand_is_the_one_that_the_block_has_asked_for(
+    world: World,
+) -> None:
+    """Else the block would not have what it asked for; without a wish of the block it is had."""
+
+    def story(db: Both) -> None:
+        options = {"isolation_level": "SERIALIZABLE"}
+        repeatable = db.atomic(isolation="REPEATABLE READ")
+        with pytest.raises(ConfigurationError), db.scope(atomic=False), repeatable:
+            db.session.connection(execution_options=options)
+        with db.scope():
+            db.session.connection(execution_options=options)
+            add(db)
+        assert told(world, "isolation") == {"SERIALIZABLE"}
+
+    world.play(story)
+
+
 # -- who the transaction is for --------------------------------------------------------------------
 
 

@@ -122,4 +122,7 @@ def _failed_commit(
         logger.exception("The rollback failed, so the connection is discarded.")
         error.add_note(f"The rollback after this error failed too: {failure!r}")
         connection.invalidate(failure)
-    return _unavailable(unit, error, lost=False)
+    is_unfit = faults.cannot_serve(error.orig)
+    if is_unfit and not connection.invalidated:
+        connection.invalidate(error)
+    return _unavailable(unit, error, lost=is_unfit)

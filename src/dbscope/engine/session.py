@@ -6,13 +6,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import TextClause, event
+from sqlalchemy.exc import PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
 from dbscope.engine import carry, pieces
 from dbscope.engine.session_transaction import UnitSessionTransaction
 from dbscope.engine.words import NONE, check_pieces, check_text, is_in_pieces, writes
-from dbscope.errors import ImplicitCommit, UnexpectedRollback
+from dbscope.errors import ImplicitCommit, TransactionBroken, UnexpectedRollback
 from dbscope.unit import by_hand
 from dbscope.unit.unit import Leaving, State, Unit, is_clean
 
@@ -119,6 +120,10 @@ class UnitSession(Session):
         try:
             result = operation()
             return result if unit.blocks or not autocommits else self._autocommit(unit, result)
+        except PendingRollbackError as error:  # somebody has invalidated the connection
+            unit.mark_broken(error)
+            self._failed(unit)
+            raise TransactionBroken(f"In {unit.block or unit.scope}:") from error
         except BaseException:
             self._failed(unit)
             raise

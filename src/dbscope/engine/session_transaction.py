@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 from sqlalchemy.orm import SessionTransaction
 
-from dbscope.errors import PoolTimeout, TransactionManagementError
+from dbscope.errors import ConfigurationError, PoolTimeout, TransactionManagementError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +43,7 @@ class UnitSessionTransaction(SessionTransaction):
     def _begin_unit(self, unit: Unit, bind: Any, given: Mapping[str, Any]) -> Connection:
         source = unit.source
         source.before_transaction(unit, bind)
-        options = {**source.begin_with(unit, bind), **given}
+        options = {**source.begin_with(unit, bind), **_allowed(unit, given)}
         try:
             return super()._connection_for_bind(bind, options)
         except PoolExhausted as error:
@@ -52,6 +52,25 @@ class UnitSessionTransaction(SessionTransaction):
             if unit.connection is not None:  # it has begun, and could not be told what it is to be
                 unit.mark_broken(error)
             raise
+
+
+def _allowed(unit: Unit, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the options that somebody gives a connection, unless they would undo its block.
+
+    Raises:
+        ConfigurationError: what is done in the block would not be one transaction, or not the one
+            that it has asked for.
+    """
+    level = given.get("isolation_level")
+    if level is None or not unit.blocks:
+        return given
+    asked = unit.blocks[0].isolation
+    if str(level).upper() == "AUTOCOMMIT" or (asked is not None and asked != str(level).upper()):
+        raise ConfigurationError(
+            f"A connection with isolation_level={level!r} was asked for inside {unit.block}. "
+            "A block says so itself, `atomic(isolation=...)`; autocommit is `scope(atomic=False)`."
+        )
+    return given
 
 
 def _second_engine(unit: Unit, bind: Any) -> TransactionManagementError:
