@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
 from dbscope.engine import carry, pieces
 from dbscope.engine.session_transaction import UnitSessionTransaction
+from dbscope.engine.transaction import UNIT
 from dbscope.engine.words import NONE, check_pieces, check_text, is_in_pieces, writes
 from dbscope.errors import ImplicitCommit, TransactionBroken, UnexpectedRollback
 from dbscope.unit import by_hand
@@ -315,7 +316,7 @@ def async_session_class(
 def _after_begin(session: UnitSession, transaction: Any, connection: Connection) -> None:
     unit = session.dbscope_unit
     if unit is not None:
-        connection.info["dbscope.unit"] = unit
+        connection.info["dbscope.unit"] = vars(connection)[UNIT] = unit
         by_hand.transaction_begun(unit, transaction, connection)
         unit.source.after_begin(unit, connection)
 

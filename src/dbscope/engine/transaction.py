@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dbscope.unit.unit import Unit
 
 WAYS = ("do_execute", "do_executemany", "do_execute_no_params")  # of a dialect, to send a statement
+UNIT = "dbscope_unit"  # among the attributes of SQLAlchemy's connection: each statement asks
 TURNS = 10  # of the event loop, until it has told what has come: decrypted, read, closed
 # PostgreSQL ends an idle transaction, or one that takes too long, before it reads what is sent next
 # (idle_in_transaction_session_timeout, transaction_timeout): as an answer to COMMIT it says that
@@ -84,10 +85,7 @@ def send(look: Look, execute: Callable[..., None], *args: Any, **kwargs: Any) ->
 
 def unit_of(connection: Connection) -> Unit | None:
     """Return the unit whose transaction is on this connection."""
-    try:
-        unit: Unit | None = connection.info.get("dbscope.unit")
-    except NotImplementedError:  # the connection by which SQLAlchemy gets to know the server
-        return None
+    unit: Unit | None = vars(connection).get(UNIT)
     return None if unit is None or unit.connection is not connection else unit
 
 

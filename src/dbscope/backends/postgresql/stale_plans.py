@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dbscope.backends.postgresql import simple
-from dbscope.engine import faults, fitness, guard
+from dbscope.engine import faults, fitness, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,35 +25,36 @@ def install(engine: Engine) -> None:
     dialect: Any = engine.dialect
     if dialect.name != "postgresql":
         return
-    look = guard.look_of(engine)
-    for name in ("do_execute", "do_executemany", "do_execute_no_params"):
-        setattr(dialect, name, renewing(dialect, getattr(dialect, name), look))
+    for name in transaction.WAYS:
+        setattr(dialect, name, renewing(dialect, getattr(dialect, name)))
 
 
-def renewing(dialect: Any, execute: Callable[..., None], look: guard.Look) -> Callable[..., None]:
+def renewing(dialect: Any, execute: Callable[..., None]) -> Callable[..., None]:
     """Return the dialect's method, which is called again after what was stale is renewed."""
 
     def execute_or_renew(cursor: Any, *args: Any) -> None:
-        context = args[-1]
-        if context is None:
-            execute(cursor, *args)
-            return
-        connection = context.root_connection.connection.dbapi_connection
-        is_first = look(connection) is guard.Local.IDLE  # the driver has sent no BEGIN yet
         try:
             execute(cursor, *args)
         except Exception as error:
-            if is_first and faults.sqlstate(error) == faults.FAILED_TRANSACTION:
-                context.root_connection.info[fitness.LEFT_OVER] = True
-            if not faults.is_stale_plan(error):
+            connection: Any = getattr(args[-1], "root_connection", None)
+            if not can_be_repeated(dialect, cursor, connection, error):
                 raise
-            forget_plans(dialect, cursor, connection)
-            if not is_first:
-                raise
-            dialect.do_rollback(connection)
+            dialect.do_rollback(connection.connection.dbapi_connection)
             execute(cursor, *args)
 
     return execute_or_renew
+
+
+def can_be_repeated(dialect: Any, cursor: Any, connection: Any, error: Exception) -> bool:
+    """Renew what the error says is stale, and tell whether its statement was a unit's first."""
+    unit = None if connection is None else transaction.unit_of(connection)
+    is_first = unit is not None and not unit.begun
+    if is_first and faults.sqlstate(error) == faults.FAILED_TRANSACTION:
+        connection.info[fitness.LEFT_OVER] = True
+    if connection is None or not faults.is_stale_plan(error):
+        return False
+    forget_plans(dialect, cursor, connection.connection.dbapi_connection)
+    return is_first
 
 
 def forget_plans(dialect: Any, cursor: Any, connection: Any) -> None:
