@@ -64,10 +64,11 @@ class CommonDatabase(Generic[H]):
         retry_codes: Collection[str] = (),
         _companion: bool = False,
     ) -> None:
+        if (url is None) is (engine is None):
+            raise ConfigurationError(f"{type(self).__name__} needs a URL or an engine, not both.")
         if engine is not None:
             url = engine.url
-        if url is None:
-            raise ConfigurationError("It needs a URL or an engine.")
+        assert url is not None
         self.url = urls.parse(url)
         self.name = name
         self._settings = Settings(

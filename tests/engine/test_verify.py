@@ -114,5 +114,5 @@ def test_a_transaction_that_only_read_is_not_asked_about(
 @pytest.mark.worlds(drivers=is_sqlite, places=["scope"])
 def test_only_postgresql_can_be_asked(world: World, how: str) -> None:
     """It is refused when the database is made."""
-    with pytest.raises(ConfigurationError, match="only PostgreSQL"):
+    with pytest.raises(ConfigurationError, match="use postgresql"):
         type(world.database)(world.url, verify_commit=True)

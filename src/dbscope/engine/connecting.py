@@ -45,6 +45,8 @@ def install(engine: Engine, name: str) -> None:
 
 def meaning(engine: Engine, name: str, error: Exception) -> DBScopeError | None:
     """Return what an error of connecting means; None: what it says."""
+    if isinstance(error, TypeError):  # an argument that the driver does not know
+        return ConfigurationError(f"{name} cannot be connected to: {error}.")
     state = in_its_world(engine, state_of, error)
     if faults.is_permanent(error, state):
         return ConfigurationError(f"{name} does not let us in: {error}.")

@@ -14,6 +14,7 @@ from dbscope.engine import deadline, faults, fitness, guard, transaction
 from dbscope.errors import (
     ConfigurationError,
     DatabaseUnavailable,
+    ManualCommitForbidden,
     ReadOnlyViolation,
     TransactionOutcomeUnknown,
     TransactionTimeout,
@@ -71,6 +72,8 @@ def _on_error(
     # COMMIT and ROLLBACK have no statement.
     if unit.committing and context.statement is None:
         return _failed_commit(unit, connection, error, lost=context.is_disconnect)
+    if isinstance(error, ManualCommitForbidden):  # nothing was sent
+        return None
     is_of_database = isinstance(error, DBAPIError) or context.is_disconnect
     if is_of_database or context.execution_context is not None:  # something may have been sent
         unit.mark_broken(error)

@@ -17,7 +17,7 @@ from dbscope.errors import (
     PartialCommit,
     TransactionOutcomeUnknown,
 )
-from dbscope.unit.ending import OUTCOME_OPEN
+from dbscope.unit.commit import OUTCOME_OPEN
 
 # PostgreSQL, "Appendix A. PostgreSQL Error Codes": connection exceptions (class 08), too many
 # connections, a database that takes none (55000, when connecting), and the server shutting down,

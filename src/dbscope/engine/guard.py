@@ -182,6 +182,8 @@ def install(engine: Engine, counters: Counter[str]) -> None:
 
     @event.listens_for(engine, "reset")
     def on_reset(connection: Any, record: Any, state: Any) -> None:
+        if record is None:  # it was detached from the pool, and is its owner's
+            return
         info = record.info
         unit = info.pop("dbscope.unit", None)
         info.pop("dbscope.begin", None)

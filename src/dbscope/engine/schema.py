@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
-from dbscope.engine import mysql
+from dbscope.engine import faults, mysql
 from dbscope.engine.sqlite import recipe
 
 if TYPE_CHECKING:
@@ -27,7 +28,19 @@ def create_missing(connection: Connection, metadata: MetaData) -> None:
     Args:
         connection: in no transaction.
         metadata: what should exist.
+
+    Raises:
+        DatabaseUnavailable: somebody else has SQLite's lock for longer than the busy timeout.
     """
+    try:
+        _create_missing(connection, metadata)
+    except OperationalError as error:
+        if error.orig is not None and faults.is_locked(error.orig):
+            raise faults.locked("ensure_schema()", error.orig) from error
+        raise
+
+
+def _create_missing(connection: Connection, metadata: MetaData) -> None:
     with connection.begin():
         if connection.dialect.name == "sqlite":
             recipe.begin(connection, immediate=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import TextClause, event
-from sqlalchemy.exc import PendingRollbackError
+from sqlalchemy.exc import PendingRollbackError, ResourceClosedError
 from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
@@ -15,13 +16,17 @@ from dbscope.engine.session_transaction import UnitSessionTransaction
 from dbscope.engine.transaction import UNIT
 from dbscope.engine.words import NONE, check_pieces, check_text, is_in_pieces, writes
 from dbscope.errors import ImplicitCommit, TransactionBroken, UnexpectedRollback
-from dbscope.unit import by_hand
+from dbscope.unit import by_hand, place
+from dbscope.unit.rollback import tell_ended
 from dbscope.unit.unit import Leaving, State, Unit, is_clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy import Connection, Engine
+
+
+logger = logging.getLogger("dbscope")
 
 
 class UnitSession(Session):
@@ -118,11 +123,15 @@ class UnitSession(Session):
         unit = self.dbscope_unit
         if unit is None or not unit.begin_use(will_write=will_write):
             return operation()
+        connection = unit.connection
         try:
             result = operation()
             return result if unit.blocks or not autocommits else self._autocommit(unit, result)
-        except PendingRollbackError as error:  # somebody has invalidated the connection
-            unit.mark_broken(error)
+        except (PendingRollbackError, ResourceClosedError) as error:
+            if connection is None or not (connection.invalidated or connection.closed):
+                self._failed(unit)
+                raise
+            unit.mark_broken(error)  # somebody has done that to the connection
             self._failed(unit)
             raise TransactionBroken(f"In {unit.block or unit.scope}:") from error
         except BaseException:
@@ -170,6 +179,7 @@ class UnitSession(Session):
         unit.check_free()
         by_hand.check_allowed(unit)
         mine: bool | None = False
+        by_hand.check_wanted(unit)
         try:
             by_hand.about_to_commit(unit)
             mine = unit.turn.take()
@@ -189,15 +199,27 @@ class UnitSession(Session):
     def rollback(self) -> None:
         """Roll back by hand; not inside an explicit `atomic`."""
         unit = self.dbscope_unit
-        if unit is not None and not unit.leaving:
-            unit.check_free()
-            by_hand.check_allowed(unit)
+        if unit is None or unit.leaving:
+            super().rollback()
+            return
+        unit.check_free()
+        by_hand.check_allowed(unit)
+        ended = unit.source.ended_outside(unit)
         super().rollback()
+        tell_ended(ended, None)
 
     def _check_end(self) -> None:
         unit = self.dbscope_unit
-        if unit is not None and not unit.leaving:
-            by_hand.check_allowed(unit)
+        if unit is None or unit.leaving or unit.state is State.CLOSED:
+            return
+        by_hand.check_allowed(unit)
+        if unit.first_write is not None:
+            logger.warning(
+                "%s was closed by hand at %s, which rolls back what it has written; the scope "
+                "closes it, and `session.commit()` keeps what should be kept before that.",
+                unit.scope,
+                place.of_call(),
+            )
 
     def close(self) -> None:
         """Close by hand, which rolls back; not inside an explicit `atomic`."""
@@ -248,12 +270,12 @@ class AsyncUnitSession(AsyncSession):
 
     async def commit(self) -> None:
         """Commit by hand, to the end; then run the hooks."""
-        check_by_hand(self)
+        check_by_hand(self, keep=True)
         await carry_end(self, self.sync_session.commit)
 
     async def rollback(self) -> None:
         """Roll back by hand, to the end."""
-        check_by_hand(self)
+        check_by_hand(self, keep=False)
         await carry_end(self, self.sync_session.rollback)
 
     def begin(self) -> AsyncSessionTransaction:
@@ -265,12 +287,14 @@ class AsyncUnitSession(AsyncSession):
         return UnitTransaction(self, nested=True)
 
 
-def check_by_hand(session: AsyncSession) -> None:
+def check_by_hand(session: AsyncSession, *, keep: bool) -> None:
     """Refuse a COMMIT or ROLLBACK by hand where it was called: its own task knows no caller."""
     unit: Unit | None = getattr(session.sync_session, "dbscope_unit", None)
     if unit is not None and not unit.leaving:
         unit.check_open()
         by_hand.check_allowed(unit)
+        if keep:
+            by_hand.check_wanted(unit)
 
 
 async def carry_end(session: AsyncSession, end: Callable[..., object], *args: Any) -> None:
@@ -327,6 +351,7 @@ def _before_commit(session: UnitSession) -> None:
     if unit is not None:
         by_hand.about_to_commit(unit)
         if not session.in_nested_transaction():
+            by_hand.check_wanted(unit)
             if not is_clean(session):
                 session.flush()
             unit.source.before_commit(unit)

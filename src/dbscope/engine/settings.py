@@ -6,12 +6,13 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from sqlalchemy.ext.asyncio import AsyncEngine
+
 from dbscope.engine import options
 from dbscope.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Engine
-    from sqlalchemy.ext.asyncio import AsyncEngine
 
     from dbscope.backends.base import Features
     from dbscope.unit.policy import AtomicRequests
@@ -44,6 +45,11 @@ class Settings:
             raise ConfigurationError(
                 f"manual_commit is 'allow' or 'forbid', not {self.manual_commit!r}."
             )
+        if self.session_settings is not None and not callable(self.session_settings):
+            raise ConfigurationError(
+                "session_settings is a function that returns the settings of each transaction, "
+                f"not {self.session_settings!r}."
+            )
         if self.engine is not None and self.engine_options:
             raise ConfigurationError(
                 "engine_options are for an engine that is to be made; this one is there already."
@@ -67,6 +73,9 @@ class Settings:
         options.check_session(self.session_options, session_class, is_async=is_async)
         if self.engine is None:
             options.check_engine(self.engine_options, url, is_async=is_async)
+        elif isinstance(self.engine, AsyncEngine) is not is_async:
+            wanted = "an AsyncEngine" if is_async else "an Engine"
+            raise ConfigurationError(f"engine must be {wanted} here, not {self.engine!r}.")
         else:
             options.check_given(self.engine)
 

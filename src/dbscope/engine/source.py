@@ -38,6 +38,7 @@ from dbscope.engine.sqlite import queue, recipe
 from dbscope.errors import (
     DatabaseUnavailable,
     PoolTimeout,
+    TransactionEndedOutside,
 )
 from dbscope.unit.block import Outcome
 from dbscope.unit.policy import Mode
@@ -271,6 +272,13 @@ class EngineSource:
             return
         if self.settings.verify_commit and unit.first_write is not None:
             verify.note(unit, connection)
+
+    def ended_outside(self, unit: Unit) -> TransactionEndedOutside | None:
+        """Look whether the transaction is still there, so that ROLLBACK is one."""
+        connection = unit.connection
+        if connection is None or connection.invalidated or connection.closed:
+            return None
+        return transaction.ended(unit, connection, self._look)
 
     def end_statement(self, unit: Unit, *, again: bool) -> bool:
         """End the statement that somebody else is in, who will come back; False: it has no use.

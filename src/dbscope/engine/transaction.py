@@ -11,10 +11,12 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import TextClause
 from sqlalchemy.util import await_only
 
 from dbscope.engine import guard
 from dbscope.engine.guard import Local
+from dbscope.engine.words import check_sql
 from dbscope.errors import DatabaseUnavailable, TransactionEndedOutside, UnexpectedRollback
 
 if TYPE_CHECKING:
@@ -73,14 +75,40 @@ def send(look: Look, execute: Callable[..., None], *args: Any, **kwargs: Any) ->
     if connection is None or unit is None:
         execute(*args, **kwargs)
         return
+    check_words(unit, args)
     driver: Any = connection.connection.dbapi_connection
     if not unit.begun:
         execute(*args, **kwargs)
         unit.begun = look(driver) is Local.IN_TRANSACTION
-    elif look(driver) is Local.IDLE:
+    elif look(driver) is Local.IDLE and not has_failed(unit):
         raise _ended(unit)
     else:
         execute(*args, **kwargs)
+
+
+def check_words(unit: Unit, args: tuple[Any, ...]) -> None:
+    """Refuse text that would end the transaction, by whichever way it comes to the connection.
+
+    Args:
+        unit: whose statement it is.
+        args: of the dialect: the cursor, the statement, its parameters if any, and the context.
+    """
+    compiled = args[-1].compiled
+    if compiled is None or isinstance(compiled.statement, TextClause):
+        check_sql(unit, args[1], unit.source.sql_family)
+
+
+def ended(unit: Unit, connection: Connection, look: Look) -> TransactionEndedOutside | None:
+    """Return the error for a transaction that was ended on the driver, before ROLLBACK is sent."""
+    if not unit.begun or has_failed(unit):
+        return None
+    is_over = look(connection.connection.dbapi_connection) is Local.IDLE
+    return _ended(unit) if is_over else None
+
+
+def has_failed(unit: Unit) -> bool:
+    """Tell whether a statement has failed: some failures end all of a transaction by themselves."""
+    return any(block.fault is not None for block in unit.blocks)
 
 
 def unit_of(connection: Connection) -> Unit | None:
@@ -94,7 +122,7 @@ def _ended(unit: Unit) -> TransactionEndedOutside:
     error = TransactionEndedOutside(f"In {unit.scope}:")
     unit.break_all(error)
     unit.forget_hooks()
-    unit.scope.stored = True
+    unit.scope.note_stored()
     return error
 
 
@@ -109,7 +137,7 @@ def check(unit: Unit, connection: Connection, look: Look) -> None:
         UnexpectedRollback: an error went past SQLAlchemy, so that COMMIT would become ROLLBACK.
         TransactionEndedOutside: there is no transaction any more.
     """
-    if connection.invalidated:
+    if connection.invalidated or connection.closed:
         raise not_stored(unit, "was given up")
     driver: Any = connection.connection.dbapi_connection
     state = look(driver)

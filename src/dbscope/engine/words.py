@@ -192,7 +192,11 @@ def check_text(unit: Unit, statement: TextClause, family: str = "sqlite") -> Non
     Raises:
         ManualCommitForbidden: instead of sending anything.
     """
-    sql = statement.text
+    check_sql(unit, statement.text, family)
+
+
+def check_sql(unit: Unit, sql: str, family: str) -> None:
+    """Refuse the same as a string, by whichever way it comes."""
     if QUICK.match(sql) and ";" not in sql:
         return
     if found := ending(sql, family):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from asyncio import CancelledError
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from dbscope.engine import carry
 from dbscope.errors import DatabaseUnavailable, PoolTimeout
@@ -78,9 +78,8 @@ class DBSessionMiddleware:
         self.retry = checked(retry, "retry", 0)
         self.retry_body_limit = retry_body_limit
         self.before_retry = before_retry
+        check_veto(commit_veto)
         self.commit_veto = commit_veto
-        if is_async(cast("Any", commit_veto)):
-            raise TypeError(f"commit_veto is called, not awaited; {commit_veto!r} is async.")
         self.states = states or {}
         self._known: Any = None
 
@@ -128,6 +127,14 @@ class DBSessionMiddleware:
         self._known = application
         if application is not None:
             witness.place_at(application)
+
+
+def check_veto(commit_veto: Any) -> None:
+    """Raise TypeError for what cannot be asked whether to roll back."""
+    if commit_veto is not None and not callable(commit_veto):
+        raise TypeError(f"commit_veto must be a function or None, not {commit_veto!r}.")
+    if commit_veto is not None and is_async(commit_veto):
+        raise TypeError(f"commit_veto is called, not awaited; {commit_veto!r} is async.")
 
 
 class RequestScope(Scope):

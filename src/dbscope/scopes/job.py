@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from dbscope.engine import carry
 from dbscope.errors import Rollback
+from dbscope.scopes import unended
 from dbscope.scopes.settle import close, log_hooks, log_others, raise_first, settle, settled, used
 from dbscope.unit import place
 from dbscope.unit.current import Scope, current, in_generators
@@ -41,6 +42,7 @@ class JobScope:
     def __init__(self, mode: Mode = Mode.ATOMIC, where: object = None) -> None:
         self.mode = mode
         self.where = where or place.here()
+        self.stored = False  # something was, in one that has ended
         self._entered: list[Scope] = []
 
     def enter(self) -> Scope:
@@ -63,6 +65,7 @@ class JobScope:
         A generator may be collected while other code runs, whose scope is the current one.
         """
         close(scope)
+        self.stored = self.stored or scope.stored
         self._entered.remove(scope)
         if current.get() is scope:
             around = scope.parent
@@ -121,7 +124,7 @@ class SyncJobScope(JobScope):
         scope = self.exit()
         try:
             if units := used(scope):
-                conclude(scope, *settle(units, keep=error is None), error)
+                end_plainly(scope, units, error)
         finally:
             self.forget(scope)
         return isinstance(error, Rollback)
@@ -144,11 +147,29 @@ async def end(scope: Scope, units: list[Unit], error: BaseException | None) -> N
     if error is None:
         try:
             await carry.look_for_cancellation()
-        except BaseException as cancelled:
-            await end(scope, units, cancelled)
+            check_read(scope)
+        except BaseException as failure:
+            await end(scope, units, failure)
             raise
     outcome = await settled(units, keep=error is None)
     conclude(scope, *outcome, error)
+
+
+def end_plainly(scope: Scope, units: list[Unit], error: BaseException | None) -> None:
+    """Settle a scope of plain code."""
+    if error is None:
+        try:
+            check_read(scope)
+        except BaseException as failure:
+            end_plainly(scope, units, failure)
+            raise
+    conclude(scope, *settle(units, keep=error is None), error)
+
+
+def check_read(scope: Scope) -> None:
+    """Raise if a result of the scope is still being read in pieces: its end would cut it off."""
+    if (error := unended.open_result(scope)) is not None:
+        raise error
 
 
 def conclude(

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from dbscope.scopes.dependencies import sources_of
-from dbscope.scopes.http import DBSessionMiddleware
+from dbscope.scopes.http import DBSessionMiddleware, check_veto
 from dbscope.unit.current import installed
 from dbscope.unit.policy import BeforeRetry, CommitVeto, default_commit_veto
 
@@ -26,6 +26,7 @@ def install(
     before_retry: BeforeRetry | None = None,
 ) -> None:
     """Add the middleware to a Starlette or FastAPI application, and the end of the database."""
+    check_veto(commit_veto)
     settings = _middleware_of(app, commit_veto).kwargs
     if retry:
         settings["retry"] = retry

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from dbscope.scopes.atomic import AsyncAtomic, AtomicBase, SyncAtomic
+    from dbscope.scopes.job import JobScope
     from dbscope.unit.source import Source
 
 P = ParamSpec("P")
@@ -35,14 +36,14 @@ def is_inside(atomic: AtomicBase) -> bool:
 
 
 def pause_after(
-    attempts: Attempts, error: Exception, block: Block | None, source: Source
+    attempts: Attempts, error: Exception, block: Block | None, job: JobScope, source: Source
 ) -> float | None:
     """Return the seconds to wait before the next attempt; None if there is to be none.
 
     Whatever the error is: a transaction that was committed (the error is a hook's then), or may
-    have been, is not done again.
+    have been, is not done again; nor is what has stored something in another one.
     """
-    if block is not None and block.outcome is Outcome.ROLLED_BACK:
+    if block is not None and block.outcome is Outcome.ROLLED_BACK and not job.stored:
         seconds = attempts.pause_after(error, block, source.retry_codes)
         if seconds is not None:
             return seconds
@@ -62,11 +63,12 @@ async def run_async(
     attempts = Attempts(retries)
     while True:
         block: Block | None = None
+        job = AsyncJobScope(Mode.AUTOCOMMIT, atomic.where)
         try:
-            async with AsyncJobScope(Mode.AUTOCOMMIT, atomic.where), atomic as block:
+            async with job, atomic as block:
                 result = await function()
         except Exception as error:
-            seconds = pause_after(attempts, error, block, atomic.source)
+            seconds = pause_after(attempts, error, block, job, atomic.source)
             if seconds is None:
                 raise
         else:
@@ -86,11 +88,12 @@ def run(atomic: SyncAtomic, function: Callable[[], T], retries: int) -> T | None
     attempts = Attempts(retries)
     while True:
         block: Block | None = None
+        job = SyncJobScope(Mode.AUTOCOMMIT, atomic.where)
         try:
-            with SyncJobScope(Mode.AUTOCOMMIT, atomic.where), atomic as block:
+            with job, atomic as block:
                 result = function()
         except Exception as error:
-            seconds = pause_after(attempts, error, block, atomic.source)
+            seconds = pause_after(attempts, error, block, job, atomic.source)
             if seconds is None:
                 raise
         else:

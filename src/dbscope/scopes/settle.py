@@ -135,7 +135,7 @@ def run_hooks(unit: Unit) -> list[BaseException]:
 def _run_hook(unit: Unit, hook: Hook) -> None:
     unit.source.counters["hooks_run"] += 1
     with entered(Scope(f"the hook {hook} of {unit.scope}")) as scope:
-        keep = False
+        scope.is_hook, keep = True, False
         try:
             unit.turn.world.call(hook.function)
             keep = True

@@ -75,7 +75,7 @@ def partial_commit(wrote: list[Unit], cause: BaseException) -> PartialCommit:
     """Return the error that says what is stored and what is not."""
     names: dict[Outcome, list[str]] = {outcome: [] for outcome in Outcome}
     for unit in wrote:
-        names[outcome_of(unit) or Outcome.ROLLED_BACK].append(unit.source.name)
+        names[outcome_of(unit) or Outcome.ROLLED_BACK].append(_name_among(unit, wrote))
     told = ", ".join(
         f"{outcome.value}: {' and '.join(map(repr, found))}"
         for outcome, found in names.items()
@@ -89,6 +89,14 @@ def partial_commit(wrote: list[Unit], cause: BaseException) -> PartialCommit:
     if isinstance(cause, TransactionOutcomeUnknown):
         error.add_note(f"The answer to a COMMIT was lost: {cause.what}")
     return error
+
+
+def _name_among(unit: Unit, others: list[Unit]) -> str:
+    """Name a database; a companion of the other kind has the same name, and says which it is."""
+    name = unit.source.name
+    if [other.source.name for other in others].count(name) == 1:
+        return name
+    return f"{name} ({'async' if unit.source.is_async else 'sync'})"
 
 
 # -- hooks that wait for all databases -------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dbscope.engine import carry
 from dbscope.errors import DurableError, TransactionManagementError, TransactionRequired
-from dbscope.unit import ending, place
+from dbscope.unit import place, rollback
 from dbscope.unit.current import open_scope
 from dbscope.unit.hooks import is_async
 from dbscope.unit.unit import is_by_hand
@@ -83,7 +83,7 @@ def durable(function: F, source: Source) -> F:
     def after() -> None:
         unit = unit_here(source)
         if unit is not None and unit.session is not None and is_by_hand(unit.session):
-            ending.roll_back(unit)
+            rollback.roll_back(unit)
             raise TransactionManagementError(
                 f"The durable function at {where} left a transaction open; it was rolled back."
             )

@@ -95,8 +95,15 @@ def place_at(app: Any) -> None:
 
 def _mounted(routes: Iterable[Any]) -> Iterator[Any]:
     for route in routes:
-        app = getattr(route, "app", None)
+        app = _behind_middleware(getattr(route, "app", None))
         if hasattr(app, "router"):
             yield app
         else:
             yield from _mounted(getattr(route, "routes", None) or ())
+
+
+def _behind_middleware(app: Any) -> Any:
+    """Return the application that middlewares are around: each has the next one as its `app`."""
+    while not hasattr(app, "router") and hasattr(app, "app"):
+        app = app.app
+    return app

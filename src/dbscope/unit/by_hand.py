@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dbscope.errors import ManualCommitForbidden
-from dbscope.unit import ending, place
+from dbscope.errors import ManualCommitForbidden, TransactionManagementError
+from dbscope.unit import commit, ending, place
 from dbscope.unit.block import MANUAL, Block, Kind, Outcome
 
 if TYPE_CHECKING:
@@ -54,6 +54,20 @@ def about_to_commit(unit: Unit) -> None:
             raise
 
 
+def check_wanted(unit: Unit) -> None:
+    """Raise if a COMMIT by hand would keep what was said to be rolled back."""
+    if not unit.leaving and (unit.doomed or (unit.blocks and unit.blocks[0].rollback_only)):
+        raise ManualCommitForbidden(
+            f"{unit.scope} is to be rolled back, by `doom()` or `set_rollback(True)`: "
+            f"called at {place.of_call()}."
+        )
+    if unit.results and not unit.leaving and unit.has_open_result():
+        raise TransactionManagementError(
+            f"COMMIT in {unit.scope} would close a result that is still being read in pieces: "
+            f"called at {place.of_call()}. Read all of it before, or close it."
+        )
+
+
 def check_allowed(unit: Unit) -> None:
     """Raise if commit() or rollback() by hand is not allowed here."""
     for block in unit.blocks:
@@ -75,9 +89,10 @@ def transaction_ended(unit: Unit, transaction: SessionTransaction) -> None:
         return
     if unit.connection is not None and not unit.is_lost and not unit.reads_alone:
         unit.source.counters["commits" if committed else "rollbacks"] += 1
-        unit.scope.stored = unit.scope.stored or committed
+        if committed:
+            unit.scope.note_stored(told=unit.first_write is not None)
     unit.connection = None
-    unit.committing = False
+    unit.committing, unit.committed = False, committed
     unit.told = unit.first_write = None
     unit.source.after_transaction(unit)
     if not unit.leaving and unit.blocks:
@@ -116,7 +131,7 @@ def commit_failed(unit: Unit, error: BaseException) -> bool:
     if not unit.blocks:
         return False
     try:
-        ending.after_failed_commit(unit, unit.blocks[0], error)
+        commit.after_failed_commit(unit, unit.blocks[0], error)
     except BaseException as raised:
         _renew(unit)
         try:

@@ -27,6 +27,7 @@ class Scope:
     stored = False  # something in it was committed, or may have been
     mode = Mode.ATOMIC
     will_write = True
+    is_hook = False  # which runs when the work around it has ended
     parent: Scope | None = None
 
     def __init__(self, told: str, mode: Mode = Mode.ATOMIC) -> None:
@@ -36,6 +37,16 @@ class Scope:
         self.units: dict[Source, Unit] = {}
         if self.parent is not None:
             self.parent.note_opened(self)
+
+    def note_stored(self, *, told: bool = True) -> None:
+        """Note that something in it was committed, or may have been, so it is not done again.
+
+        Args:
+            told: tell the scopes around it, too: it has written, and they would do it again.
+        """
+        self.stored = True
+        if told and self.parent is not None and not self.is_hook:
+            self.parent.note_stored()
 
     def note_opened(self, inner: Scope) -> None:
         """Tell whoever answers for this scope that another one was opened in it."""

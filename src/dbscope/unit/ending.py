@@ -5,35 +5,25 @@ Plain functions over a plain `Session`; where they wait, they are carried.
 
 from __future__ import annotations
 
-import logging
 from asyncio import CancelledError
 from typing import TYPE_CHECKING
-
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from dbscope.errors import (
     BlocksOutOfOrder,
     ConcurrentUse,
-    DatabaseUnavailable,
     ImplicitCommit,
     TransactionEndedOutside,
     TransactionManagementError,
-    TransactionOutcomeUnknown,
     UnexpectedRollback,
 )
-from dbscope.unit.block import MANUAL, Block, Kind, Outcome, describe
-from dbscope.unit.hooks import innermost_first
+from dbscope.unit.block import MANUAL, Block, Kind, describe
+from dbscope.unit.commit import commit
+from dbscope.unit.rollback import discard, give_up, roll_back, rolled_back, tell_ended
 from dbscope.unit.unit import Leaving, Unit, is_by_hand, is_clean
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
-
-logger = logging.getLogger("dbscope")
-
-# PostgreSQL, "Appendix A. PostgreSQL Error Codes": the two that leave the outcome open.
-OUTCOME_OPEN = frozenset({"08007", "40003"})
-
 
 # -- a block -----------------------------------------------------------------------------------
 
@@ -71,16 +61,18 @@ def _release(unit: Unit, block: Block) -> None:
 
 def undo(unit: Unit, block: Block, error: BaseException | None) -> None:
     """Roll a block back; a failure in doing so never hides the error that is leaving it."""
+    ended = unit.source.ended_outside(unit)
     unit.blocks.pop()
     try:
         with Leaving(unit):
             _send_rollback(unit, block)
     except BaseException as failure:
-        _give_up(unit, failure, error or block.fault)
+        give_up(unit, failure, error or block.fault)
         if not isinstance(failure, Exception | CancelledError):
             raise
     finally:
-        unit.due += block.end(Outcome.ROLLED_BACK)
+        unit.due += rolled_back(block)
+    tell_ended(ended, error)
 
 
 def _send_rollback(unit: Unit, block: Block) -> None:
@@ -123,20 +115,6 @@ def _goes_on(connection: Connection) -> bool:
     """Tell whether there is a transaction; a deadlock takes all of it on some servers."""
     transaction = connection.get_transaction()
     return transaction is not None and transaction.is_active
-
-
-def _give_up(unit: Unit, failure: BaseException, error: BaseException | None) -> None:
-    logger.error("The rollback failed, so the connection is discarded.", exc_info=failure)
-    if error is not None:
-        error.add_note(f"The rollback after this error failed too: {failure!r}")
-    _discard(unit)
-    unit.break_all(error or failure)
-
-
-def _discard(unit: Unit) -> None:
-    with Leaving(unit):
-        if unit.session is not None:
-            unit.session.invalidate()
 
 
 # -- the whole ---------------------------------------------------------------------------------
@@ -202,7 +180,7 @@ def _wait_for_turn(unit: Unit) -> None:
         # Whoever it is will not come back in time: end its statement, or else the connection.
         if not _ends_statement(unit, again=is_late):
             unit.turn.seize()
-            _discard(unit)
+            discard(unit)
             is_late = True
             break
         is_late = True
@@ -264,7 +242,8 @@ def _finish_autocommit(unit: Unit) -> None:
     try:
         if session is not None and is_by_hand(session):
             raise BlocksOutOfOrder(f"{unit.scope} ended inside a `session.begin()`.")
-        if session is not None and not is_clean(session):
+        # A transaction that `connection()` has begun ends with the scope.
+        if session is not None and (unit.connection is not None or not is_clean(session)):
             with Leaving(unit):
                 session.flush()
                 session.commit()
@@ -277,109 +256,6 @@ def run_before_commit(unit: Unit) -> None:
     while unit.has_before_commit():
         for hook in unit.take_before_commit():
             unit.turn.world.call(hook.function)
-
-
-def commit(unit: Unit) -> None:
-    """COMMIT; whatever goes wrong, nothing is left open."""
-    root = unit.blocks[0]
-    try:
-        with Leaving(unit):
-            if unit.session is not None:
-                unit.session.commit()
-    except BaseException as error:
-        after_failed_commit(unit, root, error)
-    else:
-        unit.due += root.end(Outcome.COMMITTED)
-
-
-def after_failed_commit(unit: Unit, root: Block, error: BaseException) -> None:
-    """Leave nothing open after a COMMIT that failed, and raise what that means.
-
-    It returns if the work is stored all the same, which only its answer did not tell.
-    """
-    if unit.just_committed is not None:
-        _listener_failed(unit, root)
-        raise error
-    if not is_open(unit, error):
-        roll_back(unit, error)
-        raise error
-    if unit.proof is not None and (found := _found_out(unit, error)) is not Outcome.UNKNOWN:
-        root.outcome = None
-        unit.due += root.end(found)
-        if found is Outcome.ROLLED_BACK:
-            raise nothing_stored(unit) from error
-        return
-    unit.scope.stored = True
-    root.end(Outcome.UNKNOWN)
-    unit.source.counters["outcomes_unknown"] += 1
-    _discard(unit)
-    if isinstance(error, TransactionOutcomeUnknown) or not isinstance(error, Exception):
-        raise error
-    raise TransactionOutcomeUnknown(f"In {root}:") from error
-
-
-def is_open(unit: Unit, error: BaseException) -> bool:
-    """Tell whether it is open what became of the work."""
-    return isinstance(error, TransactionOutcomeUnknown) or (was_sent(unit) and is_lost(error))
-
-
-def was_sent(unit: Unit) -> bool:
-    """Tell whether COMMIT was sent, and not only listened for by the application."""
-    transaction = None if unit.connection is None else unit.connection.get_transaction()
-    return unit.committing and (transaction is None or not transaction.is_active)
-
-
-def _listener_failed(unit: Unit, root: Block) -> None:
-    """End what is stored, though a listener of the application has failed when it was told so."""
-    with Leaving(unit):
-        if unit.session is not None:
-            unit.session.reset()
-    unit.due += root.end(Outcome.COMMITTED)
-
-
-def _found_out(unit: Unit, error: BaseException) -> Outcome:
-    """Ask what became of it; the session can be used again afterwards."""
-    with Leaving(unit):
-        if unit.connection is not None:
-            unit.connection.invalidate(error)
-        if unit.session is not None:
-            unit.session.rollback()
-    return unit.source.outcome_of(unit)
-
-
-def nothing_stored(unit: Unit) -> DatabaseUnavailable:
-    """Return the error of a COMMIT that is known to have come to nothing."""
-    error = DatabaseUnavailable(f"The connection of {unit.scope} was lost at COMMIT.")
-    error.nothing_was_stored = True
-    return error
-
-
-def is_lost(error: BaseException) -> bool:
-    """Tell whether an error of COMMIT leaves open what became of it."""
-    if isinstance(error, DBAPIError):
-        state = getattr(error.orig, "sqlstate", None)
-        return error.connection_invalidated or state in OUTCOME_OPEN
-    return not isinstance(error, SQLAlchemyError | UnexpectedRollback)
-
-
-def roll_back(unit: Unit, error: BaseException | None = None) -> None:
-    """ROLLBACK everything; the hooks for that are then due.
-
-    Args:
-        unit: what to roll back.
-        error: why; it keeps a note if the rollback fails as well.
-    """
-    try:
-        with Leaving(unit):
-            if unit.session is not None:
-                unit.session.rollback()
-    except BaseException as failure:
-        _give_up(unit, failure, error)
-        if not isinstance(failure, Exception | CancelledError):
-            raise
-    finally:
-        due = [hook for block in unit.blocks for hook in block.end(Outcome.ROLLED_BACK)]
-        unit.due += innermost_first(due)
 
 
 def close(unit: Unit) -> None:

@@ -37,6 +37,7 @@ class Source(Protocol):
     name: str
     sql_family: str  # whose SQL it understands
     retry_codes: Collection[str]  # that are conflicts, too
+    is_async: bool
     commits_last: bool  # among several databases
     forbid_manual_commit: bool
     atomic_requests: AtomicRequests
@@ -94,6 +95,10 @@ class Source(Protocol):
 
     def before_commit(self, unit: Unit) -> None:
         """Look whether the server would answer COMMIT with ROLLBACK."""
+        ...
+
+    def ended_outside(self, unit: Unit) -> Exception | None:
+        """Look whether the server would have nothing to roll back; return the error for that."""
         ...
 
     def end_statement(self, unit: Unit, *, again: bool) -> bool:

@@ -55,6 +55,7 @@ class Unit:
         "begun",
         "blocks",
         "broken",
+        "committed",
         "committing",
         "connection",
         "doomed",
@@ -104,6 +105,7 @@ class Unit:
         self.idle = None if source.idle_limit is None else Idle(source.idle_limit)
         self.leaving = False
         self.committing = False
+        self.committed = False  # the transaction that ended last
         self.just_committed: SessionTransaction | None = None
 
     @property
@@ -264,7 +266,7 @@ class Unit:
 
     def commit_lost(self) -> None:
         """Note that the answer to COMMIT was lost."""
-        self.scope.stored = True
+        self.scope.note_stored()
         if self.blocks:
             self.blocks[0].outcome = Outcome.UNKNOWN
 
