@@ -24,6 +24,7 @@ from dbscope.engine import (
     mysql,
     postgresql,
     second,
+    session_state,
     stop,
     tenant,
     transaction,
@@ -166,6 +167,8 @@ class EngineSource:
         on_cancel = INTERRUPTS.get(engine.dialect.name, postgresql.interrupt)
         events.install(engine, on_cancel, self.engines.pooler)
         guard.install(engine, self.counters)
+        if self.settings.reset_session:
+            session_state.install(engine, self.counters, self.engines.pooler)
         transaction.install(engine)
         self.waits_plainly = self.is_async and here.waits_plainly(engine.dialect)
         if self._is_sqlite:
