@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, event, select, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -78,20 +79,21 @@ LEFT = {
         ),
         "user variable": ("SET @tenant = 'a'", "SELECT @tenant <=> 'a'"),
         "temporary table": (
-            "CREATE TEMPORARY TABLE left_over AS SELECT 1 AS id",
-            "SELECT count(*) FROM information_schema.temporary_tables "
-            "WHERE table_name = 'left_over'",
+            "CREATE TEMPORARY TABLE item AS SELECT 1 AS id",
+            "SELECT count(*) FROM item",  # which is empty but for that
         ),
         "prepared statement": (
             "PREPARE left_over FROM 'SELECT 1'",
-            "SELECT variable_value FROM information_schema.session_status "
-            "WHERE variable_name = 'Prepared_stmt_count'",
+            "EXECUTE left_over",  # an error if there is none
         ),
         "database": ("USE information_schema", "SELECT DATABASE() = 'information_schema'"),
     },
 }
-CASES = [(backend, what) for backend, all_of_it in LEFT.items() for what in all_of_it]
-WRITES = {"temporary table", "LISTEN"}  # refused where nothing can be written
+REFUSED_READ_ONLY = {"temporary table"}  # by the server
+READ_ONLY = {
+    backend: [what for what in all_of_it if what not in REFUSED_READ_ONLY]
+    for backend, all_of_it in LEFT.items()
+}
 
 
 def use(world: World, **settings: Any) -> None:
@@ -100,63 +102,269 @@ def use(world: World, **settings: Any) -> None:
     world.database = type(world.database)(world.url, **settings)
 
 
-def one(db: Both, question: str) -> Any:
-    """Ask the session of the current scope."""
-    return db.scalar(text(question))
+def run(db: Both, sql: str) -> Any:
+    """Run a statement in the session of the current scope, past what we think of it."""
+    connection = db.session.connection()
+    return getattr(connection, "sync_connection", connection).exec_driver_sql(sql)
 
 
 def session_of(db: Both) -> Any:
     """Return which session of the server it is."""
     on_postgresql = db.real.url.get_backend_name() == "postgresql"
-    return one(db, f"SELECT {'pg_backend_pid' if on_postgresql else 'CONNECTION_ID'}()")
+    return run(db, f"SELECT {'pg_backend_pid' if on_postgresql else 'CONNECTION_ID'}()").scalar()
 
 
-def left_in(world: World, what: str) -> tuple[str, str]:
-    """Return how to leave something, and how to ask for it; its test is not told elsewhere."""
-    return LEFT[world.look.url.get_backend_name()][what]
+def is_there(db: Both, question: str) -> bool:
+    """Ask the session of the current scope; an error means that it is not."""
+    try:
+        return bool(int(run(db, question).scalar()))
+    except DBAPIError:
+        db.set_rollback(True)
+        return False
 
 
-def of_backend(backend: str) -> Callable[[str], bool]:
-    """Return which drivers are of a backend."""
-    return lambda driver: DRIVERS[driver].startswith(backend)
-
-
-def leave_and_ask(world: World, leave: str, ask: str, how: str, *, resets: bool) -> None:
-    """Leave something in a session, in one way or another, and ask for it in the next scope."""
+def is_left(world: World, what: str, how: str = "plain") -> bool:
+    """Leave something in a session, and tell whether the next scope finds it there."""
+    leave, question = LEFT[world.look.url.get_backend_name()][what]
     scope = {"readonly": True} if how == "read-only" else {}
 
-    def story(db: Both) -> None:
-        with suppress(ZeroDivisionError), db.scope(**scope):
+    def story(db: Both) -> bool:
+        with suppress(ZeroDivisionError), db.scope(**scope), db.atomic():
             first = session_of(db)
-            db.execute(text(leave))
-            assert int(one(db, ask)) == 1
+            run(db, leave).close()
             if how == "after an error":
-                if "ROLE" in leave or "AUTHORIZATION" in leave or leave.startswith("SET "):
-                    db.session.commit()  # a ROLLBACK undoes SET
                 raise ZeroDivisionError
-        with db.scope(**scope):
+        with db.scope(**scope), db.atomic():
             assert session_of(db) == first
-            left = int(one(db, ask))
-        assert left == 0 or not resets
+            return is_there(db, question)
 
-    world.play(story)
+    return bool(world.play(story))
 
 
-@pytest.mark.parametrize("how", ["plain", "read-only", "after an error"])
+@pytest.mark.parametrize("what", LEFT["postgresql"])
+@ON_POSTGRESQL
+def test_postgresql_keeps_it_without(world: World, what: str) -> None:
+    """The control of what follows: the next scope has what this one has left."""
+    use(world, reset_session=False)
+    assert is_left(world, what)
+
+
+@pytest.mark.parametrize("what", LEFT["mysql"])
+@ON_MARIADB
+def test_mariadb_keeps_it_without(world: World, what: str) -> None:
+    """The control of what follows: the next scope has what this one has left."""
+    use(world, reset_session=False)
+    assert is_left(world, what)
+
+
+@pytest.mark.parametrize("how", ["plain", "after an error"])
 @pytest.mark.parametrize("what", LEFT["postgresql"])
 @ON_POSTGRESQL
 def test_what_was_left_in_postgresql_is_gone(world: World, what: str, how: str) -> None:
     """Read back from the same session of the server, by the next scope."""
     use(world)
-    if how == "read-only" and what in WRITES:
-        pytest.fail("not told")
-    leave_and_ask(world, *left_in(world, what), how, resets=True)
+    assert not is_left(world, what, how)
 
 
-@pytest.mark.parametrize("how", ["plain", "read-only", "after an error"])
+@pytest.mark.parametrize("how", ["plain", "after an error"])
 @pytest.mark.parametrize("what", LEFT["mysql"])
 @ON_MARIADB
 def test_what_was_left_in_mariadb_is_gone(world: World, what: str, how: str) -> None:
     """Read back from the same session of the server, by the next scope."""
     use(world)
-    leave_and_ask(world, *left_in(world, what), how, resets=True)
+    assert not is_left(world, what, how)
+
+
+@pytest.mark.parametrize("what", READ_ONLY["postgresql"])
+@ON_POSTGRESQL
+def test_what_a_reader_of_postgresql_has_left_is_gone(world: World, what: str) -> None:
+    """Its connections are of a pool of their own."""
+    use(world)
+    assert not is_left(world, what, "read-only")
+
+
+@pytest.mark.parametrize("what", READ_ONLY["mysql"])
+@ON_MARIADB
+def test_what_a_reader_of_mariadb_has_left_is_gone(world: World, what: str) -> None:
+    """Its connections are of a pool of their own."""
+    use(world)
+    assert not is_left(world, what, "read-only")
+
+
+SETTING_UP = {
+    "postgresql": (
+        "SET statement_timeout = '55s'; SET search_path = shop, 'a''b\\'; SET ROLE pg_monitor",
+        "SELECT concat_ws(' ', current_setting('transaction_read_only'), current_setting('statement_timeout'), "
+        "current_setting('search_path'), current_user)",
+        ["SET statement_timeout = 0", "SET search_path = public", "RESET ROLE"],
+    ),
+    "mysql": (
+        "SET SESSION sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES', SESSION sort_buffer_size = 777216",
+        "SELECT CONCAT_WS(' ', @@SESSION.tx_read_only, @@sql_mode, @@sort_buffer_size, @@autocommit, "
+        "@@collation_connection, @@character_set_results, DATABASE())",
+        ["SET SESSION sql_mode = '', autocommit = 1", "SET NAMES latin1", "USE mysql"],
+    ),
+}
+
+
+@pytest.mark.parametrize("readonly", [False, True])
+@servers
+def test_what_a_connection_was_set_up_with_is_there_again(world: World, readonly: bool) -> None:
+    """What listeners to `connect` have SET, the driver and we: also that it cannot write."""
+    set_up, question, others = SETTING_UP[world.look.url.get_backend_name()]
+    use(world)
+
+    @event.listens_for(plain_engine(world.database), "connect")
+    def on_connect(connection: Any, record: Any) -> None:
+        for each in set_up.split(";"):
+            cursor = connection.cursor()
+            cursor.execute(each)
+            cursor.close()
+        connection.commit()
+
+    def story(db: Both) -> None:
+        seen = []
+        for _ in range(3):
+            with db.scope(readonly=readonly), db.atomic():
+                seen.append((session_of(db), run(db, question).scalar()))
+                for each in () if readonly else others:
+                    run(db, each).close()
+        assert len(set(seen)) == 1, seen
+        assert (seen[0][1].split()[0] in {"on", "1"}) is readonly
+
+    world.play(story)
+
+
+@servers
+def test_what_a_scope_does_is_as_without(world: World) -> None:
+    """Statements that are prepared, limits of time, and COMMIT, again and again."""
+    use(world)
+
+    def story(db: Both) -> None:
+        for number in range(8):  # psycopg prepares the sixth
+            with db.scope(), db.atomic(timeout=30):
+                insert(db, str(number))
+                assert len(db.scalars(select(Item)).all()) == number + 1
+
+    world.play(story)
+    assert len(world.items()) == 8
+
+
+@pytest.mark.worlds(drivers=lambda each: not is_sqlite(each) and each not in SYNC, places=["scope"])
+def test_a_cancelled_scope_leaves_nothing(world: World) -> None:
+    """Its lock is free, its connection is back, and the pool serves."""
+    use(world)
+    backend = world.look.url.get_backend_name()
+    what = "advisory lock" if backend == "postgresql" else "lock"
+    leave, question = LEFT[backend][what]
+    db: Any = world.database
+
+    async def hold(held: asyncio.Event) -> None:
+        async with db.scope():
+            await db.execute(text(leave))
+            held.set()
+            await db.execute(text(world.sleep(60)))
+
+    async def story() -> None:
+        held = asyncio.Event()
+        task = asyncio.create_task(hold(held))
+        await held.wait()
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        async with db.scope():
+            assert not int(await db.scalar(text(question)))
+        assert db.stats()["pool_checked_out"] == 0
+        await db.dispose()
+
+    asyncio.run(story())
+    held = {
+        "postgresql": "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = "
+        "(SELECT oid FROM pg_database WHERE datname = current_database())",
+        "mysql": "SELECT IS_USED_LOCK('left') IS NOT NULL",
+    }[backend]
+    assert until(lambda: not world.look.rows(held)[0][0])
+
+
+@servers
+def test_a_session_that_cannot_be_reset_is_ended(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The work is stored and answered for; the log says why the connection is gone."""
+    use(world)
+    kill = {"postgresql": "SELECT pg_terminate_backend({})", "mysql": "KILL {}"}
+
+    def story(db: Both) -> None:
+        with db.scope():
+            insert(db, "a")
+            first = session_of(db)
+            engine = plain_engine(db.real)
+
+            def end(connection: Any) -> None:  # COMMIT is answered, the reset is still to come
+                world.look.execute(kill[world.look.url.get_backend_name()].format(first))
+
+            event.listen(engine, "reset", lambda *args: end(None), once=True, insert=True)
+        with db.scope():
+            assert session_of(db) != first
+        assert db.stats()["connections_discarded"] == 1
+
+    with caplog.at_level(logging.WARNING, "dbscope"):
+        world.play(story)
+    assert [each.name for each in caplog.records if "could not be reset" in each.getMessage()]
+    assert world.items() == ["a"]
+
+
+@pytest.mark.parametrize(("reset_session", "trips"), [(False, 3), (True, 4)])
+@ON_POSTGRESQL
+def test_it_costs_one_round_trip(
+    world: World, proxy: Proxy, reset_session: bool, trips: int
+) -> None:
+    """For each time that a connection comes back; nothing for a scope that took none."""
+    world.database = type(world.database)(proxy.through(world.url), reset_session=reset_session)
+
+    def story(db: Both) -> None:
+        for _ in range(8):
+            proxy.reset_counts()
+            with db.scope():
+                db.scalar(select(Item.name))
+        assert (proxy.connections, proxy.round_trips) == (0, trips), proxy.sql
+        proxy.reset_counts()
+        with db.scope():
+            assert db.session
+        assert proxy.round_trips == 0
+
+    world.play(story)
+
+
+@servers
+def test_an_engine_that_was_made_elsewhere_is_served_too(world: World) -> None:
+    """With what it does itself when a connection comes back."""
+    create: Any = create_async_engine if world.is_async else create_engine
+    engine = create(world.url, **ONE)
+    world.database = type(world.database)(engine=engine, reset_session=True)
+    backend = world.look.url.get_backend_name()
+    assert not is_left(world, "advisory lock" if backend == "postgresql" else "lock")
+
+
+@ON_POSTGRESQL
+def test_what_is_never_used_again_is_not_reset(world: World, proxy: Proxy) -> None:
+    """A connection that is closed after its scope ends its session with it."""
+    options = {"poolclass": NullPool}
+    url = proxy.through(world.url)
+    world.database = type(world.database)(url, reset_session=True, engine_options=options)
+
+    def story(db: Both) -> None:
+        for _ in range(2):
+            with db.scope():
+                assert session_of(db)
+        assert not any("pg_advisory_unlock_all" in sql for sql in proxy.sql)
+
+    world.play(story)
+
+
+@pytest.mark.parametrize("kind", [AsyncDatabase, Database])
+def test_sqlite_is_refused(kind: Any) -> None:
+    """Its connections have temporary tables and PRAGMAs, and no way to be as they were."""
+    with pytest.raises(ConfigurationError, match="`reset_session`"):
+        kind("sqlite:///a.db", reset_session=True)
