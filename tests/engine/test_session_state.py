@@ -230,7 +230,7 @@ def test_what_a_connection_was_set_up_with_is_there_again(world: World, readonly
                 for each in () if readonly else others:
                     run(db, each).close()
         assert len(set(seen)) == 1, seen
-        assert (seen[0][1].split()[0] in {"on", "1"}) is readonly
+        assert (seen[0][1].split()[0].lower() in {"on", "1"}) is readonly
 
     world.play(story)
 

@@ -2,28 +2,61 @@
 
 In a transaction that has failed the server answers COMMIT by ROLLBACK, and by no error
 (PostgreSQL, "COMMIT"). What has failed may have gone past SQLAlchemy, as a COPY does.
+
+A connection becomes such a one when it is made, by whomever and of whatever class: an engine may be
+made elsewhere, and an application may have a class of its own.
 """
 
 from __future__ import annotations
 
-from typing import Any, cast
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-import asyncpg  # pyright: ignore[reportMissingTypeStubs]
+from dbscope.errors import ConfigurationError, UnexpectedRollback
 
-from dbscope.errors import UnexpectedRollback
+if TYPE_CHECKING:
+    Base: Any
+else:
+    Base = object
 
 
-class Connection(asyncpg.Connection):  # type: ignore[misc]  # it has no types
-    """A connection whose COMMIT is one."""
+class ReadsAnswer(Base):
+    """What a connection of asyncpg has on top, so that its COMMIT is one."""
+
+    __slots__ = ()
 
     async def execute(self, query: str, *args: Any, **kwargs: Any) -> str:
         """Execute; a COMMIT that has rolled back is an error."""
-        status: str = await cast("Any", super()).execute(query, *args, **kwargs)
+        status: str = await super().execute(query, *args, **kwargs)
         if status == "ROLLBACK" and query == "COMMIT;":  # as asyncpg's transactions send it
             raise UnexpectedRollback("At COMMIT:")
         return status
 
 
-async def connect(*args: Any, **kwargs: Any) -> Any:
-    """Return a connection, in the way of `asyncpg.connect`."""
-    return await cast("Any", asyncpg).connect(*args, **{"connection_class": Connection, **kwargs})
+@cache
+def with_answer(cls: type[Any]) -> type[Any]:
+    """Return a class of connections with that on top; it has nothing more to remember."""
+    made: type[Any] = type(cls)(cls.__name__, (ReadsAnswer, cls), {"__slots__": ()})
+    return made
+
+
+def read_answer(connection: Any) -> None:
+    """Make a new connection of asyncpg one that reads the answer to COMMIT.
+
+    Args:
+        connection: the driver's, or what a pool of asyncpg's has around it.
+
+    Raises:
+        ConfigurationError: its class does not let us.
+    """
+    driver = getattr(connection, "_con", connection)
+    if isinstance(driver, ReadsAnswer):
+        return
+    cls = type(driver)
+    try:
+        driver.__class__ = with_answer(cls)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"Connections of {cls!r} cannot be made to read the answer to COMMIT ({error}); let it "
+            "be a subclass of asyncpg.Connection."
+        ) from error

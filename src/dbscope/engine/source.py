@@ -160,6 +160,7 @@ class EngineSource:
         self._out.watch(engine)
         if self._is_mysql:
             mysql.install(engine)
+        postgresql.install(engine)
         forks.watch(engine)
         pooler.install(engine, self.engines.pooler)
         stale_plans.install(engine)
