@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -41,8 +40,7 @@ LEFT = {
         ),
         "SET": (
             "SET statement_timeout = '77s'",
-            "SELECT count(*) FROM pg_settings WHERE name = 'statement_timeout' "
-            "AND setting = '77000'",
+            "SELECT count(*) WHERE current_setting('statement_timeout') = '77s'",
         ),
         "SET of a name of its own": (
             "SET app.tenant = 'a'",
@@ -58,8 +56,7 @@ LEFT = {
         ),
         "temporary table": (
             "CREATE TEMPORARY TABLE left_over (id int)",
-            "SELECT count(*) FROM pg_class WHERE relname = 'left_over' "
-            "AND relnamespace = pg_my_temp_schema()",
+            "SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema()",
         ),
         "LISTEN": ("LISTEN news", "SELECT count(*) FROM pg_listening_channels()"),
         "prepared statement": (
@@ -194,14 +191,18 @@ def test_what_a_reader_of_mariadb_has_left_is_gone(world: World, what: str) -> N
 SETTING_UP = {
     "postgresql": (
         "SET statement_timeout = '55s'; SET search_path = shop, 'a''b\\'; SET ROLE pg_monitor",
-        "SELECT concat_ws(' ', current_setting('transaction_read_only'), current_setting('statement_timeout'), "
-        "current_setting('search_path'), current_user)",
+        (
+            "SELECT concat_ws(' ', current_setting('transaction_read_only'), "
+            "current_setting('statement_timeout'), current_setting('search_path'), current_user)"
+        ),
         ["SET statement_timeout = 0", "SET search_path = public", "RESET ROLE"],
     ),
     "mysql": (
-        "SET SESSION sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES', SESSION sort_buffer_size = 777216",
-        "SELECT CONCAT_WS(' ', @@SESSION.tx_read_only, @@sql_mode, @@sort_buffer_size, @@autocommit, "
-        "@@collation_connection, @@character_set_results, DATABASE())",
+        "SET SESSION sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES', sort_buffer_size = 777216",
+        (
+            "SELECT CONCAT_WS(' ', @@SESSION.tx_read_only, @@sql_mode, @@sort_buffer_size, "
+            "@@autocommit, @@collation_connection, @@character_set_results, DATABASE())"
+        ),
         ["SET SESSION sql_mode = '', autocommit = 1", "SET NAMES latin1", "USE mysql"],
     ),
 }

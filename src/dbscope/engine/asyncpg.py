@@ -10,34 +10,28 @@ made elsewhere, and an application may have a class of its own.
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 from dbscope.errors import ConfigurationError, UnexpectedRollback
 
-if TYPE_CHECKING:
-    Base: Any
-else:
-    Base = object
 
-
-class ReadsAnswer(Base):
+class ReadsAnswer:
     """What a connection of asyncpg has on top, so that its COMMIT is one."""
 
     __slots__ = ()
 
     async def execute(self, query: str, *args: Any, **kwargs: Any) -> str:
         """Execute; a COMMIT that has rolled back is an error."""
-        status: str = await super().execute(query, *args, **kwargs)
+        status: str = await cast("Any", super()).execute(query, *args, **kwargs)
         if status == "ROLLBACK" and query == "COMMIT;":  # as asyncpg's transactions send it
             raise UnexpectedRollback("At COMMIT:")
         return status
 
 
 @cache
-def with_answer(cls: type[Any]) -> type[Any]:
+def with_answer(cls: Any) -> Any:
     """Return a class of connections with that on top; it has nothing more to remember."""
-    made: type[Any] = type(cls)(cls.__name__, (ReadsAnswer, cls), {"__slots__": ()})
-    return made
+    return type(cls)(cls.__name__, (ReadsAnswer, cls), {"__slots__": ()})
 
 
 def read_answer(connection: Any) -> None:
@@ -52,7 +46,7 @@ def read_answer(connection: Any) -> None:
     driver = getattr(connection, "_con", connection)
     if isinstance(driver, ReadsAnswer):
         return
-    cls = type(driver)
+    cls: Any = type(driver)
     try:
         driver.__class__ = with_answer(cls)
     except TypeError as error:

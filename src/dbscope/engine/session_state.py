@@ -51,6 +51,7 @@ def install(engine: Engine, counters: Counter[str], pooler: Pooler) -> None:
 
     Behind a pooler nothing is sent: the session is somebody else's already.
     """
+    check(engine.dialect.driver)  # which may be another one, if a session is routed to its engine
     way = OF_DRIVERS[engine.dialect.driver]
     if isinstance(engine.pool, NullPool):  # each session ends with its scope
         return

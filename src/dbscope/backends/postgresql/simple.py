@@ -51,7 +51,11 @@ def value(connection: Any, question: str) -> Any:
 
 def first_of(cursor: Any) -> Any:  # noqa: ARG001
     """Make nothing of a row but its first value, whatever the application makes of rows."""
-    return lambda values: values[0]
+
+    def first(values: Any) -> Any:
+        return values[0]
+
+    return first
 
 
 def is_asyncpg(driver: Any) -> bool:
