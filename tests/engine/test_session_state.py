@@ -10,6 +10,7 @@ from sqlalchemy import create_engine, event, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
+from sqlalchemy.util import await_only
 
 from dbscope import AsyncDatabase, ConfigurationError, Database
 from tests.support.look import until
@@ -232,6 +233,61 @@ def test_what_a_connection_was_set_up_with_is_there_again(world: World, readonly
                     run(db, each).close()
         assert len(set(seen)) == 1, seen
         assert (seen[0][1].split()[0].lower() in {"on", "1"}) is readonly
+
+    world.play(story)
+
+
+@ON_POSTGRESQL
+def test_what_the_login_has_said_is_there_again(world: World) -> None:
+    """Where a name of an application's own belongs, for the server has no list of those."""
+    login: dict[str, Any] = {"options": "-c app.service=shop"}
+    if world.driver == "asyncpg":
+        login = {"server_settings": {"app.service": "shop"}}
+    use(world, engine_options=ONE | {"connect_args": login})
+
+    def story(db: Both) -> None:
+        for _ in range(2):
+            with db.scope():
+                service = run(db, "SELECT current_setting('app.service')").scalar()
+                assert service == "shop"
+                run(db, "SET app.service = 'other'").close()
+
+    world.play(story)
+
+
+@pytest.mark.worlds(drivers=lambda driver: driver == "asyncpg", places=["scope"])
+def test_who_listens_again_hears_again(world: World) -> None:
+    """asyncpg sends LISTEN for the first listener only, and has to know that it is over."""
+    use(world)
+
+    def story(db: Both) -> None:
+        for _ in range(2):
+            with db.scope():
+                connection = db.session.connection().sync_connection
+                driver = connection.connection.driver_connection
+                await_only(driver.add_listener("news", print))
+                db.session.commit()
+            with db.scope():
+                assert run(db, "SELECT count(*) FROM pg_listening_channels()").scalar() == 0
+        with db.scope(), db.atomic():
+            driver = db.session.connection().sync_connection.connection.driver_connection
+            assert driver._listeners == {}
+
+    world.play(story)
+
+
+@ON_POSTGRESQL
+def test_behind_a_pooler_nothing_is_sent(world: World, proxy: Proxy) -> None:
+    """The session is somebody else's already."""
+    url = proxy.through(world.url)
+    world.database = type(world.database)(url, reset_session=True, engine_options=ONE)
+    world.database._source.engines.pooler.found = True
+
+    def story(db: Both) -> None:
+        for _ in range(2):
+            with db.scope():
+                assert session_of(db)
+        assert not any("pg_advisory_unlock_all" in sql for sql in proxy.sql)
 
     world.play(story)
 

@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
+from dbscope.backends.postgresql.session_state import MARK
 from dbscope.engine import faults
 from dbscope.errors import ConfigurationError, DatabaseUnavailable, LockTimeout, PoolTimeout
 
@@ -28,9 +29,6 @@ logger = logging.getLogger("dbscope")
 LOCK_NOT_AVAILABLE = "55P03"
 FOR_EVER = 365 * 24 * 3600  # seconds: a server of MariaDB wants a number
 LIMIT = text("SELECT set_config('lock_timeout', :milliseconds, true)")
-# A second lock, which all may have at once: by it others (`dbscope doctor`) tell that an idle
-# session holds the first on purpose.
-MARK = 0x64627363
 LOCK = text(
     "SELECT pg_backend_pid() AS process, pg_advisory_lock(:number), "
     f"pg_advisory_lock_shared({MARK}, 0)"

@@ -46,11 +46,10 @@ def read_answer(connection: Any) -> None:
     driver = getattr(connection, "_con", connection)
     if isinstance(driver, ReadsAnswer):
         return
-    cls: Any = type(driver)
     try:
-        driver.__class__ = with_answer(cls)
+        driver.__class__ = with_answer(driver.__class__)
     except TypeError as error:
         raise ConfigurationError(
-            f"Connections of {cls!r} cannot be made to read the answer to COMMIT ({error}); let it "
-            "be a subclass of asyncpg.Connection."
+            f"The connection {driver!r} cannot be made to read the answer to COMMIT ({error}); "
+            "let it be a subclass of asyncpg.Connection."
         ) from error

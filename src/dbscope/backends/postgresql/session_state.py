@@ -10,6 +10,9 @@ from typing import Any
 
 from dbscope.backends.postgresql import simple
 
+# A lock that all may have at once, beside one that is held on purpose: by it others (`dbscope
+# doctor`) can tell.
+MARK = 0x64627363
 # What was SET since the login, and by whom it is used, as the statement that says so again. A name
 # with a dot that no extension knows is in no list of the server's.
 KEPT = """SELECT 'SELECT ' || string_agg(format('pg_catalog.set_config(%L, %L, false)',
