@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import asyncmy.connection
+import asyncpg
+import pymysql
 import pytest
 from sqlalchemy import Column, MetaData, Table
 from sqlalchemy.engine import NestedTransaction
@@ -278,6 +281,15 @@ def test_one_method_is_behind_every_way_to_execute() -> None:
         assert "_execute_internal" in inspect.getsource(getattr(Session, name))
 
 
+def test_the_drivers_have_what_a_session_is_reset_by() -> None:
+    """A command that neither driver of MySQL has a name for, and who listens by asyncpg."""
+    for kind in (pymysql.Connection, asyncmy.connection.Connection):
+        assert callable(kind._execute_command)
+        assert callable(kind._read_ok_packet)
+    assert "_listeners" in asyncpg.Connection.__slots__
+    assert "_con" in asyncpg.pool.PoolConnectionProxy.__slots__
+
+
 def private_names_used() -> set[str]:
     """Return the private attributes that the library takes from objects other than its own."""
     used: set[str] = set()
@@ -306,6 +318,7 @@ def test_no_other_private_name_is_used_unnoticed() -> None:
     of_drivers = {"_execute", "_tx", "_thread", "_running", "_connection", "_conn", "_top_xact"}
     of_drivers |= {"_transport", "_sock", "_result", "_deprecate_eof", "_stream_broken"}
     of_drivers |= {"_prepared", "_invalidate_schema_cache"}
+    of_drivers |= {"_execute_command", "_read_ok_packet", "_listeners"}
     of_python = {"_getframe", "_current_frames", "_is_owned"}
     assert private_names_used() <= known | of_drivers | of_python
 

@@ -62,6 +62,7 @@ class CommonDatabase(Generic[H]):
         session_settings: SessionSettings | None = None,
         idle_limit: float | None = None,
         retry_codes: Collection[str] = (),
+        reset_session: bool = False,
         _companion: bool = False,
     ) -> None:
         if (url is None) is (engine is None):
@@ -83,6 +84,7 @@ class CommonDatabase(Generic[H]):
             session_settings=session_settings,
             idle_limit=idle_limit,
             retry_codes=retry_codes,
+            reset_session=reset_session,
         )
         self._source = EngineSource(
             urls.for_kind(self.url, is_async=self.is_async, companion=_companion),

@@ -58,6 +58,9 @@ class Database(CommonDatabase[S]):
             `FastAPI(debug=True)` it is 1.
         retry_codes: SQLSTATEs and native codes that are conflicts as well, for `run` and its kin:
             `["1205"]` for lock waits of MariaDB that took too long.
+        reset_session: end what a scope has left in its session of the server (locks, SET,
+            temporary tables) when the connection comes back; one round trip more for each.
+            PostgreSQL, MySQL and MariaDB only.
 
     Raises:
         ConfigurationError: the URL cannot be read, or its driver is an async one.

@@ -8,9 +8,11 @@ import secrets
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import create_engine, make_url
+from sqlalchemy import create_engine, make_url, text
 
+from dbscope import Database
 from tests.cli.project import ON_CONNECT, Project
+from tests.support.look import until
 from tests.support.pgbouncer import PROGRAM, made_up_process, pgbouncer
 from tests.support.postgres import PostgresServer
 
@@ -202,6 +204,51 @@ def test_it_finds_transactions_that_nobody_ends(project: Project, database: str,
     alter(database, "SET idle_in_transaction_session_timeout = 0")
     seen = project.doctor()["idle_in_transaction"]
     assert seen.is_bad("warning", "holds its locks for ever")
+
+
+@pytest.mark.parametrize(
+    ("leave", "found"),
+    [
+        ("SELECT pg_advisory_lock(7)", "1 idle session with advisory locks"),
+        ("CREATE TEMPORARY TABLE a (id int)", "1 idle session with temporary tables"),
+    ],
+    ids=["a lock", "a table"],
+)
+@ON_POSTGRESQL
+def test_it_finds_what_was_left_in_a_session(
+    project: Project, database: str, driver, leave: str, found: str
+):
+    """By the running application, in the pool: the doctor is another process."""
+    use(project, database, driver)
+    db = Database(make_url(database).set(drivername="postgresql+psycopg"))
+    with db.scope():
+        db.execute(text(leave))
+    try:
+        assert project.doctor()["session_state"].is_bad("warning", found)
+    finally:
+        db.dispose()
+    assert until(lambda: project.doctor()["session_state"].level == "ok")
+
+
+def test_a_lock_that_is_held_on_purpose_is_not_left(project: Project, database: str):
+    """`db.advisory_lock` ends with its block."""
+    use(project, database, DRIVERS["psycopg sync"])
+    db = Database(make_url(database).set(drivername="postgresql+psycopg"))
+    with db.advisory_lock("job"):
+        assert project.doctor()["session_state"].level == "ok"
+    assert project.doctor()["session_state"].level == "ok"
+    db.dispose()
+
+
+def test_what_is_reset_is_not_left(project: Project, database: str):
+    """With `reset_session=True` the application leaves nothing."""
+    use(project, database, DRIVERS["psycopg sync"])
+    db = Database(make_url(database).set(drivername="postgresql+psycopg"), reset_session=True)
+    with db.scope():
+        db.execute(text("SELECT pg_advisory_lock(7)"))
+        assert project.doctor()["session_state"].level == "ok"  # who is in it may still end it
+    assert project.doctor()["session_state"].level == "ok"
+    db.dispose()
 
 
 def test_it_finds_too_few_connections_for_the_threads(project: Project, database: str):

@@ -19,7 +19,7 @@ from tests.worlds import SYNC, Both, World, both_context, insert, is_sqlite
 
 servers = pytest.mark.worlds(drivers=lambda each: not is_sqlite(each), places=["scope"])
 HELD = {
-    "postgresql": "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted "
+    "postgresql": "SELECT DISTINCT pid FROM pg_locks WHERE locktype = 'advisory' AND granted "
     "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
     "mysql": "SELECT IS_USED_LOCK(CONCAT('dbscope ', SHA1(CONCAT(DATABASE(), ' job'))))",
 }

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import sqlite3
 import textwrap
 from typing import Any
 
@@ -17,7 +18,7 @@ from sqlalchemy.orm import Query, Session, sessionmaker
 
 from dbscope import AsyncDatabase, ConfigurationError, Database
 from dbscope.engine import options
-from tests.worlds import DRIVERS, SYNC, Both, Item, World, insert
+from tests.worlds import DRIVERS, SYNC, Both, Item, World, insert, is_sqlite
 
 KINDS = pytest.mark.parametrize("kind", [AsyncDatabase, Database])
 
@@ -136,6 +137,7 @@ ENGINES: list[dict[str, Any]] = [
     {"connect_args": {"autocommit": True}},
     {"connect_args": {"init_command": "SET SESSION autocommit = 1"}},
     {"connect_args": {"async_creator_fn": print}},
+    {"connect_args": {"factory": print}},
     {"pool_reset_on_return": "commit"},
     {"creator": print},
     {"async_creator": print},
@@ -249,6 +251,33 @@ def test_what_is_passed_on_is_honoured(world: World) -> None:
         assert "name" not in vars(item)
         engine = getattr(db.engine, "sync_engine", db.engine)
         assert (engine.hide_parameters, engine.pool.size()) == (True, 2)
+
+    world.run(body)
+    assert world.items() == ["a"]
+
+
+class OwnConnection(sqlite3.Connection):
+    """A class of an application's own."""
+
+    def commit(self) -> None:
+        """Commit, and say so."""
+        super().commit()
+
+
+@pytest.mark.worlds(drivers=is_sqlite, places=["scope"])
+def test_a_class_of_connections_of_sqlite_is_kept_below_ours(world: World) -> None:
+    """It has what the application wants of it, and what we need to know of it."""
+    options = {"connect_args": {"factory": OwnConnection}}
+    world.database = type(world.database)(world.url, engine_options=options)
+
+    def body(db: Both) -> None:
+        insert(db, "a")
+        connection = db.session.connection()
+        connection = getattr(connection, "sync_connection", connection)
+        driver = connection.connection.driver_connection
+        driver = getattr(driver, "_conn", getattr(driver, "_connection", driver))
+        assert isinstance(driver, OwnConnection)
+        assert driver.life
 
     world.run(body)
     assert world.items() == ["a"]

@@ -8,13 +8,16 @@ from contextvars import copy_context
 from types import SimpleNamespace
 from typing import Any
 
+import asyncpg
 import pytest
 from sqlalchemy import event, func, select, text
 from sqlalchemy import insert as core_insert
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
+from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.util import await_only
 
 from dbscope import (
+    AsyncDatabase,
     BlocksOutOfOrder,
     DatabaseUnavailable,
     ManualCommitForbidden,
@@ -141,9 +144,60 @@ def test_a_statement_that_is_done_in_part_breaks_its_block(world: World) -> None
     assert world.items() == []
 
 
+class OwnConnection(asyncpg.Connection):
+    """A class of an application's own, which remembers something."""
+
+    async def execute(self, query: str, *args: Any, **kwargs: Any) -> str:
+        """Execute, and remember."""
+        self.executed = [*getattr(self, "executed", ()), query]
+        return await super().execute(query, *args, **kwargs)
+
+
+async def connect_itself(url: str) -> Any:
+    """Connect by asyncpg, as an application's `async_creator` does."""
+    return await asyncpg.connect(url.replace("+asyncpg", ""), connection_class=OwnConnection)
+
+
+# How the application has its connections made.
+MADE: dict[str, Callable[[str], AsyncDatabase]] = {
+    "by us": AsyncDatabase,
+    "of a class of its own": lambda url: AsyncDatabase(
+        url, engine_options={"connect_args": {"connection_class": OwnConnection}}
+    ),
+    "by an engine of its own": lambda url: AsyncDatabase(engine=create_async_engine(url)),
+    "by itself": lambda url: AsyncDatabase(
+        engine=create_async_engine(url, async_creator=lambda: connect_itself(url))
+    ),
+}
+
+
+@pytest.mark.parametrize("made", MADE)
 @pytest.mark.worlds(drivers=lambda driver: driver == "asyncpg")
-def test_a_commit_that_postgresql_answers_by_a_rollback_is_an_error(world: World) -> None:
+def test_a_class_of_connections_of_its_own_is_kept(world: World, made: str) -> None:
+    """Ours is on top of it, with nothing more in it."""
+    world.database = MADE[made](world.url)
+
+    def body(db: Both) -> None:
+        insert(db, "a")
+        raw = db.session.connection().sync_connection.connection.driver_connection
+        assert isinstance(raw, asyncpg.Connection)
+        if made in {"of a class of its own", "by itself"}:
+            assert isinstance(raw, OwnConnection)
+            assert any("BEGIN" in each for each in raw.executed)
+        else:
+            assert not hasattr(raw, "__dict__")
+
+    world.run(body)
+    assert world.items() == ["a"]
+
+
+@pytest.mark.parametrize("made", MADE)
+@pytest.mark.worlds(drivers=lambda driver: driver == "asyncpg")
+def test_a_commit_that_postgresql_answers_by_a_rollback_is_an_error(
+    world: World, made: str
+) -> None:
     """A failed COPY goes past SQLAlchemy; asyncpg reads no more than that COMMIT was answered."""
+    world.database = MADE[made](world.url)
     logs: list[list[str]] = []
 
     def body(db: Both) -> None:

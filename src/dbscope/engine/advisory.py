@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
+from dbscope.backends.postgresql.session_state import MARK
 from dbscope.engine import faults
 from dbscope.errors import ConfigurationError, DatabaseUnavailable, LockTimeout, PoolTimeout
 
@@ -28,8 +29,11 @@ logger = logging.getLogger("dbscope")
 LOCK_NOT_AVAILABLE = "55P03"
 FOR_EVER = 365 * 24 * 3600  # seconds: a server of MariaDB wants a number
 LIMIT = text("SELECT set_config('lock_timeout', :milliseconds, true)")
-LOCK = text("SELECT pg_backend_pid() AS process, pg_advisory_lock(:number)")
-UNLOCK = text("SELECT pg_advisory_unlock(:number)")
+LOCK = text(
+    "SELECT pg_backend_pid() AS process, pg_advisory_lock(:number), "
+    f"pg_advisory_lock_shared({MARK}, 0)"
+)
+UNLOCK = text(f"SELECT pg_advisory_unlock(:number), pg_advisory_unlock_shared({MARK}, 0)")
 # The lock is one of the server, so its name has that of the database in it.
 NAME = "CONCAT('dbscope ', SHA1(CONCAT(DATABASE(), ' ', :key)))"
 MYSQL_LOCK = text(f"SELECT GET_LOCK({NAME}, :seconds)")

@@ -22,6 +22,7 @@ from dbscope.engine import pool as pools
 from dbscope.engine.options import TRANSLATED, keywords
 from dbscope.engine.reader import ReaderEngine
 from dbscope.engine.sqlite import files, recipe
+from dbscope.engine.sqlite.plain import on_top_of
 from dbscope.engine.url import missing_driver
 from dbscope.errors import ConfigurationError
 
@@ -171,6 +172,8 @@ class Engines:
     def _arguments(self) -> dict[str, Any]:
         usual = usual_options(self.url, self.features, is_async=self.is_async)
         connect = usual.pop("connect_args", {}) | dict(self.options.get("connect_args") or {})
+        if "factory" in connect and self.features.family == "sqlite":
+            connect["factory"] = on_top_of(connect["factory"])
         own = dict(self.options)
         if own.get("poolclass") is StaticPool:  # see `pools.class_for`
             own |= {"poolclass": None, "pool_size": 1, "max_overflow": 0}

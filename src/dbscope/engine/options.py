@@ -6,6 +6,7 @@ out of our hands without anybody's noticing.
 
 from __future__ import annotations
 
+import sqlite3
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 AUTOCOMMIT = "it keeps the work of a scope that fails; autocommit is `atomic_requests=False`"
 ENGINE_IS_OURS = "the session belongs to the engine of its database; give the URL, or `engine=`"
 ONE_ENGINE = "a transaction is one of one engine; make a database for each of them"
+NO_CLASS = "ours goes on top of it, so it has to be a subclass of `sqlite3.Connection`"
 READY = "give the ready engine instead: `engine=create_engine(...)`"
 
 
@@ -44,6 +46,10 @@ def only(*allowed: Any, why: str) -> Rule:
 def never(why: str) -> Rule:
     """Return a rule that accepts nothing."""
     return lambda value: why  # noqa: ARG005
+
+
+def _is_class_of(value: Any, base: type) -> bool:
+    return value is None or (isinstance(value, type) and issubclass(value, base))
 
 
 def no_autocommit(level: Any) -> str | None:
@@ -102,6 +108,7 @@ ENGINE: dict[str, Rule] = {
 CONNECT: dict[str, Rule] = {
     "autocommit": only(False, None, why=AUTOCOMMIT),
     "init_command": lambda sql: AUTOCOMMIT if ending(str(sql or ""), "mysql") else None,
+    "factory": lambda cls: None if _is_class_of(cls, sqlite3.Connection) else NO_CLASS,
     "async_creator_fn": never(f"it connects past what a connection is told; {READY}"),
 }
 UNNAMED = {Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL}

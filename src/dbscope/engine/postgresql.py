@@ -6,20 +6,21 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import event
 from sqlalchemy.util import await_only
 
-from dbscope.engine import carry
+from dbscope.engine import asyncpg, carry
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
 
 CANCEL_TIMEOUT = 1.0  # seconds
 
 
 def engine_options(driver: str) -> dict[str, Any]:
     """Return what `create_async_engine` needs for a driver."""
-    connect = {"psycopg": _connect_psycopg, "asyncpg": _connect_asyncpg}.get(driver)
-    return {} if connect is None else {"connect_args": {"async_creator_fn": connect}}
+    is_psycopg = driver == "psycopg"
+    return {"connect_args": {"async_creator_fn": _connect_psycopg}} if is_psycopg else {}
 
 
 async def _connect_psycopg(*args: Any, **kwargs: Any) -> Any:
@@ -28,10 +29,14 @@ async def _connect_psycopg(*args: Any, **kwargs: Any) -> Any:
     return await AsyncConnection.connect(*args, **kwargs)
 
 
-async def _connect_asyncpg(*args: Any, **kwargs: Any) -> Any:
-    from dbscope.engine.asyncpg import connect
+def install(engine: Engine) -> None:
+    """Read the answer to COMMIT where the driver does not: once for the life of an engine."""
+    if engine.dialect.driver != "asyncpg":
+        return
 
-    return await connect(*args, **kwargs)
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: Any, record: Any) -> None:  # noqa: ARG001
+        asyncpg.read_answer(connection.driver_connection)
 
 
 def interrupt(connection: Connection) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from dbscope.engine import options
+from dbscope.engine import options, session_state
 from dbscope.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Settings:
     session_settings: SessionSettings | None = None
     idle_limit: float | None = None  # seconds
     retry_codes: Collection[str] = ()
+    reset_session: bool = False
 
     def __post_init__(self) -> None:
         if self.manual_commit not in ("allow", "forbid"):
@@ -70,6 +71,8 @@ class Settings:
             ConfigurationError: something that cannot be honoured.
         """
         features.require(*self._asked())
+        if self.reset_session:
+            session_state.check((self.engine or url.get_dialect()).driver)
         options.check_session(self.session_options, session_class, is_async=is_async)
         if self.engine is None:
             options.check_engine(self.engine_options, url, is_async=is_async)
@@ -83,5 +86,6 @@ class Settings:
         given = {
             "verify_commit": self.verify_commit,
             "session_settings": self.session_settings is not None,
+            "reset_session": self.reset_session,
         }
         return [name for name, is_given in given.items() if is_given]

@@ -24,6 +24,7 @@ from dbscope.engine import (
     mysql,
     postgresql,
     second,
+    session_state,
     stop,
     tenant,
     transaction,
@@ -160,6 +161,7 @@ class EngineSource:
         self._out.watch(engine)
         if self._is_mysql:
             mysql.install(engine)
+        postgresql.install(engine)
         forks.watch(engine)
         pooler.install(engine, self.engines.pooler)
         stale_plans.install(engine)
@@ -167,6 +169,8 @@ class EngineSource:
         on_cancel = INTERRUPTS.get(engine.dialect.name, postgresql.interrupt)
         events.install(engine, on_cancel, self.engines.pooler)
         guard.install(engine, self.counters)
+        if self.settings.reset_session:
+            session_state.install(engine, self.counters, self.engines.pooler)
         transaction.install(engine)
         self.waits_plainly = self.is_async and here.waits_plainly(engine.dialect)
         if self._is_sqlite:

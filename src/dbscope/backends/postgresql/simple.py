@@ -33,6 +33,31 @@ def run(connection: Any, statement: str) -> str:
     return str(cursor.statusmessage)
 
 
+def value(connection: Any, question: str) -> Any:
+    """Return the one value that the server answers; the same."""
+    driver = driver_of(connection)
+    if is_asyncpg(driver):
+        return await_only(driver.fetchval(question))
+    was = driver.autocommit
+    awaited(driver.set_autocommit(True))
+    try:
+        cursor = driver.cursor(row_factory=first_of)
+        awaited(cursor.execute(question, prepare=False))
+        return awaited(cursor.fetchone())
+    finally:
+        if not driver.closed:
+            awaited(driver.set_autocommit(was))
+
+
+def first_of(cursor: Any) -> Any:  # noqa: ARG001
+    """Make nothing of a row but its first value, whatever the application makes of rows."""
+
+    def first(values: Any) -> Any:
+        return values[0]
+
+    return first
+
+
 def is_asyncpg(driver: Any) -> bool:
     """Tell whether this is asyncpg's connection, and not psycopg's."""
     return hasattr(driver, "get_server_pid")

@@ -14,6 +14,7 @@ from dbscope.cli.doctor import application, pool, server, sqlite
 from dbscope.cli.doctor.finding import Case, Finding, ok, serious, warning
 from dbscope.cli.doctor.migrations import migrations
 from dbscope.cli.doctor.pooler import nothing_prepared, pooler
+from dbscope.cli.doctor.session_state import session_state
 from dbscope.cli.find import Found
 from dbscope.cli.say import one_line
 
@@ -29,7 +30,7 @@ ON: dict[str, tuple[ConnectionCheck, ...]] = {
         sqlite.foreign_keys,
         sqlite.synchronous,
     ),
-    "postgresql": (pooler, server.idle_in_transaction),
+    "postgresql": (pooler, server.idle_in_transaction, session_state),
 }
 
 

@@ -61,7 +61,7 @@ def interrupt(connection: Connection) -> None:
 
 def connect(database: str, **kwargs: Any) -> AsyncConnection:
     """Return a connection to await, in the way of `aiosqlite.connect`."""
-    connector = functools.partial(sqlite3.connect, database, factory=Connection, **kwargs)
+    connector = functools.partial(sqlite3.connect, database, **{"factory": Connection, **kwargs})
     connection = AsyncConnection(connector, iter_chunk_size=64)
     # As SQLAlchemy does, so that it cannot keep the process alive.
     connection._thread.daemon = True  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]

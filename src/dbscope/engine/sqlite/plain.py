@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import suppress
-from functools import wraps
+from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakSet
 
@@ -143,6 +143,16 @@ class Connection(sqlite3.Connection):
         self.close_cursors()
         roll_back(self)
         super().close()
+
+
+@cache
+def on_top_of(factory: type[sqlite3.Connection] | None) -> type[Connection]:
+    """Return our class of connections, on top of the one that the application has given."""
+    if factory is None or issubclass(Connection, factory):
+        return Connection
+    if issubclass(factory, Connection):
+        return factory
+    return type(factory.__name__, (Connection, factory), {})
 
 
 def roll_back(connection: sqlite3.Connection) -> None:

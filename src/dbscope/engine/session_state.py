@@ -1,0 +1,79 @@
+"""`reset_session`: what a session of the server was left with ends when its connection comes back.
+
+How it was when it had been set up, by its login, by us and by listeners to `connect`, is looked at
+when it goes out for the first time.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import event
+from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.pool import NullPool
+
+from dbscope.backends.mysql import session_state as mysql
+from dbscope.backends.postgresql import session_state as postgresql
+from dbscope.errors import ConfigurationError, DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from collections import Counter
+
+    from sqlalchemy import Engine
+    from sqlalchemy.pool import PoolResetState
+
+    from dbscope.backends.postgresql.pooler import Pooler
+
+logger = logging.getLogger("dbscope")
+
+KEPT = "dbscope.kept"
+OF_DRIVERS: dict[str, Any] = {
+    "psycopg": postgresql,
+    "psycopg_async": postgresql,
+    "asyncpg": postgresql,
+    "pymysql": mysql,
+    "asyncmy": mysql,
+}
+
+
+def check(driver: str) -> None:
+    """Raise ConfigurationError if nothing is known of how a driver would do it."""
+    if driver not in OF_DRIVERS:
+        raise ConfigurationError(
+            f"`reset_session` was asked of the driver {driver!r}, where it would be ignored; "
+            f"leave it out, or use one of {', '.join(OF_DRIVERS)}."
+        )
+
+
+def install(engine: Engine, counters: Counter[str], pooler: Pooler) -> None:
+    """Reset the sessions of an engine: once for its life, after the look at what comes back.
+
+    Behind a pooler nothing is sent: the session is somebody else's already.
+    """
+    check(engine.dialect.driver)  # which may be another one, if a session is routed to its engine
+    way = OF_DRIVERS[engine.dialect.driver]
+    if isinstance(engine.pool, NullPool):  # each session ends with its scope
+        return
+
+    @event.listens_for(engine, "checkout")
+    def on_checkout(connection: Any, record: Any, proxy: Any) -> None:  # noqa: ARG001
+        if pooler.found or KEPT in record.info:
+            return
+        try:
+            record.info[KEPT] = way.remember(connection, engine.dialect)
+        except Exception as error:
+            raise DatabaseUnavailable(f"A new session cannot be looked at: {error}.") from error
+
+    @event.listens_for(engine, "reset")
+    def on_reset(connection: Any, record: Any, state: PoolResetState) -> None:
+        kept = record.info.get(KEPT)
+        if kept is None or state.terminate_only or not state.asyncio_safe:
+            return
+        try:
+            way.reset(connection, kept)
+        except Exception as error:
+            counters["connections_discarded"] += 1
+            logger.warning("A session could not be reset; its connection is discarded: %s", error)
+            # It makes SQLAlchemy invalidate the connection.
+            raise DisconnectionError("could not be reset") from error
