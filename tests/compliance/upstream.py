@@ -67,15 +67,19 @@ def run(tests: Path, driver: str, journal: str) -> dict[str, str]:
     return ended
 
 
-def run_process(
-    tests: Path, url: str, journal: str, chosen: tuple[str, ...], report: Path
-) -> None:
+def run_process(tests: Path, url: str, journal: str, chosen: tuple[str, ...], report: Path) -> None:
     """Run these files, and leave a report in JUnit's format."""
     options = ["-p", "tests.compliance.journal", "-p", "no:cacheprovider", "-q", "--tb=short"]
     options += ["--dburi", url, "--junitxml", str(report)]
     with report.with_suffix(".txt").open("w") as output:
         subprocess.run(
-            [sys.executable, "-m", "pytest", *options, *[each for each in chosen if (tests / each).exists()]],
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                *options,
+                *[each for each in chosen if (tests / each).exists()],
+            ],
             cwd=tests,
             env=os.environ
             | {

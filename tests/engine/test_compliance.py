@@ -132,8 +132,6 @@ def test_the_suite_is_all_there(runs: dict[str, Results]):
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("journal", upstream.JOURNALS)
-def test_what_passes_of_sqlalchemys_own_tests_with_aiosqlite_passes(
-    journal: str, tmp_path: Path
-):
+def test_what_passes_of_sqlalchemys_own_tests_with_aiosqlite_passes(journal: str, tmp_path: Path):
     """Those of asyncio, transactions, pools and SQLite, but for what the table of them names."""
     assert upstream.main(tmp_path, (journal,)) == 0
