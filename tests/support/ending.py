@@ -2,8 +2,8 @@
 
     python -m tests.support.ending <driver> <state> <file> [all]
 
-Without `all` of each way one pair, as `chosen` has it. It says each pair of ways before it goes them, so that its death names one. After each pair nobody
-holds a lock of the file, nor the turn to write.
+Without `all` only some pairs of ways, as `chosen` has it. It says each pair before it goes them, so
+that its death names one. After each pair nobody holds a lock of the file, nor the turn to write.
 """
 
 from __future__ import annotations
