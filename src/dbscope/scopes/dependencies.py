@@ -70,7 +70,7 @@ def sources_of(database: Any) -> list[Source]:
     """Return where the sessions of a database come from: its own, and those of its companion."""
     own: dict[str, Any] = getattr(database, "__dict__", {})
     companions: list[Any] = [own[name] for name in ("sync", "async_") if name in own]
-    both: list[dict[str, Any]] = [own, *map(vars, companions)]
+    both: list[dict[str, Any]] = [own, *(each.__dict__ for each in companions)]
     return [each["_source"] for each in both if "_source" in each]
 
 
