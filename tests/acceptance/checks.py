@@ -71,7 +71,7 @@ async def end_checks(under: Application, *, clean: int = CLEAN_REQUESTS) -> Asyn
             assert stray_tasks(tasks) == set()
             gc.collect()
             await asyncio.sleep(0)  # what was collected tells the loop
-        assert Counter(complaints.seen) == {}
+        assert not complaints.seen, Counter(complaints.seen)
     finally:
         await under.db.dispose()
 

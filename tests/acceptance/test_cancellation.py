@@ -19,9 +19,6 @@ END = bar(2)  # seconds that the process may take to end
 # What drivers say about a connection that is closed in the middle of a query; it is meant to be.
 OF_DRIVERS = {
     "query cancellation interrupted (CancelledError): closing connection",
-    "Future exception was never retrieved",
-    "future: <Future finished exception=ConnectionError('unexpected connection_lost() call')>",
-    "ConnectionError: unexpected connection_lost() call",
 }
 
 

@@ -13,6 +13,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from tests.compliance import upstream
 from tests.compliance.skipped import IN_A_FILE, IN_MEMORY
 
 pytestmark = pytest.mark.timeout(600)
@@ -126,3 +127,11 @@ def test_no_more_is_skipped_than_with_aiosqlite(
 def test_the_suite_is_all_there(runs: dict[str, Results]):
     """A suite that is not found fails nowhere."""
     assert len(runs["file"].passed) > 1_000
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("journal", upstream.JOURNALS)
+def test_what_passes_of_sqlalchemys_own_tests_with_aiosqlite_passes(journal: str, tmp_path: Path):
+    """Those of asyncio, transactions, pools and SQLite, but for what the table of them names."""
+    assert upstream.main(tmp_path, (journal,)) == 0

@@ -1,11 +1,18 @@
 """A server that stops its event loop waits for its threads: they must not wait for the loop."""
 
 import asyncio
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import anyio.to_thread
+import pytest
 
 from dbscope.engine import carry
+from tests.support.stopping import STATES
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_thread_that_goes_on_does_not_ask_a_loop_that_has_stopped() -> None:
@@ -30,3 +37,15 @@ def test_a_thread_that_goes_on_does_not_ask_a_loop_that_has_stopped() -> None:
     loop.run_until_complete(task)
     loop.close()
     assert has_ended
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("state", STATES)
+def test_a_process_whose_loop_was_stopped_comes_to_its_end(state: str, tmp_path: Path) -> None:
+    """Threads that wait for what the loop would give back do not, nor those that have no work."""
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    command = [sys.executable, "-W", "ignore", "-m", "tests.support.stopping", state, url]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=90
+    )
+    assert (done.returncode, done.stdout) == (0, "stopped\n"), done.stderr

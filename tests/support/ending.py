@@ -1,9 +1,9 @@
 """A program that ends connections of SQLite in all ways, one after the other and at once.
 
-    python -m tests.support.ending <driver> <state> <file>
+    python -m tests.support.ending <driver> <state> <file> [all]
 
-It says each pair of ways before it goes them, so that its death names one. After each pair nobody
-holds a lock of the file, nor the turn to write.
+Without `all` only some pairs of ways, as `chosen` has it. It says each pair before it goes them, so
+that its death names one. After each pair nobody holds a lock of the file, nor the turn to write.
 """
 
 from __future__ import annotations
@@ -260,20 +260,33 @@ def options_of(driver: str) -> dict[str, Any]:
     return {"connect_args": {"async_creator_fn": connect}}
 
 
-def main(driver: str, state: str, file: str) -> None:
-    """Go through all pairs."""
+def ways_in(state: str) -> list[Callable[[Subject], Any]]:
+    """Return the ways to end in this state; to give it back is to wait for its statement."""
+    return [way for way in WAYS if state != "running" or way is not give_back]
+
+
+def chosen(state: str, *, everything: bool) -> list[tuple[Any, Any]]:
+    """Return the pairs of ways: all, or each way once as the first and once as the second.
+
+    Those that are chosen are others in each state.
+    """
+    ways = ways_in(state)
+    turned = [each.__name__ for each in STATES].index(state)
+    shifts = range(len(ways)) if everything else (turned,)
+    return [(way, ways[(i + by) % len(ways)]) for by in shifts for i, way in enumerate(ways)]
+
+
+def main(driver: str, state: str, file: str, everything: str = "") -> None:
+    """Go through the pairs."""
     with sqlite3.connect(file) as connection:
         connection.execute("CREATE TABLE IF NOT EXISTS item (id int)")
     connection.close()
     begin = next(each for each in STATES if each.__name__ == state)
-    # To give it back is to wait for the statement.
-    ways = [way for way in WAYS if begin is not running or way is not give_back]
-    for first in ways:
-        for second in ways:
-            for at_once in (False, True):
-                how = "at once" if at_once else "in turn"
-                say(f"{driver} {state} {first.__name__} {second.__name__} {how}")
-                asyncio.run(end(driver, begin, (first, second), file, at_once=at_once))
+    for first, second in chosen(state, everything=bool(everything)):
+        for at_once in (False, True):
+            how = "at once" if at_once else "in turn"
+            say(f"{driver} {state} {first.__name__} {second.__name__} {how}")
+            asyncio.run(end(driver, begin, (first, second), file, at_once=at_once))
     say("held")
 
 

@@ -19,7 +19,7 @@ def line_of(word: str) -> int:
     return next(n for n, line in enumerate(lines, 1) if line.endswith(f"# {word}"))
 
 
-@pytest.mark.parametrize("driver", ["sqlite", "postgresql", "postgresql+asyncpg"])
+@pytest.mark.parametrize("driver", ["sqlite", "postgresql+psycopg", "postgresql+asyncpg"])
 def test_libraries_commit_outside_of_blocks_and_are_named_inside(
     driver: str, python: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -27,7 +27,7 @@ def test_libraries_commit_outside_of_blocks_and_are_named_inside(
     if driver == "sqlite":
         url = f"sqlite:///{tmp_path}/app.db"
     else:
-        url = request.getfixturevalue("postgres_url").replace("postgresql", driver, 1)
+        url = request.getfixturevalue("postgres_url").replace("postgresql+psycopg", driver, 1)
     done = subprocess.run(
         [python, "-m", "tests.tools.libraries", url],
         cwd=tmp_path,

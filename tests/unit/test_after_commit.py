@@ -229,14 +229,14 @@ def test_a_commit_by_hand_does_not_keep_what_is_to_be_rolled_back(
             return
         insert(db, "a")
         getattr(db, said)()
-        with pytest.raises(ManualCommitForbidden, match=r"to be rolled back.*test_after_commit"):
+        with pytest.raises(ManualCommitForbidden, match=r"to be rolled back.*\.py:\d+"):
             db.session.commit()
 
     world.run(body)
     assert world.items() == []
 
 
-@BARE
+@SCOPE
 def test_a_transaction_that_a_connection_has_begun_ends_with_its_scope(world: World) -> None:
     """In autocommit, where `connection()` is the one thing that begins one."""
 

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
-from anyio import from_thread
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet as in_sqlalchemy_greenlet
 
-from dbscope.engine import here
+from dbscope.engine import here, stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterable
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from dbscope.unit.unit import Unit
 
 MAX_THREADS = 1000
+_changes: set[asyncio.Task[None]] = set()
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -70,6 +70,7 @@ def threads() -> ThreadPoolExecutor:
 def forget_threads() -> None:
     """Start anew in a forked child, where none of them lives."""
     threads.cache_clear()
+    stopped.forget_watch()
 
 
 @contextmanager
@@ -80,25 +81,30 @@ def uncounted() -> Generator[None, None, None]:
     have one need another thread to get their response validated, and so to give it back
     (https://github.com/fastapi/fastapi/issues/3205).
     """
-    try:
-        _ask_for_limit(1)
-    except RuntimeError:  # not a worker thread
+    loop = stopped.loop_of(threading.current_thread())
+    if loop is None:
         yield
         return
+    _change_limit(loop, 1)
     try:
         yield
     finally:
-        _ask_for_limit(-1)
+        _change_limit(loop, -1)
 
 
-def _ask_for_limit(by: int) -> None:
-    # A loop that was stopped, and not closed, would never answer.
-    loop = getattr(threading.current_thread(), "loop", None)  # of anyio's worker threads
-    if loop is None or loop.is_running():
-        from_thread.run_sync(_change_limit, by)
+def _change_limit(loop: asyncio.AbstractEventLoop, by: int) -> None:
+    # Nobody waits for it: a loop that was stopped meanwhile would never answer.
+    with suppress(RuntimeError):  # it was closed
+        loop.call_soon_threadsafe(_begin_change, loop, by)
 
 
-def _change_limit(by: int) -> None:
+def _begin_change(loop: asyncio.AbstractEventLoop, by: int) -> None:
+    task = loop.create_task(_changed(by))  # anyio knows its loop in tasks only
+    _changes.add(task)
+    task.add_done_callback(_changes.discard)
+
+
+async def _changed(by: int) -> None:
     anyio.to_thread.current_default_thread_limiter().total_tokens += by
 
 
@@ -149,6 +155,7 @@ async def _deliver(
     cancelled: BaseException | None, task: asyncio.Task[Any], limit: float | None
 ) -> NoReturn:
     """Wait for the task, then raise the cancellation that had to wait for it."""
+    stopped.watch()  # the loop may be stopped before that
     timer = None if limit is None else task.get_loop().call_later(limit, task.cancel)
     try:
         with anyio.CancelScope(shield=True):
@@ -219,18 +226,22 @@ class LoopGate:
 class ThreadGate:
     """A gate for threads."""
 
-    __slots__ = ("_event",)
+    __slots__ = ("_event", "_is_open")
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self._is_open = False
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block the thread."""
-        with uncounted():
-            return self._event.wait(timeout)
+        """Block the thread; False, too, if nobody will come to open it."""
+        with uncounted(), stopped.woken_by(self._event.set):
+            if not stopped.is_left():
+                self._event.wait(timeout)
+        return self._is_open
 
     def open(self) -> bool:
         """Open it."""
+        self._is_open = True
         self._event.set()
         return True
 

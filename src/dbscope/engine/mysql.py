@@ -99,7 +99,9 @@ def _watch(engine: Engine, look: guard.Look) -> None:
         driver = connection.connection.dbapi_connection
         was_open = look(driver) is guard.Local.IN_TRANSACTION
         engine.dialect.do_execute(cursor, statement, parameters, context)
-        if was_open and look(driver) is guard.Local.IDLE:
+        # Until a result in pieces is read, the driver does not know; no SELECT ends a transaction.
+        is_unread = context._is_server_side and cursor.description is not None  # noqa: SLF001
+        if was_open and not is_unread and look(driver) is guard.Local.IDLE:
             _refuse(connection, statement)
         return True
 

@@ -14,8 +14,9 @@ from sqlalchemy.pool import (
     SingletonThreadPool,
     StaticPool,
 )
+from sqlalchemy.util.queue import Empty, Queue
 
-from dbscope.engine import carry
+from dbscope.engine import carry, stopped
 from dbscope.engine.loops import FREE, AnyLoopPool
 from dbscope.engine.sqlite import files
 from dbscope.errors import ConfigurationError
@@ -30,13 +31,31 @@ if TYPE_CHECKING:
 SINGLE = (AssertionPool, SingletonThreadPool, StaticPool)
 
 
+class ThreadQueue(Queue[Any]):
+    """SQLAlchemy's queue, in which nobody waits for what will never be given back."""
+
+    def _empty(self) -> bool:
+        is_empty = super()._empty()
+        if is_empty and stopped.is_left():
+            raise Empty
+        return is_empty
+
+    def wake(self) -> None:
+        """Let all who wait look again."""
+        with self.mutex:
+            self.not_empty.notify_all()
+
+
 class ThreadQueuePool(QueuePool):
     """SQLAlchemy's queue pool, whose waiting threads do not count as busy ones."""
+
+    _queue_class = ThreadQueue
 
     def _do_get(self) -> ConnectionPoolEntry:
         if self.checkedin() or self.overflow() < self._max_overflow:
             return super()._do_get()
-        with carry.uncounted():
+        queue: Any = self._pool
+        with carry.uncounted(), stopped.woken_by(queue.wake):
             return super()._do_get()
 
 

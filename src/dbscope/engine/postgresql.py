@@ -33,6 +33,9 @@ def install(engine: Engine) -> None:
     """Read the answer to COMMIT where the driver does not: once for the life of an engine."""
     if engine.dialect.driver != "asyncpg":
         return
+    from dbscope.backends.postgresql import asyncpg_tls
+
+    asyncpg_tls.install()
 
     @event.listens_for(engine, "connect")
     def on_connect(connection: Any, record: Any) -> None:  # noqa: ARG001

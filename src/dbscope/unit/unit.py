@@ -226,7 +226,8 @@ class Unit:
         if mine:
             self.turn.give_back()
         while self.is_sealed():
-            self.turn.wait(self.is_sealed)
+            if not self.turn.wait(self.is_sealed):
+                raise ScopeClosed(f"{self.scope} never ended: its event loop was stopped.")
         self.check_free()
         self.turn.take()
 

@@ -1,0 +1,26 @@
+"""asyncpg's question whether the server speaks TLS, made to leave nothing behind.
+
+It is asked for each connection, and for each cancellation of a statement. Cancelled while the
+socket connects, it leaves a future that nobody awaits, whose exception asyncio logs ("Future
+exception was never retrieved")
+(https://github.com/MagicStack/asyncpg/blob/master/asyncpg/connect_utils.py).
+"""
+
+from __future__ import annotations
+
+from asyncpg import connect_utils  # pyright: ignore[reportMissingTypeStubs]
+
+
+class Upgrade(connect_utils.TLSUpgradeProto):  # type: ignore[misc]  # it has no types
+    """The question, whose end is an error only of who awaits the answer."""
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """End; who awaits the answer still gets the error."""
+        super().connection_lost(error)
+        if self.on_data.done() and not self.on_data.cancelled():
+            self.on_data.exception()
+
+
+def install() -> None:
+    """Let asyncpg ask so from now on."""
+    connect_utils.TLSUpgradeProto = Upgrade
