@@ -17,6 +17,7 @@ import pymysql
 import pytest
 from sqlalchemy import Column, MetaData, Table
 from sqlalchemy.engine import NestedTransaction
+from sqlalchemy.engine.default import DefaultExecutionContext
 from sqlalchemy.ext.asyncio import AsyncSessionTransaction
 from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
@@ -250,6 +251,11 @@ def test_a_lock_knows_its_owner_and_python_the_frames_of_its_threads() -> None:
     assert threading.get_ident() in sys._current_frames()
 
 
+def test_a_statement_knows_whether_its_rows_are_read_in_pieces() -> None:
+    """Of MySQL, whose driver tells the state of the transaction only behind the last row."""
+    assert DefaultExecutionContext._is_server_side is False
+
+
 def test_a_session_knows_that_it_is_flushing() -> None:
     """`_flushing` tells our flush from the one inside it."""
     assert Session()._flushing is False
@@ -315,6 +321,7 @@ def test_no_other_private_name_is_used_unnoticed() -> None:
     """Who needs one more adds it here, with a test that it exists."""
     known = {"_flushing", "_is_clean", "_sync_transaction", "_execute_internal", "_savepoint"}
     known |= {"_max_overflow", "_pool", "_do_return_conn", "_transaction", "_connections"}
+    known |= {"_is_server_side"}
     of_drivers = {"_execute", "_tx", "_thread", "_running", "_connection", "_conn", "_top_xact"}
     of_drivers |= {"_transport", "_sock", "_result", "_deprecate_eof", "_stream_broken"}
     of_drivers |= {"_prepared", "_invalidate_schema_cache"}

@@ -277,6 +277,7 @@ def test_what_ends_a_transaction_is_refused_on_its_connection_too(
 
 
 @BARE
+@pytest.mark.filterwarnings("ignore:transaction already deassociated")  # SQLAlchemy's own word
 def test_a_connection_that_was_closed_breaks_its_transaction(world: World) -> None:
     """By errors of ours, for statements and for the end; nothing is stored."""
 

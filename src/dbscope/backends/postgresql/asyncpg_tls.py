@@ -8,17 +8,20 @@ exception was never retrieved")
 
 from __future__ import annotations
 
+from typing import Any
+
 from asyncpg import connect_utils  # pyright: ignore[reportMissingTypeStubs]
 
 
 class Upgrade(connect_utils.TLSUpgradeProto):  # type: ignore[misc]  # it has no types
     """The question, whose end is an error only of who awaits the answer."""
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         """End; who awaits the answer still gets the error."""
-        super().connection_lost(error)
-        if self.on_data.done() and not self.on_data.cancelled():
-            self.on_data.exception()
+        super().connection_lost(exc)
+        answer: Any = self.on_data  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        if answer.done() and not answer.cancelled():
+            answer.exception()
 
 
 def install() -> None:

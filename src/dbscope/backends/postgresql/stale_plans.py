@@ -47,11 +47,13 @@ def renewing(dialect: Any, execute: Callable[..., None]) -> Callable[..., None]:
 
 def can_be_repeated(dialect: Any, cursor: Any, connection: Any, error: Exception) -> bool:
     """Renew what the error says is stale, and tell whether its statement was a unit's first."""
-    unit = None if connection is None else transaction.unit_of(connection)
+    if connection is None:
+        return False
+    unit = transaction.unit_of(connection)
     is_first = unit is not None and not unit.begun
     if is_first and faults.sqlstate(error) == faults.FAILED_TRANSACTION:
         connection.info[fitness.LEFT_OVER] = True
-    if connection is None or not faults.is_stale_plan(error):
+    if not faults.is_stale_plan(error):
         return False
     forget_plans(dialect, cursor, connection.connection.dbapi_connection)
     return is_first
