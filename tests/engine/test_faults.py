@@ -129,8 +129,8 @@ def test_a_busy_database_is_retryable(world: World) -> None:
     with_options(world, connect_args={"timeout": 0.01})
     with HeldLock(world):
         error = failure(world, lambda db: insert(db, "a"))
-    assert isinstance(error, OperationalError)
-    assert faults.conflict_of(error) == "SQLITE_BUSY"
+    assert isinstance(error, DatabaseUnavailable)
+    assert faults.is_retryable(error)
 
 
 @sqlite

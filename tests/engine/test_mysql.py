@@ -280,8 +280,8 @@ def test_a_raw_connection_leaves_no_snapshot_behind(world: World) -> None:
 )
 def test_errors_of_connecting_are_told_apart_by_their_number(code: int, away: bool) -> None:
     """Decision 12: too many, nobody there, shutting down; not a wrong password or name."""
-    assert faults.is_away(pymysql.OperationalError(code, "words")) is away
-    assert faults.is_away(ConnectionRefusedError(111, "refused"))
+    assert faults.is_away(pymysql.OperationalError(code, "words"), None) is away
+    assert faults.is_away(ConnectionRefusedError(111, "refused"), None)
 
 
 @pytest.mark.parametrize(("code", "complaints"), [(1094, 0), (2013, 1)])

@@ -99,8 +99,12 @@ def check_words(unit: Unit, args: tuple[Any, ...]) -> None:
 
 
 def ended(unit: Unit, connection: Connection, look: Look) -> TransactionEndedOutside | None:
-    """Return the error for a transaction that was ended on the driver, before ROLLBACK is sent."""
-    if not unit.begun or has_failed(unit):
+    """Return the error for a transaction that was ended on the driver, before ROLLBACK is sent.
+
+    Not if SQLAlchemy has ended it, as it does when a flush fails.
+    """
+    known = None if unit.session is None else unit.session.get_transaction()
+    if not unit.begun or has_failed(unit) or known is None or not known.is_active:
         return None
     is_over = look(connection.connection.dbapi_connection) is Local.IDLE
     return _ended(unit) if is_over else None
