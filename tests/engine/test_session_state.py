@@ -204,7 +204,7 @@ SETTING_UP = {
             "SELECT CONCAT_WS(' ', @@SESSION.tx_read_only, @@sql_mode, @@sort_buffer_size, "
             "@@autocommit, @@collation_connection, @@character_set_results, DATABASE())"
         ),
-        ["SET SESSION sql_mode = '', autocommit = 1", "SET NAMES latin1", "USE mysql"],
+        ["SET SESSION sql_mode = ''", "SET NAMES latin1", "USE mysql"],
     ),
 }
 

@@ -8,7 +8,7 @@ import threading
 import pytest
 from sqlalchemy import make_url
 
-from dbscope import Database, DatabaseUnavailable, MigrationError
+from dbscope import ConfigurationError, Database, MigrationError
 from dbscope.migrate import Migrations, lock
 from tests.migrate import switch
 from tests.migrate.project import ITEMS, ON_MYSQL, ON_POSTGRESQL, ON_SQLITE, USUAL, Project
@@ -139,7 +139,7 @@ def test_a_database_file_that_cannot_be_made_is_a_sentence(project: Project):
     """It is the database itself that cannot be made there."""
     project.write("items", ITEMS)
     db = Database(f"sqlite:///{project.root}/no/such/folder/shop.db")
-    with pytest.raises(DatabaseUnavailable, match="unable to open database file"):
+    with pytest.raises(ConfigurationError, match="there is no folder"):
         Migrations(db, project.config).upgrade()
 
 
