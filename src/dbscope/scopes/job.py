@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from dbscope.engine import carry
 from dbscope.errors import Rollback
-from dbscope.scopes import unended
 from dbscope.scopes.settle import close, log_hooks, log_others, raise_first, settle, settled, used
 from dbscope.unit import place
 from dbscope.unit.current import Scope, current, in_generators
@@ -124,7 +123,7 @@ class SyncJobScope(JobScope):
         scope = self.exit()
         try:
             if units := used(scope):
-                end_plainly(scope, units, error)
+                conclude(scope, *settle(units, keep=error is None), error)
         finally:
             self.forget(scope)
         return isinstance(error, Rollback)
@@ -147,29 +146,11 @@ async def end(scope: Scope, units: list[Unit], error: BaseException | None) -> N
     if error is None:
         try:
             await carry.look_for_cancellation()
-            check_read(scope)
-        except BaseException as failure:
-            await end(scope, units, failure)
+        except BaseException as cancelled:
+            await end(scope, units, cancelled)
             raise
     outcome = await settled(units, keep=error is None)
     conclude(scope, *outcome, error)
-
-
-def end_plainly(scope: Scope, units: list[Unit], error: BaseException | None) -> None:
-    """Settle a scope of plain code."""
-    if error is None:
-        try:
-            check_read(scope)
-        except BaseException as failure:
-            end_plainly(scope, units, failure)
-            raise
-    conclude(scope, *settle(units, keep=error is None), error)
-
-
-def check_read(scope: Scope) -> None:
-    """Raise if a result of the scope is still being read in pieces: its end would cut it off."""
-    if (error := unended.open_result(scope)) is not None:
-        raise error
 
 
 def conclude(
