@@ -32,7 +32,7 @@ from tests.scopes.stage import (
     swallowed,
 )
 from tests.unit.hooks import Log
-from tests.worlds import Both
+from tests.worlds import Both, plain_engine
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("pauses")]
 
@@ -135,9 +135,9 @@ async def test_a_conflict_that_only_commit_finds_is_done_again(stage: Stage, log
     other = type(stage.real)(stage.world.url, **serializable)
     calls: list[int] = []
 
-    def change(db: Both, number: int) -> None:
-        db.execute(text("SELECT sum(value) FROM counter"))
-        db.execute(text("UPDATE counter SET value = 7 WHERE id = :id"), {"id": number})
+    def change(client: Any, number: int) -> None:
+        client.execute(text("SELECT sum(value) FROM counter"))
+        client.execute(text("UPDATE counter SET value = 7 WHERE id = :id"), {"id": number})
 
     def endpoint() -> JSONResponse:
         calls.append(1)
@@ -145,8 +145,8 @@ async def test_a_conflict_that_only_commit_finds_is_done_again(stage: Stage, log
         stage.db.on_commit(log.note(f"stored by {len(calls)}"))
         stage.db.on_rollback(log.note(f"undone of {len(calls)}"))
         if len(calls) == 1:
-            with Both(other).scope():  # a transaction of its own, committed at once
-                change(Both(other), 2)
+            with plain_engine(other).begin() as connection:  # another client, in no scope of ours
+                change(connection, 2)
         task = stage.task(log.note(f"task of {len(calls)}"))
         return JSONResponse({}, background=BackgroundTask(task))
 
