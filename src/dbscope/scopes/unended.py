@@ -114,7 +114,7 @@ def open_result(request: Scope) -> TransactionManagementError | None:
     for unit in request.units.values():
         if unit.results and unit.has_open_result():
             return TransactionManagementError(
-                f"{request} was about to end while a result of {unit.source} is still "
+                f"{request} was about to be answered while a result of {unit.source} is still "
                 "being read in pieces, and the end of its transaction closes it. Read all of it "
                 "before, or let the generator that reads it make the query."
             )
