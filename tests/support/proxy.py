@@ -68,6 +68,10 @@ class Proxy:
         """Swallow everything both ways, a hang-up too, and keep the sockets open."""
         self._switch("blackhole")
 
+    def keep_open(self) -> None:
+        """Forward what the server says, but not that it hangs up."""
+        self._switch("keep_open")
+
     def refuse(self) -> None:
         """Close each new connection at once; those that exist go on."""
         self._switch("refuse")
@@ -193,7 +197,7 @@ class Link:
             if self.ended.is_set():
                 return
             await target[1].drain()
-        if self.proxy.is_in("blackhole"):
+        if self.proxy.is_in("blackhole") or (self.proxy.is_in("keep_open") and not from_client):
             await self.ended.wait()
 
     def _from_client(self, kind: bytes, message: bytes) -> bool:

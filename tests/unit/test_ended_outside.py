@@ -18,7 +18,7 @@ from dbscope import (
 from dbscope.engine.guard import has_unread_bytes
 from tests.support.look import until
 from tests.support.proxy import Proxy
-from tests.worlds import Both, Item, World, insert, is_sqlite, waiting
+from tests.worlds import MYSQL, Both, Item, World, insert, is_sqlite, waiting
 
 HOW = ["at the end", "by hand", "in a hook", "in autocommit"]
 HERE = pytest.mark.worlds(places=["scope", "request"])
@@ -239,6 +239,21 @@ def test_a_connection_that_the_server_has_ended_has_stored_nothing(
     """Whether or not the event loop has come to read that since."""
     story = Story(world, lambda db: kill(world, db))
     story.play(how, lambda db: give_way(turns if world.is_async else 0))
+    check_told(story)
+
+
+@pytest.mark.worlds(
+    drivers=lambda driver: not is_sqlite(driver) and driver not in MYSQL, places=["scope"]
+)
+@pytest.mark.parametrize("how", HOW)
+def test_a_goodbye_is_believed_before_the_connection_is_closed(
+    world: World, proxy: Proxy, how: str
+) -> None:
+    """The server may be slow to hang up, or what is between. MariaDB says nothing before."""
+    world.database = type(world.database)(proxy.through(world.url))
+    proxy.keep_open()
+    story = Story(world, lambda db: kill(world, db))
+    story.play(how)
     check_told(story)
 
 

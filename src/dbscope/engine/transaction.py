@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from dbscope.engine.guard import Look
     from dbscope.unit.unit import Unit
 
+TURNS = 10  # of the event loop, until it has told what has come: decrypted, read, closed
 WAYS = ("do_execute", "do_executemany", "do_execute_no_params")  # of a dialect, to send a statement
 UNIT = "dbscope_unit"  # among the attributes of SQLAlchemy's connection: each statement asks
-TURNS = 10  # of the event loop, until it has told what has come: decrypted, read, closed
 # PostgreSQL ends an idle transaction, or one that takes too long, before it reads what is sent next
 # (idle_in_transaction_session_timeout, transaction_timeout): as an answer to COMMIT it says that
 # this was not done.
@@ -184,13 +184,26 @@ def _read_pymysql(connection: Connection, driver: Any, look: Look) -> str:  # no
 
 
 def _read_on_loop(connection: Connection, driver: Any, look: Look) -> str:
-    """Let the event loop read it."""
-    for _ in range(TURNS):
-        await_only(asyncio.sleep(0))
-        if look(driver) is Local.CLOSED:
-            return "by the server"
-        if not guard.has_unread_bytes(driver, connection.info):
-            break
+    """Let the event loop read what has come, and ask whether that was the server's last word.
+
+    It may have been a notice, and of the end of the connection the loop may learn much later.
+    """
+
+    async def read_and_ask() -> None:
+        for _ in range(TURNS):
+            if look(driver) is Local.CLOSED or not guard.has_unread_bytes(driver, connection.info):
+                break
+            await asyncio.sleep(0)
+        client = driver.driver_connection
+        if hasattr(client, "ping"):
+            await client.ping(reconnect=False)
+        else:
+            await client.execute("")  # asyncpg's: taken in a failed transaction, too
+
+    try:
+        await_only(read_and_ask())
+    except Exception as error:
+        return str(error) or type(error).__name__
     return ""
 
 
