@@ -13,6 +13,7 @@ from dbscope.errors import ConfigurationError
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from dbscope.engine.engines import Engines
     from dbscope.unit.unit import Unit
 
 Options = Mapping[str, Any]
@@ -20,7 +21,7 @@ NOTHING: Options = {}
 AUTOCOMMIT: Options = {"isolation_level": "AUTOCOMMIT"}
 
 
-def options_of(unit: Unit, bind: Engine | Connection, *, is_reader: bool) -> Options:
+def options_of(unit: Unit, bind: Engine | Connection, engines: Engines) -> Options:
     """Return the options for the transaction of a unit, or for a statement that needs none.
 
     All of them are taken back with the connection; PostgreSQL's drivers need no round trip.
@@ -28,14 +29,14 @@ def options_of(unit: Unit, bind: Engine | Connection, *, is_reader: bool) -> Opt
     Args:
         unit: who begins.
         bind: where; a connection is its owner's, and stays as it is.
-        is_reader: nothing can be written there, so it need not be told.
+        engines: those of the database; its reader cannot write, and need not be told.
 
     Raises:
         ConfigurationError: the block asks for what a connection of somebody else cannot be told.
     """
     if isinstance(bind, Connection):
         return _leave_alone(unit)
-    if unit.is_readonly and not is_reader:
+    if unit.is_readonly and bind is not engines.reader:
         return {**isolation_of(bind, unit), **readonly_of(bind)}
     if unit.reads_alone:
         # On MySQL it takes two round trips there and back, to save the one of COMMIT.

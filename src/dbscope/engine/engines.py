@@ -75,6 +75,7 @@ class Engines:
         self.prepare = prepare
         self.pooler = pooler
         self._main: Engine | AsyncEngine | None = None
+        self.plain: Engine | None = None  # the main one, or for async the one inside, if made
         self._reader: Engine | None = None
         self._routed: dict[Dialect, Engine] = {}
         self._mutex = threading.Lock()
@@ -87,6 +88,7 @@ class Engines:
                 if self._main is None:
                     engine = self.given or self._create()
                     self.prepare(plain(engine))
+                    self.plain = plain(engine)
                     self._main = engine
         return self._main
 
@@ -117,8 +119,10 @@ class Engines:
         Raises:
             ConfigurationError: it is one of another kind of database.
         """
+        if bind is self.plain or bind is self._reader:
+            return
         main, engine = plain(self.main), bind.engine
-        if engine is main or engine is self._reader or engine.dialect in self._routed:
+        if engine in (main, self._reader) or engine.dialect in self._routed:
             return
         if engine.dialect.name != main.dialect.name:
             raise ConfigurationError(

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+    from dbscope.engine.engines import Engines
+
 # Drivers whose connections belong to no loop; the async one of psycopg has both names.
 FREE = frozenset({"inline", "aiosqlite", "psycopg", "psycopg_async"})
 
@@ -129,11 +131,11 @@ class Loops:
         self.loop: asyncio.AbstractEventLoop | None = None
         self._mutex = threading.Lock()
 
-    def check(self, engines: list[Engine]) -> None:
+    def check(self, engines: Engines) -> None:
         """Let the database be used in the loop that runs.
 
         Args:
-            engines: those that it has by now.
+            engines: those of the database.
 
         Raises:
             ConfigurationError: its connections are those of another loop, which is still there.
@@ -142,8 +144,9 @@ class Loops:
         if self.loop is loop:
             return
         with self._mutex:
-            if self.loop not in (None, loop) and not all(map(serves_any, engines)):
-                self._leave(self.loop, engines)
+            made = engines.made
+            if self.loop not in (None, loop) and not all(map(serves_any, made)):
+                self._leave(self.loop, made)
             self.loop = loop
 
     def _leave(self, loop: asyncio.AbstractEventLoop | None, engines: list[Engine]) -> None:
@@ -204,7 +207,9 @@ def _hang_up(driver: Any) -> None:
         driver.pgconn.finish()
         return
     if hasattr(driver, "stop"):
-        driver.stop()  # aiosqlite
+        from dbscope.engine.sqlite.aiosqlite import abandon
+
+        abandon(driver)
         return
     if hasattr(driver, "_aborted"):
         driver._aborted = True  # noqa: SLF001  (asyncpg: it would complain when it is collected)

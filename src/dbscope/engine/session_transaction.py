@@ -35,15 +35,17 @@ class UnitSessionTransaction(SessionTransaction):
         try:
             if self._connections:
                 raise _second_engine(unit, bind)
-            return self._begin_unit(unit, bind, execution_options or {})
+            return self._begin_unit(unit, bind, execution_options)
         finally:
             if is_use:
                 unit.end_use()
 
-    def _begin_unit(self, unit: Unit, bind: Any, given: Mapping[str, Any]) -> Connection:
+    def _begin_unit(self, unit: Unit, bind: Any, given: Mapping[str, Any] | None) -> Connection:
         source = unit.source
         source.before_transaction(unit, bind)
-        options = {**source.begin_with(unit, bind), **_allowed(unit, given)}
+        options = source.begin_with(unit, bind)
+        if given:
+            options = {**options, **_allowed(unit, given)}
         try:
             return super()._connection_for_bind(bind, options)
         except PoolExhausted as error:

@@ -164,14 +164,15 @@ class EngineSource:
         postgresql.install(engine)
         forks.watch(engine)
         pooler.install(engine, self.engines.pooler)
-        stale_plans.install(engine)
         connecting.install(engine, told)
         on_cancel = INTERRUPTS.get(engine.dialect.name, postgresql.interrupt)
         events.install(engine, on_cancel, self.engines.pooler)
         guard.install(engine, self.counters)
         if self.settings.reset_session:
             session_state.install(engine, self.counters, self.engines.pooler)
-        transaction.install(engine)
+        is_postgresql = engine.dialect.name == "postgresql"
+        renew = stale_plans.renewing(engine) if is_postgresql else transaction.never
+        transaction.install(engine, renew)
         self.waits_plainly = self.is_async and here.waits_plainly(engine.dialect)
         if self._is_sqlite:
             recipe.install(engine)
@@ -233,14 +234,11 @@ class EngineSource:
 
     def reader_of(self, bind: Engine | Connection) -> Engine | Connection:
         """Return the engine for what only reads."""
-        is_main = bind is plain(self.engines.main)
-        return (self.engines.reader or bind) if is_main else bind
+        return (self.engines.reader or bind) if bind is self.engines.plain else bind
 
     def begin_with(self, unit: Unit, bind: Engine | Connection) -> Mapping[str, Any]:
         """Return SQLAlchemy's options for a transaction that is about to begin."""
-        return begin.options_of(
-            unit, bind, is_reader=unit.is_readonly and bind is self.engines.reader
-        )
+        return begin.options_of(unit, bind, self.engines)
 
     def after_begin(self, unit: Unit, connection: Connection) -> None:
         """Send what SQLite and MySQL are told of a transaction, now that it is known."""
@@ -327,7 +325,7 @@ class EngineSource:
     def check_loop(self) -> None:
         """Let the database be used in the event loop that runs, or raise ConfigurationError."""
         if self.is_async:
-            self.loops.check(self.engines.made)
+            self.loops.check(self.engines)
 
     # -- the end -------------------------------------------------------------------------------
 

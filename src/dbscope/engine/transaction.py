@@ -8,6 +8,7 @@ COMMIT the success of nothing.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,6 @@ from dbscope.engine.words import check_sql
 from dbscope.errors import DatabaseUnavailable, TransactionEndedOutside, UnexpectedRollback
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sqlalchemy import Connection, Engine
 
     from dbscope.engine.guard import Look
@@ -51,51 +50,79 @@ def look_asyncpg(connection: Any) -> Local:
     return Local.IN_TRANSACTION if driver.is_in_transaction() else Local.IDLE
 
 
+# Given a cursor, its connection, what it has raised, and whether it was the first of a unit's.
+Renew = Callable[[Any, Any, Exception, bool], bool]
+
+
+def never(*args: object) -> bool:  # noqa: ARG001
+    """Send no statement once more."""
+    return False
+
+
 # -- before each statement ---------------------------------------------------------------------
 
 
-def install(engine: Engine) -> None:
-    """Look whenever a statement is sent: once for the life of an engine."""
+def install(engine: Engine, renew: Renew = never) -> None:
+    """Look whenever a statement is sent: once for the life of an engine.
+
+    Not by SQLAlchemy's events `do_execute`, where the first listener is the last.
+
+    Args:
+        engine: whose dialect it is that sends.
+        renew: whether a statement that has failed is to be sent once more.
+    """
     look = look_of(engine)
     for name in WAYS:
-        setattr(engine.dialect, name, partial(send, look, getattr(engine.dialect, name)))
+        execute = getattr(engine.dialect, name)
+        setattr(engine.dialect, name, partial(send, look, execute, renew))
 
 
-def send(look: Look, execute: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+def send(look: Look, execute: Callable[..., None], renew: Renew, *args: Any, **kwargs: Any) -> None:
     """Send a statement, unless the transaction that it is to be part of is over.
 
     Args:
         look: the driver's.
         execute: the dialect's own way to send it.
+        renew: see `install`.
         *args: what that is given; the context of the statement comes last.
         **kwargs: the same.
     """
     connection: Any = getattr(args[-1], "root_connection", None)
-    unit = None if connection is None else unit_of(connection)
-    if connection is None or unit is None:
+    unit: Unit | None = None if connection is None else connection.__dict__.get(UNIT)
+    if unit is not None:  # a look at what may be said and done, by few calls: all statements pass
+        if unit.connection is not connection:
+            unit = None
+        else:
+            check_sent(unit, connection, look, args)
+    try:
         execute(*args, **kwargs)
-        return
-    check_words(unit, args)
-    driver: Any = connection.connection.dbapi_connection
-    if not unit.begun:
+    except Exception as error:
+        is_first = unit is not None and not unit.begun
+        if connection is None or not renew(args[0], connection, error, is_first):
+            raise
         execute(*args, **kwargs)
-        unit.begun = look(driver) is Local.IN_TRANSACTION
-    elif look(driver) is Local.IDLE and not has_failed(unit):
-        raise _ended(unit)
-    else:
-        execute(*args, **kwargs)
+    if unit is not None and connection is not None and not unit.begun:
+        unit.begun = look(connection.connection.dbapi_connection) is Local.IN_TRANSACTION
 
 
-def check_words(unit: Unit, args: tuple[Any, ...]) -> None:
-    """Refuse text that would end the transaction, by whichever way it comes to the connection.
+def check_sent(unit: Unit, connection: Any, look: Look, args: tuple[Any, ...]) -> None:
+    """Refuse what would end the transaction, or come after its end.
 
     Args:
         unit: whose statement it is.
+        connection: that it is sent on.
+        look: the driver's.
         args: of the dialect: the cursor, the statement, its parameters if any, and the context.
     """
     compiled = args[-1].compiled
     if compiled is None or isinstance(compiled.statement, TextClause):
         check_sql(unit, args[1], unit.source.sql_family)
+    if (
+        unit.begun
+        and look(connection.connection.dbapi_connection) is Local.IDLE
+        and not has_failed(unit)
+    ):
+        raise _ended(unit)
 
 
 def ended(unit: Unit, connection: Connection, look: Look) -> TransactionEndedOutside | None:
@@ -113,12 +140,6 @@ def ended(unit: Unit, connection: Connection, look: Look) -> TransactionEndedOut
 def has_failed(unit: Unit) -> bool:
     """Tell whether a statement has failed: some failures end all of a transaction by themselves."""
     return any(block.fault is not None for block in unit.blocks)
-
-
-def unit_of(connection: Connection) -> Unit | None:
-    """Return the unit whose transaction is on this connection."""
-    unit: Unit | None = vars(connection).get(UNIT)
-    return None if unit is None or unit.connection is not connection else unit
 
 
 def _ended(unit: Unit) -> TransactionEndedOutside:
@@ -173,10 +194,10 @@ def _goodbye(connection: Connection, driver: Any, look: Look) -> str:
 
     An idle connection has nothing to read, but for notices of PostgreSQL.
     """
-    kind = connection.dialect.driver
-    if kind not in READERS or not guard.has_unread_bytes(driver, connection.info):
+    read = READERS.get(connection.dialect.driver)
+    if read is None or not guard.has_unread_bytes(driver, connection.info):
         return ""
-    return READERS[kind](connection, driver, look)
+    return read(connection, driver, look)
 
 
 def _read_pymysql(connection: Connection, driver: Any, look: Look) -> str:  # noqa: ARG001

@@ -214,7 +214,7 @@ def is_in_pieces(statement: Any, given: Mapping[str, Any]) -> bool:
         given: those of the call.
     """
     for options in (given, getattr(statement, "_execution_options", NONE)):
-        if options.get("stream_results") or options.get("yield_per"):
+        if options and (options.get("stream_results") or options.get("yield_per")):
             return True
     return False
 

@@ -208,15 +208,13 @@ class RequestScope(Scope):
         if self.units or self.inner:
             keep = keeps(self._commit_veto, self.asgi, message, self._seen_exception())
             if keep or message["status"] < FIRST_ERROR_STATUS:
-                await self._check_ended()
+                error = unended.error_of(self, self.inner)
+                if error is not None:
+                    await self._refuse(error)
             await self._settle(keep=keep)
 
-    async def _check_ended(self) -> None:
-        """Roll back everything if something is open that would end only after the answer."""
-        scopes = list(unended.among(self.inner)) if self.inner else []
-        error = unended.refused(scopes, self) if scopes else unended.open_result(self)
-        if error is None:
-            return
+    async def _refuse(self, error: BaseException) -> None:
+        """Roll back everything, for something is open that would end only after the answer."""
         if units := used(self):
             errors, hook_errors = await settled(units, keep=False)
             log_others(errors, self)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from dbscope.unit.current import Scope
+    from dbscope.unit.unit import Unit
 
 ROUTING = ("fastapi.routing", "starlette.routing")
 # What a worker thread is in for all its life, whatever it runs.
@@ -109,16 +110,30 @@ def goes_on(by: Opener) -> bool:
     return by is not None and not by.done() and by is not asyncio.current_task()
 
 
-def open_result(request: Scope) -> TransactionManagementError | None:
-    """Return the error for a result that would be read when its transaction has ended."""
+def error_of(
+    request: Scope, opened: Mapping[Scope, Opener] | None
+) -> TransactionManagementError | None:
+    """Return the error for what would end only after the answer of a request.
+
+    Args:
+        request: whose answer is about to leave.
+        opened: what was opened in it, and has not ended.
+    """
+    if opened and (scopes := list(among(opened))):
+        return refused(scopes, request)
     for unit in request.units.values():
         if unit.results and unit.has_open_result():
-            return TransactionManagementError(
-                f"{request} was about to be answered while a result of {unit.source} is still "
-                "being read in pieces, and the end of its transaction closes it. Read all of it "
-                "before, or let the generator that reads it make the query."
-            )
+            return open_result(request, unit)
     return None
+
+
+def open_result(request: Scope, unit: Unit) -> TransactionManagementError:
+    """Return the error for a result that would be read when its transaction has ended."""
+    return TransactionManagementError(
+        f"{request} was about to be answered while a result of {unit.source} is still being read "
+        "in pieces, and the end of its transaction closes it. Read all of it before, or let the "
+        "generator that reads it make the query."
+    )
 
 
 def refused(scopes: Iterable[Scope], request: Scope) -> BlocksOutOfOrder:

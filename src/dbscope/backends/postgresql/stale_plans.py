@@ -9,54 +9,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dbscope.backends.postgresql import simple
-from dbscope.engine import faults, fitness, transaction
+from dbscope.engine import faults, fitness
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sqlalchemy import Engine
 
+    from dbscope.engine.transaction import Renew
 
-def install(engine: Engine) -> None:
-    """Renew what is stale, and repeat the statement if nothing was done before it.
 
-    Not by SQLAlchemy's events `do_execute`, where the first listener is the last.
-    """
+def renewing(engine: Engine) -> Renew:
+    """Return what renews a stale plan, and tells whether its statement can be sent once more."""
     dialect: Any = engine.dialect
-    if dialect.name != "postgresql":
-        return
-    for name in transaction.WAYS:
-        setattr(dialect, name, renewing(dialect, getattr(dialect, name)))
 
+    def renew(cursor: Any, connection: Any, error: Exception, is_first: bool) -> bool:
+        if is_first and faults.sqlstate(error) == faults.FAILED_TRANSACTION:
+            connection.info[fitness.LEFT_OVER] = True
+        if not faults.is_stale_plan(error):
+            return False
+        driver = connection.connection.dbapi_connection
+        forget_plans(dialect, cursor, driver)
+        if is_first:
+            dialect.do_rollback(driver)
+        return is_first
 
-def renewing(dialect: Any, execute: Callable[..., None]) -> Callable[..., None]:
-    """Return the dialect's method, which is called again after what was stale is renewed."""
-
-    def execute_or_renew(cursor: Any, *args: Any) -> None:
-        try:
-            execute(cursor, *args)
-        except Exception as error:
-            connection: Any = getattr(args[-1], "root_connection", None)
-            if not can_be_repeated(dialect, cursor, connection, error):
-                raise
-            dialect.do_rollback(connection.connection.dbapi_connection)
-            execute(cursor, *args)
-
-    return execute_or_renew
-
-
-def can_be_repeated(dialect: Any, cursor: Any, connection: Any, error: Exception) -> bool:
-    """Renew what the error says is stale, and tell whether its statement was a unit's first."""
-    if connection is None:
-        return False
-    unit = transaction.unit_of(connection)
-    is_first = unit is not None and not unit.begun
-    if is_first and faults.sqlstate(error) == faults.FAILED_TRANSACTION:
-        connection.info[fitness.LEFT_OVER] = True
-    if not faults.is_stale_plan(error):
-        return False
-    forget_plans(dialect, cursor, connection.connection.dbapi_connection)
-    return is_first
+    return renew
 
 
 def forget_plans(dialect: Any, cursor: Any, connection: Any) -> None:
