@@ -2,7 +2,7 @@
 """The commands of this repository.
 
     python3 dev.py serve [--host H] [--port P] [uvicorn options]   run the reference server
-    python3 dev.py test [--long] [pytest options]                  run the tests
+    python3 dev.py test [--all] [pytest options]                   run the tests
     python3 dev.py lint [ruff] [format] [mypy] [pyright]           check style and types
     python3 dev.py bench [options]                                 run the benchmarks
     python3 dev.py lock [uv options]                               renew the lock files (needs uv)
@@ -10,6 +10,9 @@
 Python 3.11 and pip are enough, and uv is used where there is one: the first command that needs
 .venv makes it as the lock files say, and the next one finds it ready. It is that of the Python
 that runs this: `python3.14 dev.py test` runs the tests on Python 3.14, in a .venv made anew.
+
+`test` alone runs what takes some minutes, and says what it left out; `test --all` runs everything,
+and so does `test` where CI is set. With options for pytest it runs what they say, `--long` too.
 
 The tests use a PostgreSQL of their own, and MariaDB if they are told of one. Others are chosen by
 TEST_DATABASE_URL or TEST_POSTGRES_BIN (a folder with `initdb` and `postgres`, say of PostgreSQL 18,
@@ -54,7 +57,7 @@ LINTERS = {
     "mypy": ["mypy"],
     "pyright": ["pyright"],
 }
-ALL_TESTS = ["--numprocesses=2", "--dist=worksteal"]  # more would be in each other's way
+AT_ONCE = ["--numprocesses=2", "--dist=worksteal"]  # more would be in each other's way
 PROGRAMS = {  # Debian's package: what of it the tests run
     "chromium": "/usr/bin/chromium",
     "fonts-dejavu-core": "/usr/share/fonts/truetype/dejavu",
@@ -96,7 +99,9 @@ def test(arguments: Sequence[str]) -> int:
     set_up("test")
     if os.environ.get("CI"):
         install_programs()
-    return become("pytest", *(arguments or ALL_TESTS))
+    if list(arguments) == ["--all"] or (not arguments and os.environ.get("CI")):
+        return become("pytest", *AT_ONCE)
+    return become("pytest", *(arguments or ["--quick", *AT_ONCE]))
 
 
 def install_programs() -> None:
@@ -252,6 +257,12 @@ def require_free(host: str, number: int) -> None:
         stop(f"cannot listen on {host}:{number} ({error}): choose another with --port or --host.")
 
 
+def keep_compiled() -> None:
+    """Let each Python find compiled what another has compiled before; the tests start hundreds."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(VENV / "pycache")
+
+
 def become(module: str, *arguments: str) -> int:
     """Go on as a module of the environment: its signals, its exit status, nothing of ours."""
     command = [str(VENV_PYTHON), "-m", module, *arguments]
@@ -307,6 +318,7 @@ def main(arguments: Sequence[str]) -> int:
     if arguments[0] not in commands:
         stop(f"there is no command {arguments[0]!r}: choose from {', '.join(commands)}.")
     os.chdir(ROOT)
+    keep_compiled()
     # Leave by an exception, so that a set-up that is told to stop leaves no pip at work behind it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:

@@ -18,6 +18,7 @@ pytest_plugins = [
     "tests.support.postgres",
     "tests.support.mysql",
     "tests.support.proxy",
+    "tests.support.quick",
     "tests.fixtures",
 ]
 
