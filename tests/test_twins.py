@@ -324,7 +324,7 @@ def test_no_other_private_name_is_used_unnoticed() -> None:
     known |= {"_is_server_side"}
     of_drivers = {"_execute", "_tx", "_thread", "_running", "_connection", "_conn", "_top_xact"}
     of_drivers |= {"_transport", "_sock", "_result", "_deprecate_eof", "_stream_broken"}
-    of_drivers |= {"_prepared", "_invalidate_schema_cache"}
+    of_drivers |= {"_STOP_RUNNING_SENTINEL", "_prepared", "_invalidate_schema_cache"}
     of_drivers |= {"_execute_command", "_read_ok_packet", "_listeners"}
     of_python = {"_getframe", "_current_frames", "_is_owned"}
     assert private_names_used() <= known | of_drivers | of_python
@@ -343,6 +343,10 @@ def test_the_drivers_still_have_what_we_look_at() -> None:
     source = inspect.getsource(aiosqlite.Connection.__init__)
     for name in ("_tx", "_thread", "_running", "_connection"):
         assert f"self.{name}" in source, name
+    worker = inspect.getsource(aiosqlite._connection_worker_thread)
+    assert "result is _STOP_RUNNING_SENTINEL" in worker
+    assert callable(aiosqlite.set_result)
+    assert callable(aiosqlite.set_exception)
     psycopg = importlib.import_module("psycopg.connection")
     assert "_prepared" in inspect.getsource(psycopg.BaseConnection.__init__)
     adapter = importlib.import_module("sqlalchemy.dialects.postgresql.asyncpg")

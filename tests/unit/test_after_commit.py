@@ -92,6 +92,49 @@ def test_a_request_whose_listener_fails_after_commit_is_answered(world: World) -
     assert world.items() == ["a"]
 
 
+@SCOPE
+@pytest.mark.parametrize("of", ["engine", "session"])
+@pytest.mark.parametrize("how", ["scope", "block", "by hand"])
+def test_a_listener_that_fails_before_commit_is_sent_has_kept_it_from_being_sent(
+    world: World, of: str, how: str
+) -> None:
+    """That is no unknown outcome: it is rolled back, and can be done again."""
+    log: list[str] = []
+    failed: list[Any] = []
+
+    def fail(*args: Any) -> None:
+        if not failed:
+            failed.append(args)
+            raise Trouble
+
+    def work(db: Both) -> None:
+        insert(db, "a")
+        db.on_commit(lambda: log.append("committed"))
+        db.on_rollback(lambda: log.append("rolled back"))
+        if of == "session":
+            event.listen(plain(db), "before_commit", fail)
+        else:
+            event.listen(plain_engine(world.database), "commit", fail)
+
+    def story(db: Both) -> None:
+        with pytest.raises(Trouble):
+            if how == "block":
+                with db.scope(atomic=False), db.atomic():
+                    work(db)
+            else:
+                with db.scope():
+                    work(db)
+                    if how == "by hand":
+                        db.session.commit()
+        with db.scope():
+            insert(db, "b")
+
+    world.play(story)
+    assert world.items() == ["b"]
+    assert log == ["rolled back"]
+    assert world.database.stats()["outcomes_unknown"] == 0
+
+
 @pytest.mark.worlds(drivers=is_sqlite, places=["scope"])
 def test_a_pool_whose_listener_fails_keeps_no_turn_to_write(world: World) -> None:
     """What is taken is given back on every way out."""

@@ -355,7 +355,6 @@ def _before_commit(session: UnitSession) -> None:
             if not is_clean(session):
                 session.flush()
             unit.source.before_commit(unit)
-            unit.committing = True
 
 
 @event.listens_for(UnitSession, "after_commit", propagate=True)

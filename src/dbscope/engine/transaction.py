@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 TURNS = 10  # of the event loop, until it has told what has come: decrypted, read, closed
 WAYS = ("do_execute", "do_executemany", "do_execute_no_params")  # of a dialect, to send a statement
+NOTHING: dict[str, Any] = {}
 UNIT = "dbscope_unit"  # among the attributes of SQLAlchemy's connection: each statement asks
 # PostgreSQL ends an idle transaction, or one that takes too long, before it reads what is sent next
 # (idle_in_transaction_session_timeout, transaction_timeout): as an answer to COMMIT it says that
@@ -75,6 +76,8 @@ def install(engine: Engine, renew: Renew = never) -> None:
     for name in WAYS:
         execute = getattr(engine.dialect, name)
         setattr(engine.dialect, name, partial(send, look, execute, renew))
+    dialect: Any = engine.dialect
+    dialect.do_commit = partial(send_commit, dialect.do_commit)
 
 
 def send(look: Look, execute: Callable[..., None], renew: Renew, *args: Any, **kwargs: Any) -> None:
@@ -123,6 +126,19 @@ def check_sent(unit: Unit, connection: Any, look: Look, args: tuple[Any, ...]) -
         and not has_failed(unit)
     ):
         raise _ended(unit)
+
+
+def send_commit(commit: Callable[[Any], None], connection: Any) -> None:
+    """Send COMMIT: from now on its outcome is open, until there is an answer.
+
+    Args:
+        commit: the dialect's own way to send it.
+        connection: of the pool.
+    """
+    unit: Unit | None = getattr(connection, "info", NOTHING).get("dbscope.unit")
+    if unit is not None:
+        unit.committing = True
+    commit(connection)
 
 
 def ended(unit: Unit, connection: Connection, look: Look) -> TransactionEndedOutside | None:

@@ -64,13 +64,7 @@ def after_failed_commit(unit: Unit, root: Block, error: BaseException) -> None:
 
 def is_open(unit: Unit, error: BaseException) -> bool:
     """Tell whether it is open what became of the work."""
-    return isinstance(error, TransactionOutcomeUnknown) or (was_sent(unit) and is_lost(error))
-
-
-def was_sent(unit: Unit) -> bool:
-    """Tell whether COMMIT was sent, and not only listened for by the application."""
-    transaction = None if unit.connection is None else unit.connection.get_transaction()
-    return unit.committing and (transaction is None or not transaction.is_active)
+    return isinstance(error, TransactionOutcomeUnknown) or (unit.committing and is_lost(error))
 
 
 def _listener_failed(unit: Unit, root: Block, error: BaseException) -> None:

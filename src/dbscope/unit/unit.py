@@ -104,7 +104,7 @@ class Unit:
         self.proof: Proof | None = None  # noted before COMMIT, for when its answer is lost
         self.idle = None if source.idle_limit is None else Idle(source.idle_limit)
         self.leaving = False
-        self.committing = False
+        self.committing = False  # COMMIT is on its way
         self.committed = False  # the transaction that ended last
         self.just_committed: SessionTransaction | None = None
 
