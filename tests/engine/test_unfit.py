@@ -52,6 +52,14 @@ def deallocate(world: World, db: Both) -> None:
     db.execute(text("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$"))
 
 
+def make_type_anew(world: World, db: Both) -> None:
+    """Drop a type, and make it again, with more values."""
+    world.look.execute("ALTER TABLE plan DROP COLUMN mood")
+    world.look.execute("DROP TYPE mood")
+    world.look.execute("CREATE TYPE mood AS ENUM ('good', 'bad', 'so so')")
+    world.look.execute("ALTER TABLE plan ADD COLUMN mood mood DEFAULT 'good'")
+
+
 STALE = {"0A000": alter, "26000": deallocate}
 make_stale = pytest.mark.parametrize("make_stale", STALE.values(), ids=STALE)
 READ = text("SELECT * FROM plan WHERE id = 1")
@@ -88,6 +96,29 @@ def test_a_first_statement_whose_plan_is_stale_is_repeated(
         world.play(story)
         stored = world.look.scalar("SELECT count(*) FROM plan")
     assert stored == 1 + (PREPARED + 3 if statement is WRITE else 0)
+
+
+@postgres
+@in_each_mode
+def test_a_first_statement_with_a_type_that_was_made_anew_is_repeated(
+    world: World, mode: dict[str, Any]
+) -> None:
+    """The server has the type of a parameter in the plan, and knows it no more: an XX000."""
+    typed = text("SELECT CAST(:mood AS mood)").bindparams(mood="good")
+
+    def story(db: Both) -> None:
+        for _ in range(PREPARED):
+            send(db, typed, mode)
+        make_type_anew(world, db)
+        for _ in range(3):
+            assert send(db, typed, mode) == [("good",)]
+
+    world.look.execute("DROP TYPE IF EXISTS mood CASCADE")
+    world.look.execute("CREATE TYPE mood AS ENUM ('good', 'bad')")
+    with a_table(world):
+        world.look.execute("ALTER TABLE plan ADD COLUMN mood mood DEFAULT 'good'")
+        world.play(story)
+    world.look.execute("DROP TYPE mood CASCADE")
 
 
 @postgres

@@ -29,6 +29,9 @@ READ_ONLY_TRANSACTION = "25006"
 FAILED_TRANSACTION = "25P02"
 NOT_PREPARED = "26000"
 NOT_SUPPORTED = "0A000"
+INTERNAL_ERROR = "XX000"
+# Where PostgreSQL looks up the types of a plan; one that was dropped and made anew is another one.
+TYPES = frozenset({"lsyscache.c", "tupdesc.c", "typcache.c", "format_type.c", "parse_type.c"})
 PROTOCOL_VIOLATION = "08P01"
 # Who may connect, and to what: no such role or wrong password (class 28), no such database, no
 # right to it, a setting that there is not or that has no such value.
@@ -105,22 +108,25 @@ def sqlstate(error: BaseException | None) -> str | None:
 def is_stale_plan(error: BaseException) -> bool:
     """Tell whether the server does not take a prepared statement any more.
 
-    "cached plan must not change result type" is one of many that it does not support; its place in
-    the server's source tells them apart, whatever the language is.
+    "cached plan must not change result type" is one of many that it does not support, and "cache
+    lookup failed for type" is one of all that should not happen; their place in the server's source
+    tells them apart, whatever the language is.
     """
     state = sqlstate(error)
-    if state == NOT_SUPPORTED:
-        return source_function(error) == "RevalidateCachedQuery"
-    return state == NOT_PREPARED
+    if state not in {NOT_SUPPORTED, INTERNAL_ERROR}:
+        return state == NOT_PREPARED
+    file, function = source_of(error)
+    return function == "RevalidateCachedQuery" if state == NOT_SUPPORTED else file in TYPES
 
 
-def source_function(error: BaseException) -> str | None:
-    """Return the function of PostgreSQL's source in which an error was raised."""
-    diagnosis = getattr(error, "diag", None)  # psycopg's
-    if diagnosis is not None:
-        function: str | None = diagnosis.source_function
-        return function
-    return getattr(error.__cause__ or error, "server_source_function", None)
+def source_of(error: BaseException) -> tuple[str | None, str | None]:
+    """Return the file and the function of PostgreSQL's source in which an error was raised."""
+    told: Any = getattr(error, "diag", None)  # psycopg's
+    if told is not None:
+        return told.source_file, told.source_function
+    told = error.__cause__ or error
+    names = ("server_source_filename", "server_source_function")
+    return getattr(told, names[0], None), getattr(told, names[1], None)
 
 
 def cannot_serve(error: BaseException | None) -> bool:
