@@ -1,5 +1,7 @@
 """`scope(atomic=False)`: Django's autocommit, not the driver's (decision 11)."""
 
+import os
+import threading
 from typing import Any
 
 import pytest
@@ -7,8 +9,16 @@ from sqlalchemy import insert as core_insert
 from sqlalchemy import select, text, update
 from sqlalchemy.exc import IntegrityError
 
-from dbscope import AsyncDatabase, ConfigurationError, Database, UnexpectedRollback
-from tests.worlds import Both, Child, Item, World, insert, needs_late_check
+from dbscope import (
+    AsyncDatabase,
+    ConfigurationError,
+    Database,
+    TransactionOutcomeUnknown,
+    UnexpectedRollback,
+)
+from tests.support.look import until
+from tests.support.proxy import Proxy
+from tests.worlds import Both, Child, Item, World, insert, is_postgresql, needs_late_check
 
 pytestmark = pytest.mark.worlds(places=["scope"])
 
@@ -232,3 +242,113 @@ def test_an_engine_in_autocommit_is_refused(kind: type[AsyncDatabase | Database]
     """It would keep the work of a scope that fails."""
     with pytest.raises(ConfigurationError, match="atomic_requests=False"):
         kind("sqlite://", engine_options={"isolation_level": "AUTOCOMMIT"})
+
+
+# -- what no transaction can hold ------------------------------------------------------------------
+
+UTILITIES = {
+    "postgresql": [
+        "VACUUM item",
+        "/* now */ vacuum (analyze) item",
+        "CREATE INDEX CONCURRENTLY item_again ON item (name)",
+        "REINDEX INDEX CONCURRENTLY item_again",
+        "DROP INDEX CONCURRENTLY item_again",
+        f"CREATE DATABASE alone_{os.getpid()}",
+        f"DROP DATABASE alone_{os.getpid()}",
+        "ALTER SYSTEM RESET work_mem",
+        "DO $$ BEGIN INSERT INTO item (name) VALUES ('b'); COMMIT; DELETE FROM item; END $$",
+    ],
+    "sqlite": ["VACUUM", "ATTACH ':memory:' AS other", "DETACH other", "ANALYZE", "REINDEX"],
+    "mysql": ["OPTIMIZE TABLE item", "ANALYZE TABLE item", "FLUSH TABLES"],
+}
+
+
+def test_what_no_transaction_can_hold_is_committed_by_the_database(world: World) -> None:
+    """Text that neither queries nor changes rows, and is a transaction of its own anyway."""
+
+    def body(db: Both) -> None:
+        for utility in UTILITIES[world.url.partition("+")[0]]:
+            if "TACH" in utility and world.driver == "inline":
+                continue  # it is of one connection, and the next statement may have another one
+            db.execute(text(utility))
+            assert db.stats()["pool_checked_out"] == 0
+        insert(db, "a")
+
+    in_autocommit(world, body)
+    assert world.items() == ["a"]
+
+
+@pytest.mark.worlds(drivers=is_postgresql, places=["scope"])
+def test_what_is_pending_before_it_is_one_transaction(world: World) -> None:
+    """A flush is all or nothing, whatever comes behind it."""
+
+    def body(db: Both) -> None:
+        db.session.add_all([Item(id=2, name="a"), Item(id=3, name="a")])
+        with pytest.raises(IntegrityError):
+            db.execute(text("VACUUM item"))
+        db.session.expunge_all()
+        db.session.add_all([Item(name="b"), Item(name="c")])
+        db.execute(text("VACUUM item"))
+        assert world.items() == ["b", "c"]
+
+    in_autocommit(world, body)
+
+
+@pytest.mark.worlds(drivers=is_postgresql, places=["scope"])
+def test_in_a_block_it_is_the_databases_error(world: World) -> None:
+    """A block is a transaction, and VACUUM cannot be in one."""
+
+    def body(db: Both) -> None:
+        with pytest.raises(Exception, match="cannot run inside a transaction"), db.atomic():
+            db.execute(text("VACUUM item"))
+
+    in_autocommit(world, body)
+
+
+@pytest.mark.worlds(drivers=is_postgresql, places=["scope"])
+def test_the_outcome_of_one_whose_answer_is_lost_is_unknown(world: World, proxy: Proxy) -> None:
+    """It was sent, and the database commits it by itself."""
+    world.database = type(world.database)(proxy.through(world.url))
+    slow = "DO $$ BEGIN PERFORM pg_sleep(0.3); INSERT INTO item (name) VALUES ('a'); END $$"
+    running = (
+        "SELECT count(*) FROM pg_stat_activity WHERE starts_with(query, 'DO ') AND state = 'active'"
+    )
+
+    def cut() -> None:
+        until(lambda: world.look.scalar(running) == 1)
+        proxy.cut_all()
+
+    def body(db: Both) -> None:
+        cutting = threading.Thread(target=cut)
+        cutting.start()
+        try:
+            with pytest.raises(TransactionOutcomeUnknown):
+                db.execute(text(slow))
+        finally:
+            cutting.join()
+        assert until(lambda: world.items() == ["a"])
+
+    in_autocommit(world, body)
+
+
+def test_a_result_is_the_one_that_sqlalchemy_gives(world: World) -> None:
+    """With all that it knows, though its connection was given back."""
+
+    def body(db: Both) -> None:
+        insert(db, "a")
+        insert(db, "b")
+        result = db.execute(text("SELECT id, name FROM item ORDER BY name"))
+        assert result.returns_rows
+        assert list(result.keys()) == ["id", "name"]
+        assert result.scalars("name").all() == ["a", "b"]
+        assert result.all() == []
+        result = db.execute(text("SELECT name FROM item ORDER BY name"))
+        assert [result.fetchone(), result.first()] == [("a",), ("b",)]
+        result = db.execute(text("UPDATE item SET name = 'c' WHERE name = 'b'"))
+        assert (result.returns_rows, result.rowcount) == (False, 1)
+        with pytest.raises(Exception, match="does not return rows"):
+            result.all()
+        result = db.execute(core_insert(Item.__table__).values(name="d"))
+        assert result.inserted_primary_key == (db.scalar(select(Item.id).filter_by(name="d")),)
+
+    in_autocommit(world, body)

@@ -1,10 +1,11 @@
 """SQLite by one exact recipe, the same for all drivers. Cases J and G9."""
 
 import asyncio
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -487,3 +488,25 @@ def test_a_timeout_in_the_url_is_the_drivers(
     """What SQLAlchemy takes from the URL is not given in another way as well, which would win."""
     options = recipe.engine_options(make_url(f"sqlite:///a.db{query}"), is_async=False)
     assert options["connect_args"].get("timeout") == seconds
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("journal", ["wal", "delete"])
+def test_a_file_that_may_only_be_read_opens(tmp_path: Path, kind: str, journal: str) -> None:
+    """`mode=ro`: its journal stays as it is, and a write is the database's error."""
+    path = tmp_path / "test.db"
+    with closing(sqlite3.connect(path)) as made:
+        made.execute(f"PRAGMA journal_mode={journal}")
+        made.execute("CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT)")
+        made.execute("INSERT INTO item (name) VALUES ('a')")
+        made.commit()
+
+    def story(db: Both) -> None:
+        for mode in ({}, {"atomic": False}, {"readonly": True}):
+            with db.scope(**mode):
+                assert db.scalar(select(Item.name)) == "a"
+        with pytest.raises(OperationalError, match="readonly"), db.scope():
+            insert(db, "b")
+
+    driver = {"inline": "inline", "aiosqlite": "aiosqlite", "sqlite3": "pysqlite"}[kind]
+    play(kind, f"sqlite+{driver}:///file:{path}?mode=ro&uri=true", story)

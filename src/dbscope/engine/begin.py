@@ -38,7 +38,7 @@ def options_of(unit: Unit, bind: Engine | Connection, engines: Engines) -> Optio
         return _leave_alone(unit)
     if unit.is_readonly and bind is not engines.reader:
         return {**isolation_of(bind, unit), **readonly_of(bind)}
-    if unit.reads_alone:
+    if unit.is_alone:
         # On MySQL it takes two round trips there and back, to save the one of COMMIT.
         return AUTOCOMMIT if bind.dialect.name == "postgresql" else NOTHING
     return isolation_of(bind, unit)
@@ -70,7 +70,7 @@ def readonly_of(engine: Engine) -> Options:
 
 def after_begin(unit: Unit, connection: Connection, *, is_writer: bool) -> None:
     """Send SQLite's BEGIN, now that it is known whether the unit will write."""
-    if unit.reads_alone:
+    if unit.is_alone:
         recipe.skip_begin(connection)
     elif recipe.has_begun(connection):
         recipe.begin(connection, immediate=is_writer, told=unit.scope)

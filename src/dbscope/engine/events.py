@@ -13,7 +13,6 @@ from dbscope.backends.postgresql.pooler import blame
 from dbscope.engine import deadline, faults, fitness, guard, transaction
 from dbscope.errors import (
     ConfigurationError,
-    DatabaseUnavailable,
     ManualCommitForbidden,
     ReadOnlyViolation,
     TransactionOutcomeUnknown,
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import ExceptionContext
 
     from dbscope.backends.postgresql.pooler import Pooler
+    from dbscope.errors import DBScopeError
     from dbscope.unit.unit import Unit
 
 logger = logging.getLogger("dbscope")
@@ -88,9 +88,13 @@ def _on_error(
     return _unavailable(unit, error, lost=context.is_disconnect)
 
 
-def _unavailable(unit: Unit, error: BaseException, *, lost: bool) -> DatabaseUnavailable | None:
+def _unavailable(unit: Unit, error: BaseException, *, lost: bool) -> DBScopeError | None:
     if not isinstance(error, DBAPIError):
         return None
+    is_refused = error.orig is not None and faults.is_refused(error.orig)
+    if lost and unit.is_alone and unit.first_write is not None and not is_refused:
+        unit.commit_lost()  # the database commits it by itself
+        return TransactionOutcomeUnknown(f"In {unit.scope}:")
     if lost:
         return fitness.unavailable(unit, error)
     is_locked = error.orig is not None and faults.is_locked(error.orig)

@@ -12,9 +12,17 @@ from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
 from dbscope.engine import carry, pieces
+from dbscope.engine.results import context_of, hold_rows
 from dbscope.engine.session_transaction import UnitSessionTransaction
 from dbscope.engine.transaction import UNIT
-from dbscope.engine.words import NONE, check_pieces, check_text, is_in_pieces, writes
+from dbscope.engine.words import (
+    NONE,
+    check_pieces,
+    check_text,
+    is_in_pieces,
+    is_utility,
+    writes,
+)
 from dbscope.errors import ImplicitCommit, TransactionBroken, UnexpectedRollback
 from dbscope.unit import by_hand, place
 from dbscope.unit.rollback import tell_ended
@@ -58,7 +66,10 @@ class UnitSession(Session):
         if locks:
             unit.check_lock()
         will_write = locks or writes(statement, unit.source.sql_family)
-        result = self._use(operation, will_write=will_write)
+        is_alone = will_write and not unit.blocks and is_utility(statement, unit.source.sql_family)
+        if is_alone:
+            self.flush()  # it is no part of what the database commits by itself
+        result = self._use(operation, will_write=will_write, is_alone=is_alone)
         if in_pieces:
             unit.note_result(context_of(result))
         return result
@@ -118,10 +129,15 @@ class UnitSession(Session):
         return unit.source.reader_of(bind) if unit is not None and unit.is_readonly else bind
 
     def _use(
-        self, operation: Callable[[], Any], *, will_write: bool, autocommits: bool = True
+        self,
+        operation: Callable[[], Any],
+        *,
+        will_write: bool,
+        is_alone: bool = False,
+        autocommits: bool = True,
     ) -> Any:
         unit = self.dbscope_unit
-        if unit is None or not unit.begin_use(will_write=will_write):
+        if unit is None or not unit.begin_use(will_write=will_write, is_alone=is_alone):
             return operation()
         connection = unit.connection
         try:
@@ -145,7 +161,7 @@ class UnitSession(Session):
         if unit.leaving or not self._is_autobegun():
             return result
         if getattr(result, "returns_rows", False):
-            result = result.freeze()()
+            hold_rows(result)
         with Leaving(unit):
             super().commit()
         return result
@@ -241,11 +257,6 @@ class UnitSession(Session):
         """Close by hand, with the connection; not inside an explicit `atomic`."""
         self._check_end()
         super().invalidate()
-
-
-def context_of(result: Any) -> Any:
-    """Return what SQLAlchemy keeps of a statement as long as somebody keeps its result."""
-    return getattr(getattr(result, "raw", result), "context", None)
 
 
 class UnitTransaction(AsyncSessionTransaction):

@@ -101,6 +101,29 @@ def writes(statement: Any, family: str = "sqlite") -> bool:
     return not getattr(statement, "is_select", True)
 
 
+def is_utility(statement: Any, family: str) -> bool:
+    """Tell whether a statement is a text that neither queries nor changes rows.
+
+    Some of these cannot be in a transaction: VACUUM, CREATE INDEX CONCURRENTLY, CREATE DATABASE, a
+    procedure that commits (PostgreSQL, "VACUUM", "CREATE INDEX", "CALL"; SQLite, "ATTACH").
+    """
+    words = getattr(statement, "element", statement)
+    if not isinstance(words, TextClause) or QUICK.match(words.text):
+        return False
+    return text_is_utility(words.text, family)
+
+
+@lru_cache(maxsize=256)
+def text_is_utility(sql: str, family: str) -> bool:
+    """Tell the same of a text; of several statements at once none can commit by itself."""
+    found = tokens(sql, family)
+    verb, _ = _verb(found)
+    if verb in READING | WRITING | EXPLAINS | {"WITH", "SET", ""}:
+        return False
+    rest = list(found)
+    return ";" not in rest[:-1] or verb in COMPOUND
+
+
 @lru_cache(maxsize=256)
 def text_writes(sql: str, family: str) -> bool:
     """Tell whether a text is going to write."""

@@ -28,7 +28,7 @@ def transaction_begun(unit: Unit, transaction: SessionTransaction, connection: C
         unit.connection = connection
         unit.committing = unit.begun = False
         unit.proof = None  # that of the transaction before says nothing about this one
-        if not unit.reads_alone:
+        if not unit.is_alone:
             unit.source.counters["transactions"] += 1
 
 
@@ -87,7 +87,10 @@ def transaction_ended(unit: Unit, transaction: SessionTransaction) -> None:
             unit.told = UNCERTAIN
         _savepoint_ended(unit, transaction, committed=committed)
         return
-    if unit.connection is not None and not unit.is_lost and not unit.reads_alone:
+    if unit.connection is not None and unit.is_alone:
+        if committed and unit.first_write is not None:
+            unit.scope.note_stored()
+    elif unit.connection is not None and not unit.is_lost:
         unit.source.counters["commits" if committed else "rollbacks"] += 1
         if committed:
             unit.scope.note_stored(told=unit.first_write is not None)

@@ -21,6 +21,7 @@ from dbscope.errors import (
 from dbscope.unit.block import Block, Kind, Outcome
 from dbscope.unit.idle import Idle
 from dbscope.unit.policy import Mode
+from dbscope.unit.results import is_read_from
 from dbscope.unit.turn import Turn
 
 if TYPE_CHECKING:
@@ -63,11 +64,11 @@ class Unit:
         "first_write",
         "handle",
         "idle",
+        "is_alone",
         "just_committed",
         "leaving",
         "proof",
         "readonly",
-        "reads_alone",
         "refused",
         "results",
         "scope",
@@ -91,7 +92,7 @@ class Unit:
         self.blocks: list[Block] = [Block(Kind.ROOT, scope)] if mode is Mode.ATOMIC else []
         self.readonly = mode is Mode.READONLY
         self.begun = False  # its driver was seen in the transaction
-        self.reads_alone = False  # what it does is one statement that needs no transaction
+        self.is_alone = False  # what it does is one statement that needs no transaction
         self.due: list[Hook] = []
         self.broken = False
         self.refused: ConcurrentUse | None = None  # for which others may have been cancelled
@@ -158,8 +159,12 @@ class Unit:
         if not self.is_in_transaction:
             raise TransactionRequired(f"FOR UPDATE in {self.scope}, which autocommits:")
 
-    def begin_use(self, *, will_write: bool) -> bool:
+    def begin_use(self, *, will_write: bool, is_alone: bool = False) -> bool:
         """Start an operation of the session; nothing was sent for it yet.
+
+        Args:
+            will_write: it is going to write.
+            is_alone: it is one statement, which the database is to commit by itself.
 
         Returns:
             False inside another operation of the same task, which will end it.
@@ -181,15 +186,16 @@ class Unit:
         if mine is None or self.state is not State.OPEN:
             self._wait_or_refuse(mine)
         try:
-            self._prepare(will_write=will_write)
+            self._prepare(will_write=will_write, is_alone=is_alone)
         except BaseException:
             self.end_use()
             raise
         return True
 
-    def _prepare(self, *, will_write: bool) -> None:
-        self.reads_alone = not (
-            self.blocks or will_write or self.source.always_begins or self.is_in_transaction
+    def _prepare(self, *, will_write: bool, is_alone: bool) -> None:
+        is_alone = is_alone or not will_write
+        self.is_alone = is_alone and not (
+            self.blocks or self.source.always_begins or self.is_in_transaction
         )
         if self.broken:
             self._check_sound()
@@ -204,7 +210,7 @@ class Unit:
 
     def _write_after_all(self) -> None:
         # A flush, before the statement that is only to read.
-        self.reads_alone = False
+        self.is_alone = False
         self.first_write = next(writes)
         if self.connection is not None:
             self.source.before_write(self)
@@ -358,12 +364,6 @@ class Unit:
     def __repr__(self) -> str:
         session = "no session" if self.session is None else "with a session"
         return f"<Unit {self.state.value}, {len(self.blocks)} blocks, {session}, {self.scope}>"
-
-
-def is_read_from(context: Any) -> bool:
-    """Tell whether the cursor of a statement is open; SQLAlchemy closes it behind the last row."""
-    cursor = getattr(context.cursor, "_cursor", context.cursor)  # an adapter forgets it
-    return cursor is not None and not getattr(cursor, "closed", False)
 
 
 class Leaving:

@@ -91,13 +91,21 @@ def set_up(connection: Any) -> None:
     cursor = connection.cursor()
     try:
         for pragma in PRAGMAS:
-            cursor.execute(pragma)
+            _tell(cursor, pragma)
     except sqlite3.OperationalError as error:
         if faults.is_locked(error):
             raise faults.locked("A new connection", error) from error
         raise
     finally:
         cursor.close()
+
+
+def _tell(cursor: Any, pragma: str) -> None:
+    try:
+        cursor.execute(pragma)
+    except sqlite3.OperationalError as error:
+        if not faults.is_refused_write(error):  # as `mode=ro` does: its journal stays as it is
+            raise
 
 
 def _end_reading(connection: Any) -> None:
