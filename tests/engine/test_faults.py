@@ -255,7 +255,7 @@ def test_unavailable_and_nothing_stored_is_retryable() -> None:
 
 
 def test_a_deadlock_of_mariadb_is_retryable() -> None:
-    """1213, in the first argument as its drivers have it; a lock wait timeout, 1205, is not."""
-    for code, wanted in ((1213, True), (1205, False), (1062, False), ("1213", False)):
+    """1213 and 1020, in the first argument as its drivers have it; a lock wait, 1205, is not."""
+    for code, wanted in ((1213, True), (1020, True), (1205, False), (1062, False), ("1213", False)):
         driver_error = Exception(code, "Deadlock found")
         assert faults.is_retryable(OperationalError("", None, driver_error)) is wanted

@@ -130,6 +130,33 @@ def test_a_deadlock_in_a_savepoint_by_hand_is_told_as_it_is(world: World) -> Non
     assert world.items() == ["a", "b"]
 
 
+def test_a_snapshot_that_is_out_of_date_takes_the_whole_transaction(world: World) -> None:
+    """1020 of MariaDB's `innodb_snapshot_isolation`: rolled back, and it may be done again."""
+    times: list[int] = []
+
+    def work(db: Both) -> None:
+        times.append(1)
+        db.execute(text("SET SESSION innodb_snapshot_isolation = ON"))
+        insert(db, f"time {len(times)}")
+        db.execute(text("SELECT * FROM item")).all()
+        if len(times) == 1:
+            world.look.execute("UPDATE item SET name = 'changed' WHERE name = 'a'")
+        rename(db, world.look.scalar("SELECT min(id) FROM item"))
+
+    def story(db: Both) -> None:
+        with db.scope():
+            insert(db, "a")
+        db.run(lambda: work(db))
+
+    known = "SELECT count(*) FROM information_schema.system_variables WHERE variable_name = ?"
+    if not world.look.scalar(known, "innodb_snapshot_isolation"):
+        pytest.skip("this server knows no innodb_snapshot_isolation")
+    world.play(story)
+    assert len(times) == 2
+    assert "time 1" not in world.items()
+    assert "time 2" in world.items()
+
+
 def test_a_lock_that_is_not_got_in_time_undoes_one_statement(world: World) -> None:
     """1205 is not 1213: the transaction is there, and goes on after the nested block."""
 

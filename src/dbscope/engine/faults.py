@@ -53,6 +53,9 @@ SQLITE_BUSY = 5  # and its kin, SQLITE_BUSY_SNAPSHOT for one, which add to it in
 
 # MySQL and MariaDB, "Server Error Message Reference" and "Client Error Message Reference".
 DEADLOCK = 1213
+# Of a snapshot that is out of date: MariaDB's innodb_snapshot_isolation, on since 11.6.2
+# (https://mariadb.com/docs/server/server-usage/storage-engines/innodb/innodb-system-variables).
+CHANGED_SINCE_READ = 1020
 # Connecting: too many connections, of all or of this user; a host that failed too often; nobody
 # there, or the connection was lost.
 MYSQL_AWAY = frozenset({1040, 1129, 1203, 1226, 2002, 2003, 2005, 2006, 2013, 2055})
@@ -260,4 +263,5 @@ def _native_conflict(error: Any) -> str | None:
     code = getattr(error, "sqlite_errorcode", None)
     if isinstance(code, int):
         return str(error.sqlite_errorname) if code & 0xFF == SQLITE_BUSY else None
-    return str(DEADLOCK) if native_code(error) == DEADLOCK else None
+    native = native_code(error)
+    return str(native) if native in {DEADLOCK, CHANGED_SINCE_READ} else None
