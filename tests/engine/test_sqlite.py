@@ -510,3 +510,11 @@ def test_a_file_that_may_only_be_read_opens(tmp_path: Path, kind: str, journal: 
 
     driver = {"inline": "inline", "aiosqlite": "aiosqlite", "sqlite3": "pysqlite"}[kind]
     play(kind, f"sqlite+{driver}:///file:{path}?mode=ro&uri=true", story)
+
+
+def test_a_driver_of_somebody_else_keeps_its_own_connections() -> None:
+    """Ours are of the standard library: what SQLCipher is to encrypt they write as it is."""
+    foreign = recipe.engine_options(make_url("sqlite+pysqlcipher://:secret@/a.db"), is_async=False)
+    assert "factory" not in foreign["connect_args"]
+    usual = recipe.engine_options(make_url("sqlite:///a.db"), is_async=False)
+    assert usual["connect_args"]["factory"] is plain.Connection

@@ -31,13 +31,15 @@ PRAGMAS = (
     "PRAGMA foreign_keys=ON",
 )
 
+STANDARD = frozenset({"pysqlite", "inline"})  # drivers that are the standard library's `sqlite3`
+
 
 def engine_options(url: URL, *, is_async: bool) -> dict[str, Any]:
     """Return what `create_engine` needs for the recipe."""
     options: dict[str, Any] = {"connect_args": {"isolation_level": None}}
     if "timeout" not in url.query:
         options["connect_args"]["timeout"] = BUSY_TIMEOUT
-    if not is_async:
+    if not is_async and url.get_driver_name() in STANDARD:  # another one has classes of its own
         options["connect_args"]["factory"] = plain.Connection
     if url.get_driver_name() == "aiosqlite":
         options["connect_args"]["async_creator_fn"] = _connect_aiosqlite
