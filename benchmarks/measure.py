@@ -2,6 +2,7 @@
 
 import gc
 import random
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
@@ -29,7 +30,27 @@ USUAL = Size()
 
 HAND, OURS, CONTROL = range(3)
 Clock = Callable[[], float]
-CLOCKS: dict[str, Clock] = {"wall": perf_counter, "cpu": process_time}
+
+
+class Calls:
+    """A clock that is ahead by a microsecond with each function that is called in its thread.
+
+    It goes the same on every machine, however busy; what a call takes it does not know.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self) -> float:
+        sys.setprofile(self.hear)
+        return self.count / 1e6
+
+    def hear(self, _frame: object, event: str, _argument: object) -> None:
+        self.count += event in {"call", "c_call"}
+
+
+CLOCKS: dict[str, Clock] = {"wall": perf_counter, "cpu": process_time, "calls": Calls()}
+UNITS = {"calls": "calls of functions in the thread of the loop"}
 Times = list[float]  # microseconds for each request, of each variant
 
 

@@ -5,7 +5,7 @@ import sys
 from importlib.metadata import version
 
 from benchmarks.cases import Case
-from benchmarks.measure import CONTROL, OURS, USUAL, Result
+from benchmarks.measure import CONTROL, OURS, UNITS, USUAL, Result
 
 HEAD: tuple[str, ...] = ("case", "", "driver", "by hand", "dbscope", "added", "ratio", "quartiles")
 HEAD += ("control", "quartiles", "bar", "")
@@ -19,7 +19,7 @@ def header(rounds: int, clock: str) -> str:
     return (
         f"Python {python}, {versions}; {os.cpu_count()} cores.\n"
         f"{rounds} rounds of {USUAL.turns * USUAL.requests} requests for each variant; "
-        f"{clock} time of a request in µs, medians.\n"
+        f"{UNITS.get(clock, f'{clock} time in µs')}, of a request, medians.\n"
         f"\n{line(HEAD)}\n{line(tuple('-' * width for width in WIDTHS))}"
     )
 
