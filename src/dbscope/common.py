@@ -63,6 +63,7 @@ class CommonDatabase(Generic[H]):
         idle_limit: float | None = None,
         retry_codes: Collection[str] = (),
         reset_session: bool = False,
+        allow_async_unsafe: bool = False,
         _companion: bool = False,
     ) -> None:
         if (url is None) is (engine is None):
@@ -85,6 +86,7 @@ class CommonDatabase(Generic[H]):
             idle_limit=idle_limit,
             retry_codes=retry_codes,
             reset_session=reset_session,
+            allow_async_unsafe=allow_async_unsafe,
         )
         self._source = EngineSource(
             urls.for_kind(self.url, is_async=self.is_async, companion=_companion),
@@ -156,7 +158,7 @@ class CommonDatabase(Generic[H]):
         unit_of(self._source).doomed = True
 
     @property
-    def transaction_required(self) -> Any:
+    def transaction_required(self) -> verbs.RequiredVerb:
         """A decorator, and a context manager: TransactionRequired unless in a transaction.
 
         Example:

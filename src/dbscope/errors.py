@@ -117,6 +117,13 @@ class AttributeNotLoaded(DBScopeError):
     `await session.refresh(obj, ["name"])`. A rollback makes objects forget what was loaded."""
 
 
+class SynchronousOnlyOperation(DBScopeError):
+    """Plain code waits for the database in its thread, and on an event loop that stops everything
+    else; two requests that meet on one row would wait for ever. Call it from a `def` endpoint, by
+    `await anyio.to_thread.run_sync(function)`, or use an `AsyncDatabase` (`db.async_`). Where
+    nobody else is served, in a notebook for example: `Database(..., allow_async_unsafe=True)`."""
+
+
 class PoolTimeout(DBScopeError):
     """Every connection of the pool was in use for as long as `pool_timeout` allows.
     Hold connections for a shorter time, open fewer at once, or raise `pool_size`."""

@@ -40,6 +40,7 @@ class Settings:
     idle_limit: float | None = None  # seconds
     retry_codes: Collection[str] = ()
     reset_session: bool = False
+    allow_async_unsafe: bool = False
 
     def __post_init__(self) -> None:
         if self.manual_commit not in ("allow", "forbid"):

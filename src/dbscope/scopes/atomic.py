@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from dbscope.engine import carry
 from dbscope.errors import Rollback, TransactionRequired
 from dbscope.scopes import retry as retrying
 from dbscope.scopes import timer
-from dbscope.scopes.job import (
-    AsyncJobScope,
-    SyncJobScope,
-    must_be_async,
-    must_be_plain,
-)
+from dbscope.scopes.decorating import must_be_async, must_be_plain, wraps
+from dbscope.scopes.job import AsyncF, AsyncJobScope, F, SyncJobScope
 from dbscope.scopes.settle import log_hooks, raise_first, run_hooks
 from dbscope.scopes.verbs import unit_here
 from dbscope.unit import ending, nesting, place
@@ -25,14 +20,10 @@ from dbscope.unit.current import current, open_scope, unit_of
 from dbscope.unit.policy import Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
     from types import TracebackType
 
     from dbscope.unit.source import Source
     from dbscope.unit.unit import Unit
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class AtomicBase:
@@ -150,15 +141,15 @@ class AsyncAtomic(AtomicBase):
             raise leaving from error
         return swallows(block, error)
 
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Any]:
+    def __call__(self, function: AsyncF) -> AsyncF:
         """Decorate an `async def` function; each call opens a block of its own."""
         must_be_async(function, "atomic")
         atomic: AsyncAtomic = self.at(place.of(function))
         if self.asked.retry:
             return retrying.decorated_async(atomic, function, self.asked.retry)
 
-        @functools.wraps(function)
-        async def in_block(*args: P.args, **kwargs: P.kwargs) -> T:
+        @wraps(function, "atomic")
+        async def in_block(*args: Any, **kwargs: Any) -> Any:
             async with atomic.at(atomic.where):
                 return await function(*args, **kwargs)
 
@@ -221,15 +212,15 @@ class SyncAtomic(AtomicBase):
                 block.own_scope.__exit__(None, failed, None)
         return swallows(block, error)
 
-    def __call__(self, function: Callable[P, T]) -> Callable[P, Any]:
+    def __call__(self, function: F) -> F:
         """Decorate a plain function; each call opens a block of its own."""
         must_be_plain(function, "atomic")
         atomic: SyncAtomic = self.at(place.of(function))
         if self.asked.retry:
             return retrying.decorated(atomic, function, self.asked.retry)
 
-        @functools.wraps(function)
-        def in_block(*args: P.args, **kwargs: P.kwargs) -> T:
+        @wraps(function, "atomic")
+        def in_block(*args: Any, **kwargs: Any) -> Any:
             with atomic.at(atomic.where):
                 return function(*args, **kwargs)
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from dbscope.engine import carry
 from dbscope.errors import DatabaseUnavailable, PoolTimeout
-from dbscope.scopes import answer, cookies, unended, witness
+from dbscope.scopes import answer, cookies, decorating, unended, witness
 from dbscope.scopes.attempts import checked
 from dbscope.scopes.dependencies import Routes, refuse_override, route_choice
 from dbscope.scopes.settle import close, log_hooks, log_others, settled, used
 from dbscope.scopes.state import with_session
 from dbscope.unit import ending
-from dbscope.unit.current import Scope, current, served
+from dbscope.unit.current import Scope, Served, current, served
 from dbscope.unit.hooks import is_async
 from dbscope.unit.policy import (
     FIRST_ERROR_STATUS,
@@ -86,11 +86,7 @@ class DBSessionMiddleware:
     async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
         if scope["type"] != "http":
-            token = served.set(scope["type"])
-            try:
-                await self.app(scope, receive, send)
-            finally:
-                served.reset(token)
+            await self._serve_other(scope, receive, send)
             return
         if (application := scope.get("app")) is not self._known:
             self._meet(application)
@@ -106,6 +102,20 @@ class DBSessionMiddleware:
             await serve(self, scope, receive, send)
             return
         await self.serve(RequestScope(scope, send, self.commit_veto), receive)
+
+    async def _serve_other(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        other = Served(scope["type"])
+
+        def send_on(message: Message) -> Awaitable[None]:
+            if message["type"] == "lifespan.startup.complete":
+                other.is_starting = False
+            return send(message)
+
+        token = served.set(other)
+        try:
+            await self.app(scope, receive, send_on if other.is_starting else send)
+        finally:
+            served.reset(token)
 
     async def serve(self, request: RequestScope, receive: Receive) -> None:
         """Serve a request in this scope."""
@@ -124,6 +134,7 @@ class DBSessionMiddleware:
             current.reset(token)
 
     def _meet(self, application: Any) -> None:
+        decorating.check_routes(application)
         self._known = application
         if application is not None:
             witness.place_at(application)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
+from dbscope.scopes.decorating import check_routes
 from dbscope.scopes.dependencies import sources_of
 from dbscope.scopes.http import DBSessionMiddleware, check_veto
 from dbscope.unit.current import installed
@@ -56,6 +57,7 @@ def _middleware_of(app: Any, commit_veto: CommitVeto | None) -> Any:
 def _with_disposal(lifespan: Any, database: Any) -> Any:
     @asynccontextmanager
     async def with_disposal(app: Any) -> AsyncGenerator[Any, None]:
+        check_routes(app)
         async with database.lifespan(app), lifespan(app) as state:
             yield state
 

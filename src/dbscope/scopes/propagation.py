@@ -7,13 +7,13 @@ Most have a verb of their own (https://docs.spring.io/spring-framework/reference
 
 from __future__ import annotations
 
-import functools
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
 from dbscope.errors import ConfigurationError, DurableError
 from dbscope.scopes.attempts import checked
-from dbscope.scopes.job import AsyncJobScope, SyncJobScope, must_be_async, must_be_plain
+from dbscope.scopes.decorating import must_be_async, must_be_plain, wraps
+from dbscope.scopes.job import AsyncF, AsyncJobScope, F, SyncJobScope
 from dbscope.scopes.verbs import unit_here
 from dbscope.unit import place
 from dbscope.unit.attributes import Asked, exception_classes, isolation_level
@@ -21,7 +21,6 @@ from dbscope.unit.current import Scope, current, open_scope
 from dbscope.unit.policy import Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
 
     from dbscope.unit.attributes import Classes
@@ -161,12 +160,12 @@ class AsyncWithout(Without):
         own = self.own_scope()
         return None if own is None else await own.__aexit__(kind, error, traceback)
 
-    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def __call__(self, function: AsyncF) -> AsyncF:
         """Decorate an `async def` function."""
         must_be_async(function, "atomic")
         where = place.of(function)
 
-        @functools.wraps(function)
+        @wraps(function, "atomic")
         async def without(*args: Any, **kwargs: Any) -> Any:
             async with self.at(where):
                 return await function(*args, **kwargs)
@@ -193,12 +192,12 @@ class SyncWithout(Without):
         own = self.own_scope()
         return None if own is None else own.__exit__(kind, error, traceback)
 
-    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def __call__(self, function: F) -> F:
         """Decorate a plain function."""
         must_be_plain(function, "atomic")
         where = place.of(function)
 
-        @functools.wraps(function)
+        @wraps(function, "atomic")
         def without(*args: Any, **kwargs: Any) -> Any:
             with self.at(where):
                 return function(*args, **kwargs)
