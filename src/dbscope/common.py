@@ -17,7 +17,7 @@ from dbscope.engine import url as urls
 from dbscope.engine.settings import SessionSettings, Settings
 from dbscope.engine.source import EngineSource
 from dbscope.errors import ConfigurationError, Rollback, TransactionRequired
-from dbscope.scopes import lifespan, outside, several, verbs
+from dbscope.scopes import forgotten, lifespan, outside, several, verbs
 from dbscope.scopes.attempts import checked as checked_number
 from dbscope.scopes.dependencies import Readonly, choose, choose_retries
 from dbscope.scopes.settle import raise_first, run_hooks
@@ -71,6 +71,8 @@ class CommonDatabase(Generic[H]):
         if engine is not None:
             url = engine.url
         assert url is not None
+        if self.is_async:
+            forgotten.watch()
         self.url = urls.parse(url)
         self.name = name
         self._settings = Settings(

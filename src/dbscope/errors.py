@@ -85,6 +85,11 @@ class ConcurrentUse(TransactionManagementError):
     Await the calls one after the other, or give each its own: `async with db.scope(): ...`."""
 
 
+class NeverAwaited(TransactionManagementError):
+    """So it was not done, and what was done with it is rolled back.
+    Write `await` before the call; in a `def` function use the plain database, `db.sync`."""
+
+
 class ManualCommitForbidden(TransactionManagementError):
     """Inside `atomic` the block decides. Remove the call, or leave the block first;
     to undo part of the work use `db.savepoint()`, `db.set_rollback(True)` or `raise Rollback`."""

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from dbscope.engine import carry
 from dbscope.errors import Rollback, TransactionRequired
+from dbscope.scopes import forgotten, timer, unserved
 from dbscope.scopes import retry as retrying
-from dbscope.scopes import timer
 from dbscope.scopes.decorating import must_be_async, must_be_plain, wraps
 from dbscope.scopes.job import AsyncF, AsyncJobScope, F, SyncJobScope
 from dbscope.scopes.settle import log_hooks, raise_first, run_hooks
@@ -45,7 +45,10 @@ class AtomicBase:
         """Tell whether the block has to open a scope for itself."""
         if self.asked.own and not self.asked.readonly and (unit := unit_here(self.source)):
             self.source.check_second(unit)
-        return self.asked.own or (not self.asked.required and open_scope() is None)
+        if self.asked.required or open_scope() is not None:
+            return self.asked.own
+        unserved.check(self.source, self.where)
+        return True
 
     def unit(self) -> Unit:
         """Return the unit that the block is opened in."""
@@ -126,7 +129,11 @@ class AsyncAtomic(AtomicBase):
     ) -> bool | None:
         unit, block = self.exit()
         failed: BaseException | None = None
-        leaving = error if block.timer is None else await timer.stop(block, error)
+        leaving = error
+        if error is None and unit.scope.forgotten:
+            leaving = forgotten.error_of(unit.scope)
+        if block.timer is not None:
+            leaving = await timer.stop(block, leaving)
         try:
             await leave_async(unit, block, self.failure(block, leaving))
         except BaseException as failure:

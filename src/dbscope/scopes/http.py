@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbscope.engine import carry
 from dbscope.errors import DatabaseUnavailable, PoolTimeout
-from dbscope.scopes import answer, cookies, decorating, unended, witness
+from dbscope.scopes import answer, cookies, decorating, forgotten, unended, witness
 from dbscope.scopes.attempts import checked
 from dbscope.scopes.dependencies import Routes, refuse_override, route_choice
 from dbscope.scopes.settle import close, log_hooks, log_others, settled, used
@@ -63,6 +63,8 @@ class DBSessionMiddleware:
             the `http.response.start` that is discarded, or None; may be `async`.
         states: names on `request.state`, and the databases whose session they give.
     """
+
+    opens_scopes = True
 
     def __init__(
         self,
@@ -122,7 +124,8 @@ class DBSessionMiddleware:
         token = current.set(request)
         try:
             await self.app(request.asgi, receive, request.send)
-            if request.units and (units := used(request)):
+            units = used(request) if request.units else []
+            if units or request.forgotten:
                 await request.end_served(units)
         except BaseException as error:
             await request.end_failed(error)
@@ -197,7 +200,7 @@ class RequestScope(Scope):
             if not message.get("more_body", False):
                 self.will_write = True  # background tasks are next
         elif message["type"] == "http.response.start":
-            if self.units or self.inner or self.failure is not None:
+            if self.units or self.inner or self.forgotten or self.failure is not None:
                 return self._send_start(message)
             self._start(message)
         return self._send(message)
@@ -209,6 +212,7 @@ class RequestScope(Scope):
 
     def _start(self, message: Message) -> None:
         self.started = True
+        self.forgotten = ()
         self.will_write = False
         if self._commit_veto is default_commit_veto:
             message["headers"] = without_override(message.get("headers", ()))
@@ -216,16 +220,20 @@ class RequestScope(Scope):
     async def _before_start(self, message: Message) -> None:
         if self.failure is not None and message["status"] < FIRST_ERROR_STATUS:
             raise self.failure
-        if self.units or self.inner:
+        if self.units or self.inner or self.forgotten:
             keep = keeps(self._commit_veto, self.asgi, message, self._seen_exception())
             if keep or message["status"] < FIRST_ERROR_STATUS:
                 await self._check_ended()
             await self._settle(keep=keep)
 
     async def _check_ended(self) -> None:
-        """Roll back everything if something is open that would end only after the answer."""
+        """Roll back everything if something is open that would end only after the answer.
+
+        Or if something is missing in it, which nobody has awaited.
+        """
         scopes = list(unended.among(self.inner)) if self.inner else []
         error = unended.refused(scopes, self) if scopes else unended.open_result(self)
+        error = error or forgotten.error_of(self)
         if error is None:
             return
         if units := used(self):
@@ -270,8 +278,12 @@ class RequestScope(Scope):
     async def end_tail(self, units: list[Unit]) -> None:
         """Commit what was done after the response had started, unless the client went away."""
         was_cancelled = any(isinstance(unit.fault, CancelledError) for unit in units)
-        errors, hook_errors = await settled(units, keep=not was_cancelled)
+        never_awaited = forgotten.error_of(self)
+        keep = not was_cancelled and never_awaited is None
+        errors, hook_errors = await settled(units, keep=keep) if units else ([], [])
         log_hooks(hook_errors, self)
+        if never_awaited is not None:
+            errors.insert(0, never_awaited)
         if errors:
             raise errors[0]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from dbscope.engine import carry
 from dbscope.errors import Rollback
 from dbscope.scopes.decorating import must_be_async, must_be_plain, wraps
+from dbscope.scopes.forgotten import error_of
 from dbscope.scopes.settle import close, log_hooks, log_others, raise_first, settle, settled, used
 from dbscope.unit import place
 from dbscope.unit.current import Scope, current, in_generators
@@ -85,11 +86,14 @@ class AsyncJobScope(JobScope):
         traceback: TracebackType | None,
     ) -> bool | None:
         scope = self.exit()
+        never_awaited = error_of(scope) if scope.forgotten and error is None else None
         try:
             if units := used(scope):
-                await end(scope, units, error)
+                await end(scope, units, error or never_awaited)
         finally:
             self.forget(scope)
+        if never_awaited is not None:
+            raise never_awaited
         return isinstance(error, Rollback)
 
     def __call__(self, function: AsyncF) -> AsyncF:
@@ -119,11 +123,15 @@ class SyncJobScope(JobScope):
         traceback: TracebackType | None,
     ) -> bool | None:
         scope = self.exit()
+        never_awaited = error_of(scope) if scope.forgotten and error is None else None
+        error = error or never_awaited
         try:
             if units := used(scope):
                 conclude(scope, *settle(units, keep=error is None), error)
         finally:
             self.forget(scope)
+        if never_awaited is not None:
+            raise never_awaited
         return isinstance(error, Rollback)
 
     def __call__(self, function: F) -> F:

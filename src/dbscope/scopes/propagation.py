@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
 from dbscope.errors import ConfigurationError, DurableError
+from dbscope.scopes import unserved
 from dbscope.scopes.attempts import checked
 from dbscope.scopes.decorating import must_be_async, must_be_plain, wraps
 from dbscope.scopes.job import AsyncF, AsyncJobScope, F, SyncJobScope
@@ -125,7 +126,10 @@ class Without:
     def needs_scope(self) -> bool:
         """Tell whether it has to open a scope."""
         inside = self.block_around() is not None
-        return open_scope() is None or (inside and self.kind is Propagation.NOT_SUPPORTED)
+        if open_scope() is not None:
+            return inside and self.kind is Propagation.NOT_SUPPORTED
+        unserved.check(self.source, self.where)
+        return True
 
     def entered(self, own: Any) -> None:
         """Note the scope that was opened for it, if any; several tasks may share this object."""

@@ -27,6 +27,7 @@ class Scope:
     stored = False  # something in it was committed, or may have been
     mode = Mode.ATOMIC
     will_write = True
+    forgotten: tuple[str, ...] = ()  # calls that nobody has awaited
     is_hook = False  # which runs when the work around it has ended
     parent: Scope | None = None
 
