@@ -8,6 +8,7 @@ itself.
 
 from __future__ import annotations
 
+from inspect import CO_COROUTINE
 from typing import TYPE_CHECKING, Any, cast
 
 from dbscope.errors import ScopeMissing
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from dbscope.unit.source import Source
 
+OF_ASGI = 3  # scope, receive and send
 AFTER_THE_ANSWER = "starlette.background"
 
 
@@ -55,9 +57,9 @@ def _requests() -> Iterator[dict[str, Any]]:
     """Give the ASGI scopes of the HTTP request that is being served here, innermost first."""
     for frame in _frames():
         code = frame.f_code
-        if "scope" in code.co_varnames:
+        if code.co_flags & CO_COROUTINE and code.co_argcount >= OF_ASGI:
             scope: Any = frame.f_locals.get("scope")
-            if isinstance(scope, dict) and scope.get("type") == "http":
+            if isinstance(scope, dict) and cast("Any", scope).get("type") == "http":
                 yield cast("dict[str, Any]", scope)
         elif code.co_name == "__call__" and frame.f_globals.get("__name__") == AFTER_THE_ANSWER:
             return
