@@ -17,12 +17,14 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import Session
 from typing_extensions import TypeVar
 
+from dbscope import arguments
 from dbscope.common import CurrentSession
 from dbscope.engine import advisory, carry, schema
 from dbscope.queries import A, AsyncQueries
 from dbscope.scopes import propagation as propagations
 from dbscope.scopes.atomic import AsyncAtomic, AsyncSavepoint
 from dbscope.scopes.attempts import checked
+from dbscope.scopes.entering import opening
 from dbscope.scopes.gather import gather_async
 from dbscope.scopes.job import AsyncJobScope
 from dbscope.scopes.retry import run_async
@@ -108,6 +110,7 @@ class AsyncDatabase(AsyncQueries[A]):
     def scope(self, function: AsyncFunction, /) -> AsyncFunction: ...
     @overload
     def scope(self, /, *, atomic: bool = True, readonly: bool = False) -> AsyncJobScope: ...
+    @opening
     def scope(self, function: Any = None, /, *, atomic: bool = True, readonly: bool = False) -> Any:
         """Open a scope: commit at its end, or roll back if an exception leaves it; close always.
 
@@ -142,6 +145,7 @@ class AsyncDatabase(AsyncQueries[A]):
         rollback_for: type[BaseException] | Classes = (),
         no_rollback_for: type[BaseException] | Classes = (),
     ) -> AsyncAtomic: ...
+    @opening
     def atomic(
         self,
         function: Any = None,
@@ -202,6 +206,7 @@ class AsyncDatabase(AsyncQueries[A]):
             block = AsyncAtomic(self._source, asked)
         return block if function is None else block(function)
 
+    @opening
     def savepoint(self) -> AsyncSavepoint:
         """Open a savepoint. A context manager only; TransactionRequired outside a transaction."""
         return AsyncSavepoint(self._source)
@@ -227,6 +232,7 @@ class AsyncDatabase(AsyncQueries[A]):
         Example:
             >>> await db.run(lambda: transfer(1, 2, amount=10))
         """
+        arguments.check_call("the function of run()", function)
         retries = checked(attempts, "attempts", 1) - 1
         atomic = AsyncAtomic(self._source, where=place.of(function))
         return cast("T", await run_async(atomic, function, retries))

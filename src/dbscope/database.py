@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from typing_extensions import TypeVar
 
+from dbscope import arguments
 from dbscope.common import CurrentSession
 from dbscope.engine import advisory, carry, schema
 from dbscope.queries import Queries, S
@@ -19,6 +20,7 @@ from dbscope.scopes import propagation as propagations
 from dbscope.scopes.atomic import SyncAtomic, SyncSavepoint
 from dbscope.scopes.attempts import checked
 from dbscope.scopes.decorating import must_be_plain
+from dbscope.scopes.entering import opening
 from dbscope.scopes.gather import gather
 from dbscope.scopes.job import SyncJobScope
 from dbscope.scopes.retry import run
@@ -102,6 +104,7 @@ class Database(Queries[S]):
     def scope(self, function: Function, /) -> Function: ...
     @overload
     def scope(self, /, *, atomic: bool = True, readonly: bool = False) -> SyncJobScope: ...
+    @opening
     def scope(self, function: Any = None, /, *, atomic: bool = True, readonly: bool = False) -> Any:
         """Open a scope; see `AsyncDatabase.scope`."""
         if readonly:
@@ -126,6 +129,7 @@ class Database(Queries[S]):
         rollback_for: type[BaseException] | Classes = (),
         no_rollback_for: type[BaseException] | Classes = (),
     ) -> SyncAtomic: ...
+    @opening
     def atomic(
         self,
         function: Any = None,
@@ -160,12 +164,14 @@ class Database(Queries[S]):
             block = SyncAtomic(self._source, asked)
         return block if function is None else block(function)
 
+    @opening
     def savepoint(self) -> SyncSavepoint:
         """Open a savepoint. A context manager only; TransactionRequired outside a transaction."""
         return SyncSavepoint(self._source)
 
     def run(self, function: Callable[[], T], attempts: int = 3) -> T:
         """Run the function in a transaction, after a conflict again; see `AsyncDatabase.run`."""
+        arguments.check_call("the function of run()", function)
         must_be_plain(function, "run")
         retries = checked(attempts, "attempts", 1) - 1
         return cast("T", run(SyncAtomic(self._source, where=place.of(function)), function, retries))

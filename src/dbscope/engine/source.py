@@ -23,6 +23,7 @@ from dbscope.engine import (
     here,
     loops,
     mysql,
+    notes,
     postgresql,
     second,
     session_state,
@@ -109,7 +110,7 @@ class EngineSource:
         self.seconds = second.SecondConnections(self, self.counters)
         self.loops = loops.Loops(str(self))
         self.features = features_of(url, settings.engine)
-        self.sql_family = self.features.family
+        self.sql_family: str = self.features.family
         settings.check(self.features, url, session_class, is_async=is_async)
         self.engines = Engines(
             url,
@@ -180,6 +181,7 @@ class EngineSource:
     def factory(self) -> Any:
         """Return the session factory, which is made at the first call."""
         if self._factory is None:
+            notes.watch()
             bind: Any = self.engine
             if self.is_async:
                 cls: Any = async_session_class(self._session_class, self._plain_class)

@@ -10,6 +10,7 @@ from dbscope.errors import Rollback, TransactionRequired
 from dbscope.scopes import forgotten, timer, unserved
 from dbscope.scopes import retry as retrying
 from dbscope.scopes.decorating import must_be_async, must_be_plain, wraps
+from dbscope.scopes.entering import Plain, Waiting
 from dbscope.scopes.job import AsyncF, AsyncJobScope, F, SyncJobScope
 from dbscope.scopes.settle import log_hooks, raise_first, run_hooks
 from dbscope.scopes.verbs import unit_here
@@ -99,7 +100,7 @@ def swallows(block: Block, error: BaseException | None) -> bool:
     return isinstance(error, Rollback) and block.kind is not Kind.JOINED
 
 
-class AsyncAtomic(AtomicBase):
+class AsyncAtomic(AtomicBase, Waiting):
     """An atomic block of an `AsyncDatabase`."""
 
     async def __aenter__(self) -> Block:
@@ -185,7 +186,7 @@ async def leave_async(unit: Unit, block: Block, error: BaseException | None) -> 
     await carry.to_the_end(work, limit=limit, at_once=error is not None, starts_here=plain)
 
 
-class SyncAtomic(AtomicBase):
+class SyncAtomic(AtomicBase, Plain):
     """An atomic block of a `Database`."""
 
     def __enter__(self) -> Block:

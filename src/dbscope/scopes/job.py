@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from dbscope.engine import carry
 from dbscope.errors import Rollback
 from dbscope.scopes.decorating import must_be_async, must_be_plain, wraps
+from dbscope.scopes.entering import Plain, Waiting
 from dbscope.scopes.forgotten import error_of
 from dbscope.scopes.settle import close, log_hooks, log_others, raise_first, settle, settled, used
 from dbscope.unit import place
@@ -72,7 +73,7 @@ class JobScope:
             current.set(around)
 
 
-class AsyncJobScope(JobScope):
+class AsyncJobScope(JobScope, Waiting):
     """A scope for async code: `async with`, or a decorator that opens a fresh one each call."""
 
     async def __aenter__(self) -> Self:
@@ -109,7 +110,7 @@ class AsyncJobScope(JobScope):
         return in_scope
 
 
-class SyncJobScope(JobScope):
+class SyncJobScope(JobScope, Plain):
     """A scope for plain code: `with`, or a decorator that opens a fresh one for each call."""
 
     def __enter__(self) -> Self:

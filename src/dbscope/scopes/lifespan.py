@@ -5,6 +5,9 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
+from dbscope import arguments
+from dbscope.arguments import Rule
+from dbscope.scopes.attempts import checked
 from dbscope.scopes.decorating import check_routes
 from dbscope.scopes.dependencies import sources_of
 from dbscope.scopes.http import DBSessionMiddleware, check_veto
@@ -17,6 +20,17 @@ if TYPE_CHECKING:
 IDLE_LIMIT_IN_DEBUG = 1.0  # seconds
 
 
+APPLICATION = Rule(
+    "a Starlette or FastAPI application",
+    lambda value: hasattr(value, "user_middleware"),
+    lambda value: (
+        "Install it into the application that includes the router."
+        if hasattr(value, "routes")
+        else None
+    ),
+)
+
+
 def install(
     app: Any,
     database: Any,
@@ -27,7 +41,9 @@ def install(
     before_retry: BeforeRetry | None = None,
 ) -> None:
     """Add the middleware to a Starlette or FastAPI application, and the end of the database."""
+    arguments.check("app", app, APPLICATION, TypeError)
     check_veto(commit_veto)
+    checked(retry, "retry", 0)
     settings = _middleware_of(app, commit_veto).kwargs
     if retry:
         settings["retry"] = retry

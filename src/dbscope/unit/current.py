@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from dbscope.errors import ScopeClosed, ScopeMissing
+from dbscope.unit import place
 from dbscope.unit.policy import Mode
 
 if TYPE_CHECKING:
@@ -108,6 +109,9 @@ WHY_MISSING = {
 
 def why_missing(source: Source) -> str:
     """Return why there may be no scope though somebody has done something about it."""
+    where = place.here()
+    if isinstance(where, place.Place) and "Depends" in where.code.co_names:
+        return " A dependency takes the session when it is called: `Depends(db.get_session)`."
     here = served.get()
     if here is not None and here.kind in WHY_MISSING:
         return f" {WHY_MISSING[here.kind]}."
