@@ -15,7 +15,7 @@ from typing_extensions import TypeVar
 from dbscope import arguments
 from dbscope.engine import faults, options
 from dbscope.engine import url as urls
-from dbscope.engine.settings import ENGINE, SessionSettings, Settings
+from dbscope.engine.settings import OF_KIND, SessionSettings, Settings
 from dbscope.engine.source import EngineSource
 from dbscope.errors import ConfigurationError, Rollback, TransactionRequired
 from dbscope.scopes import forgotten, lifespan, outside, several, verbs
@@ -70,7 +70,7 @@ class CommonDatabase(Generic[H]):
     ) -> None:
         if unknown:
             self._refuse(unknown)
-        arguments.check("engine", engine, ENGINE)
+        arguments.check(f"engine of {type(self).__name__}", engine, OF_KIND[self.is_async])
         if (url is None) is (engine is None):
             which = "neither was given" if url is None else "not both"
             raise ConfigurationError(f"{type(self).__name__} needs a URL or an engine; {which}.")

@@ -169,7 +169,7 @@ async def test_what_was_cancelled_before_it_began_was_not_forgotten(tmp_path: An
     """A task was made of it."""
     db = AsyncDatabase(f"sqlite:///{tmp_path}/a.db")
     async with db.scope():
-        task = asyncio.create_task(db.execute(ADD))  # type: ignore[arg-type, var-annotated]
+        task = asyncio.create_task(db.execute(ADD))
         task.cancel()
         await asyncio.wait([task])
     await db.dispose()

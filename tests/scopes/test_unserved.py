@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from dbscope import AsyncDatabase, ScopeMissing
 from tests.asgi import ask
-from tests.scopes.stage import ALONE, INSIDE, Stage, only
+from tests.scopes.stage import ALONE, INSIDE, Stage, add_middleware, only
 from tests.worlds import Item
 
 pytestmark = pytest.mark.anyio
@@ -23,14 +23,12 @@ def storing(stage: Stage, **how: Any) -> Callable[[], Any]:
     """Return a function that stores an item, decorated."""
     db = stage.db
     function = db.awaitable(lambda: stage.insert("a"))
-    return stage.real.atomic(**how)(function)  # type: ignore[no-any-return]
+    return stage.real.atomic(**how)(function)
 
 
 def not_installed(stage: Stage) -> None:
     """Let the application be served as it is."""
     if stage.around == INSIDE:
-        from tests.scopes.stage import add_middleware
-
         add_middleware(stage.app)
     stage.is_wired = True
 

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 SessionSettings = Callable[[], Mapping[str, object]]
 
 
-ENGINE = or_none(
-    Rule("an Engine or AsyncEngine", lambda value: isinstance(value, Engine | AsyncEngine))
-)
+OF_KIND = {
+    True: or_none(Rule("an AsyncEngine", lambda value: isinstance(value, AsyncEngine))),
+    False: or_none(Rule("an Engine", lambda value: isinstance(value, Engine))),
+}
 RULES = {
     "name": arguments.TEXT,
     "atomic_requests": arguments.DECIDES,
@@ -92,9 +93,6 @@ class Settings:
         options.check_session(self.session_options, session_class, is_async=is_async)
         if self.engine is None:
             options.check_engine(self.engine_options, url, is_async=is_async)
-        elif isinstance(self.engine, AsyncEngine) is not is_async:
-            wanted = "an AsyncEngine" if is_async else "an Engine"
-            raise ConfigurationError(f"engine must be {wanted} here, not {self.engine!r}.")
         else:
             options.check_given(self.engine)
 
