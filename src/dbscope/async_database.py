@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast, overload
 
-from sqlalchemy import Executable, MetaData, Result, ScalarResult
+from sqlalchemy import MetaData
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -17,29 +17,30 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import Session
 from typing_extensions import TypeVar
 
-from dbscope.common import CommonDatabase, CurrentSession
+from dbscope import arguments
+from dbscope.common import CurrentSession
 from dbscope.engine import advisory, carry, schema
-from dbscope.scopes import locks
+from dbscope.queries import A, AsyncQueries
 from dbscope.scopes import propagation as propagations
 from dbscope.scopes.atomic import AsyncAtomic, AsyncSavepoint
 from dbscope.scopes.attempts import checked
+from dbscope.scopes.entering import opening
 from dbscope.scopes.gather import gather_async
 from dbscope.scopes.job import AsyncJobScope
 from dbscope.scopes.retry import run_async
 from dbscope.unit import place
 from dbscope.unit.attributes import Classes
-from dbscope.unit.current import current, unit_of
+from dbscope.unit.current import current
 from dbscope.unit.policy import mode
 
 if TYPE_CHECKING:
     from dbscope.database import Database
 
-A = TypeVar("A", bound=AsyncSession, default=AsyncSession)
 T = TypeVar("T")
 AsyncFunction = TypeVar("AsyncFunction", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 
-class AsyncDatabase(CommonDatabase[A]):
+class AsyncDatabase(AsyncQueries[A]):
     """A database for async code: one session for each request, job or command.
 
     Nothing is opened before it is used.
@@ -66,6 +67,8 @@ class AsyncDatabase(CommonDatabase[A]):
         reset_session: end what a scope has left in its session of the server (locks, SET,
             temporary tables) when the connection comes back; one round trip more for each.
             PostgreSQL, MySQL and MariaDB only.
+        allow_async_unsafe: let `db.sync` be used on an event loop, which it stops while it waits
+            (Django's word): for a notebook, or a program that does nothing else.
 
     Raises:
         ConfigurationError: the URL cannot be read, or its driver is not an async one.
@@ -107,6 +110,7 @@ class AsyncDatabase(CommonDatabase[A]):
     def scope(self, function: AsyncFunction, /) -> AsyncFunction: ...
     @overload
     def scope(self, /, *, atomic: bool = True, readonly: bool = False) -> AsyncJobScope: ...
+    @opening
     def scope(self, function: Any = None, /, *, atomic: bool = True, readonly: bool = False) -> Any:
         """Open a scope: commit at its end, or roll back if an exception leaves it; close always.
 
@@ -141,6 +145,7 @@ class AsyncDatabase(CommonDatabase[A]):
         rollback_for: type[BaseException] | Classes = (),
         no_rollback_for: type[BaseException] | Classes = (),
     ) -> AsyncAtomic: ...
+    @opening
     def atomic(
         self,
         function: Any = None,
@@ -201,6 +206,7 @@ class AsyncDatabase(CommonDatabase[A]):
             block = AsyncAtomic(self._source, asked)
         return block if function is None else block(function)
 
+    @opening
     def savepoint(self) -> AsyncSavepoint:
         """Open a savepoint. A context manager only; TransactionRequired outside a transaction."""
         return AsyncSavepoint(self._source)
@@ -226,6 +232,7 @@ class AsyncDatabase(CommonDatabase[A]):
         Example:
             >>> await db.run(lambda: transfer(1, 2, amount=10))
         """
+        arguments.check_call("the function of run()", function)
         retries = checked(attempts, "attempts", 1) - 1
         atomic = AsyncAtomic(self._source, where=place.of(function))
         return cast("T", await run_async(atomic, function, retries))
@@ -253,64 +260,6 @@ class AsyncDatabase(CommonDatabase[A]):
             >>> first, second = await db.gather(partial(report, 1), partial(report, 2))
         """
         return await gather_async(functions, limit)
-
-    async def execute(self, statement: Executable, *args: Any, **kwargs: Any) -> Result[Any]:
-        """Run a statement on the current session; see `AsyncSession.execute`."""
-        return await self.session.execute(statement, *args, **kwargs)
-
-    async def scalar(self, statement: Executable, *args: Any, **kwargs: Any) -> Any:
-        """Return the first column of the first row; see `AsyncSession.scalar`."""
-        return await self.session.scalar(statement, *args, **kwargs)
-
-    async def scalars(self, statement: Executable, *args: Any, **kwargs: Any) -> ScalarResult[Any]:
-        """Return the first column of all rows; see `AsyncSession.scalars`."""
-        return await self.session.scalars(statement, *args, **kwargs)
-
-    async def get_by_pk(self, entity: type[T], ident: Any, **kwargs: Any) -> T | None:
-        """Return an object by its primary key, or None; see `AsyncSession.get`."""
-        return await self.session.get(entity, ident, **kwargs)
-
-    async def lock(
-        self, instance: T, *, nowait: bool = False, skip_locked: bool = False, of: Any = ()
-    ) -> T | None:
-        """Lock an object's row until the transaction ends, and load it afresh (Rails' `lock!`).
-
-        SQLite has no locks on rows: there the transaction becomes the one that may write.
-
-        Args:
-            instance: an object of the current session, without changes.
-            nowait: an error of the database at once, if somebody else has it.
-            skip_locked: None at once, if somebody else has it.
-            of: the tables or entities to lock, of a mapping over several.
-
-        Raises:
-            TransactionRequired: outside a transaction, where the lock would be gone at once.
-            TransactionManagementError: the object has changes, or is not in this session.
-
-        Example:
-            >>> async with db.atomic():
-            ...     account = await db.lock(account)
-            ...     account.balance -= amount
-        """
-        return await carry.in_greenlet(
-            locks.lock,
-            unit_of(self._source),
-            instance,
-            nowait=nowait,
-            skip_locked=skip_locked,
-            of=of,
-        )
-
-    @asynccontextmanager
-    async def with_lock(self, instance: T, **how: Any) -> AsyncGenerator[T | None, None]:
-        """Open an atomic block in which the row of the object is locked (Rails' `with_lock`).
-
-        Args:
-            instance: see `lock`.
-            how: `nowait`, `skip_locked`, `of`; see `lock`.
-        """
-        async with self.atomic():
-            yield await self.lock(instance, **how)
 
     @asynccontextmanager
     async def advisory_lock(
@@ -348,22 +297,6 @@ class AsyncDatabase(CommonDatabase[A]):
         finally:
             work = carry.in_greenlet(lock.release, failed)
             await carry.to_the_end(work, limit=self._source.finish_timeout)
-
-    async def release(self) -> None:
-        """Give the connection back now, before a slow call; the next statement takes one again.
-
-        The transaction ends by that, and what comes later is a new one.
-
-        Raises:
-            TransactionManagementError: something was written or locked, an object has changes,
-                or an `atomic` block is open.
-
-        Example:
-            >>> user = await db.get_by_pk(User, 1)
-            >>> await db.release()
-            >>> weather = await client.get(user.town)  # takes seconds
-        """
-        await carry.in_greenlet(locks.release, unit_of(self._source))
 
     async def ensure_schema(self, metadata: MetaData) -> None:
         """Create the tables that are missing; safe when several processes start at once."""

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
 from functools import cached_property
-from typing import Any, ClassVar, Generic, Literal, cast
+from typing import Any, ClassVar, Generic, Literal, Never, cast
 
-from sqlalchemy import URL, Engine
+from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import ScopedRegistry
 from typing_extensions import TypeVar
 
+from dbscope import arguments
 from dbscope.engine import faults, options
 from dbscope.engine import url as urls
-from dbscope.engine.settings import SessionSettings, Settings
+from dbscope.engine.settings import OF_KIND, SessionSettings, Settings
 from dbscope.engine.source import EngineSource
 from dbscope.errors import ConfigurationError, Rollback, TransactionRequired
-from dbscope.scopes import lifespan, outside, several, verbs
+from dbscope.scopes import forgotten, lifespan, outside, several, verbs
 from dbscope.scopes.attempts import checked as checked_number
 from dbscope.scopes.dependencies import Readonly, choose, choose_retries
 from dbscope.scopes.settle import raise_first, run_hooks
@@ -49,7 +50,7 @@ class CommonDatabase(Generic[H]):
 
     def __init__(
         self,
-        url: str | URL | None = None,
+        url: urls.Address | None = None,
         *,
         name: str = "default",
         atomic_requests: AtomicRequests = True,
@@ -63,13 +64,21 @@ class CommonDatabase(Generic[H]):
         idle_limit: float | None = None,
         retry_codes: Collection[str] = (),
         reset_session: bool = False,
+        allow_async_unsafe: bool = False,
         _companion: bool = False,
+        **unknown: Never,
     ) -> None:
+        if unknown:
+            self._refuse(unknown)
+        arguments.check(f"engine of {type(self).__name__}", engine, OF_KIND[self.is_async])
         if (url is None) is (engine is None):
-            raise ConfigurationError(f"{type(self).__name__} needs a URL or an engine, not both.")
+            which = "neither was given" if url is None else "not both"
+            raise ConfigurationError(f"{type(self).__name__} needs a URL or an engine; {which}.")
         if engine is not None:
             url = engine.url
         assert url is not None
+        if self.is_async:
+            forgotten.watch()
         self.url = urls.parse(url)
         self.name = name
         self._settings = Settings(
@@ -85,6 +94,7 @@ class CommonDatabase(Generic[H]):
             idle_limit=idle_limit,
             retry_codes=retry_codes,
             reset_session=reset_session,
+            allow_async_unsafe=allow_async_unsafe,
         )
         self._source = EngineSource(
             urls.for_kind(self.url, is_async=self.is_async, companion=_companion),
@@ -93,6 +103,11 @@ class CommonDatabase(Generic[H]):
             session_class=session_class or self.usual_session,
             run_due=_run_due,
         )
+
+    def _refuse(self, unknown: Mapping[str, Any]) -> Never:
+        own = arguments.names_of(type(self).__init__)[1:]
+        homes = options.homes(is_async=self.is_async)
+        raise TypeError(arguments.unknown(type(self).__name__, unknown, own, homes))
 
     def _for_companion(self) -> dict[str, Any]:
         """Return the settings that the database of the other kind has too."""
@@ -156,7 +171,7 @@ class CommonDatabase(Generic[H]):
         unit_of(self._source).doomed = True
 
     @property
-    def transaction_required(self) -> Any:
+    def transaction_required(self) -> verbs.RequiredVerb:
         """A decorator, and a context manager: TransactionRequired unless in a transaction.
 
         Example:

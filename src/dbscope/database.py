@@ -7,34 +7,36 @@ from contextlib import asynccontextmanager, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast, overload
 
-from sqlalchemy import Engine, Executable, MetaData, Result, ScalarResult
+from sqlalchemy import Engine, MetaData
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from typing_extensions import TypeVar
 
-from dbscope.common import CommonDatabase, CurrentSession
+from dbscope import arguments
+from dbscope.common import CurrentSession
 from dbscope.engine import advisory, carry, schema
-from dbscope.scopes import locks
+from dbscope.queries import Queries, S
 from dbscope.scopes import propagation as propagations
 from dbscope.scopes.atomic import SyncAtomic, SyncSavepoint
 from dbscope.scopes.attempts import checked
+from dbscope.scopes.decorating import must_be_plain
+from dbscope.scopes.entering import opening
 from dbscope.scopes.gather import gather
-from dbscope.scopes.job import SyncJobScope, must_be_plain
+from dbscope.scopes.job import SyncJobScope
 from dbscope.scopes.retry import run
 from dbscope.unit import place
 from dbscope.unit.attributes import Classes
-from dbscope.unit.current import current, unit_of
+from dbscope.unit.current import current
 from dbscope.unit.policy import mode
 
 if TYPE_CHECKING:
     from dbscope.async_database import AsyncDatabase
 
-S = TypeVar("S", bound=Session, default=Session)
 T = TypeVar("T")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-class Database(CommonDatabase[S]):
+class Database(Queries[S]):
     """A database for plain code; see `AsyncDatabase`, whose members it has.
 
     Under an event loop (`def` endpoints) its work is finished in a thread, never on the loop.
@@ -61,6 +63,8 @@ class Database(CommonDatabase[S]):
         reset_session: end what a scope has left in its session of the server (locks, SET,
             temporary tables) when the connection comes back; one round trip more for each.
             PostgreSQL, MySQL and MariaDB only.
+        allow_async_unsafe: let it be used on an event loop, which it stops while it waits (Django's
+            word): for a notebook, or a program that does nothing else.
 
     Raises:
         ConfigurationError: the URL cannot be read, or its driver is an async one.
@@ -100,6 +104,7 @@ class Database(CommonDatabase[S]):
     def scope(self, function: Function, /) -> Function: ...
     @overload
     def scope(self, /, *, atomic: bool = True, readonly: bool = False) -> SyncJobScope: ...
+    @opening
     def scope(self, function: Any = None, /, *, atomic: bool = True, readonly: bool = False) -> Any:
         """Open a scope; see `AsyncDatabase.scope`."""
         if readonly:
@@ -124,6 +129,7 @@ class Database(CommonDatabase[S]):
         rollback_for: type[BaseException] | Classes = (),
         no_rollback_for: type[BaseException] | Classes = (),
     ) -> SyncAtomic: ...
+    @opening
     def atomic(
         self,
         function: Any = None,
@@ -158,12 +164,14 @@ class Database(CommonDatabase[S]):
             block = SyncAtomic(self._source, asked)
         return block if function is None else block(function)
 
+    @opening
     def savepoint(self) -> SyncSavepoint:
         """Open a savepoint. A context manager only; TransactionRequired outside a transaction."""
         return SyncSavepoint(self._source)
 
     def run(self, function: Callable[[], T], attempts: int = 3) -> T:
         """Run the function in a transaction, after a conflict again; see `AsyncDatabase.run`."""
+        arguments.check_call("the function of run()", function)
         must_be_plain(function, "run")
         retries = checked(attempts, "attempts", 1) - 1
         return cast("T", run(SyncAtomic(self._source, where=place.of(function)), function, retries))
@@ -174,35 +182,6 @@ class Database(CommonDatabase[S]):
         The first failure is raised when those that run have ended; no further one is begun.
         """
         return gather(functions, limit)
-
-    def execute(self, statement: Executable, *args: Any, **kwargs: Any) -> Result[Any]:
-        """Run a statement on the current session; see `Session.execute`."""
-        return self.session.execute(statement, *args, **kwargs)
-
-    def scalar(self, statement: Executable, *args: Any, **kwargs: Any) -> Any:
-        """Return the first column of the first row; see `Session.scalar`."""
-        return self.session.scalar(statement, *args, **kwargs)
-
-    def scalars(self, statement: Executable, *args: Any, **kwargs: Any) -> ScalarResult[Any]:
-        """Return the first column of all rows; see `Session.scalars`."""
-        return self.session.scalars(statement, *args, **kwargs)
-
-    def get_by_pk(self, entity: type[T], ident: Any, **kwargs: Any) -> T | None:
-        """Return an object by its primary key, or None; see `Session.get`."""
-        return self.session.get(entity, ident, **kwargs)
-
-    def lock(
-        self, instance: T, *, nowait: bool = False, skip_locked: bool = False, of: Any = ()
-    ) -> T | None:
-        """Lock the row of an object, and load it afresh; see `AsyncDatabase.lock`."""
-        unit = unit_of(self._source)
-        return locks.lock(unit, instance, nowait=nowait, skip_locked=skip_locked, of=of)
-
-    @contextmanager
-    def with_lock(self, instance: T, **how: Any) -> Generator[T | None, None, None]:
-        """Open an atomic block in which the row of the object is locked (Rails' `with_lock`)."""
-        with self.atomic():
-            yield self.lock(instance, **how)
 
     @contextmanager
     def advisory_lock(self, key: str, *, timeout: float | None = None) -> Generator[None]:
@@ -217,10 +196,6 @@ class Database(CommonDatabase[S]):
             raise
         finally:
             lock.release(failed)
-
-    def release(self) -> None:
-        """Give the connection back now, before a slow call; see `AsyncDatabase.release`."""
-        locks.release(unit_of(self._source))
 
     def ensure_schema(self, metadata: MetaData) -> None:
         """Create the tables that are missing; safe when several processes start at once."""

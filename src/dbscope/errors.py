@@ -85,6 +85,11 @@ class ConcurrentUse(TransactionManagementError):
     Await the calls one after the other, or give each its own: `async with db.scope(): ...`."""
 
 
+class NeverAwaited(TransactionManagementError):
+    """So it was not done, and what was done with it is rolled back.
+    Write `await` before the call; in a `def` function use the plain database, `db.sync`."""
+
+
 class ManualCommitForbidden(TransactionManagementError):
     """Inside `atomic` the block decides. Remove the call, or leave the block first;
     to undo part of the work use `db.savepoint()`, `db.set_rollback(True)` or `raise Rollback`."""
@@ -115,6 +120,13 @@ class AttributeNotLoaded(DBScopeError):
     """An attribute that is not loaded was read, and in async code reading cannot wait for it.
     Load it before, where `await` is: `selectinload(...)` in the query, or
     `await session.refresh(obj, ["name"])`. A rollback makes objects forget what was loaded."""
+
+
+class SynchronousOnlyOperation(DBScopeError):
+    """Plain code waits for the database in its thread, and on an event loop that stops everything
+    else; two requests that meet on one row would wait for ever. Call it from a `def` endpoint, by
+    `await anyio.to_thread.run_sync(function)`, or use an `AsyncDatabase` (`db.async_`). Where
+    nobody else is served, in a notebook for example: `Database(..., allow_async_unsafe=True)`."""
 
 
 class PoolTimeout(DBScopeError):

@@ -160,6 +160,9 @@ def wire() -> Iterator[Wire]:
 by_document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # as is shown
+
+
 @by_document
 def test_documents_are_true_on_sqlite(path, tmp_path, monkeypatch, wire):
     """Every block of a document runs, sends what is shown, and raises what is shown."""

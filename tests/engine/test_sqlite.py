@@ -302,6 +302,7 @@ def test_two_databases_on_one_file_share_the_queue(world: World) -> None:
 @SQLITE
 def test_the_companion_shares_the_queue(world: World) -> None:
     """J7: a scope that writes through both would wait for itself, and is told so at once."""
+    world.database = type(world.database)(world.url, allow_async_unsafe=True)
     companion = world.database.sync if world.is_async else world.database
 
     def story(db: Both) -> None:

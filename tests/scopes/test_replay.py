@@ -666,7 +666,7 @@ async def test_only_functions_of_routes_are_marked(stage: Stage) -> None:
     """Other things are refused, as is a number that means nothing."""
     with pytest.raises(TypeError, match="a route's function is decorated"):
         stage.real.retry_requests(1)(None)
-    with pytest.raises(ValueError, match="retry_requests is 0 or more, not -1"):
+    with pytest.raises(ValueError, match="retry_requests must be 0 or more, not -1"):
         stage.real.retry_requests(-1)
 
 

@@ -471,9 +471,9 @@ def test_a_block_cannot_be_retried(world: World) -> None:
 @pytest.mark.parametrize("database", [AsyncDatabase("sqlite://"), Database("sqlite://")])
 def test_numbers_that_mean_nothing_are_refused(database: Any) -> None:
     """No attempt at all, or fewer."""
-    with pytest.raises(ValueError, match="retry is 0 or more, not -1"):
+    with pytest.raises(ValueError, match="retry must be 0 or more, not -1"):
         database.atomic(retry=-1)
-    with pytest.raises(ValueError, match="attempts is 1 or more, not 0"):
+    with pytest.raises(ValueError, match="attempts must be 1 or more, not 0"):
         ran_now = database.run(dict, attempts=0)
         asyncio.run(ran_now)
 

@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
+from dbscope import arguments
 from dbscope.backends.postgresql.session_state import MARK
 from dbscope.engine import faults
 from dbscope.errors import ConfigurationError, DatabaseUnavailable, LockTimeout, PoolTimeout
@@ -57,8 +58,8 @@ class AdvisoryLock:
 
     def __init__(self, source: EngineSource, key: str, timeout: float | None) -> None:
         source.require("advisory_locks")
-        if timeout is not None and timeout < 0:
-            raise ConfigurationError(f"timeout={timeout!r} must not be negative.")
+        arguments.check("key of advisory_lock()", key, arguments.TEXT, TypeError)
+        arguments.check("timeout", timeout, arguments.PATIENCE)
         self.source = source
         self.key = key
         self.timeout = timeout

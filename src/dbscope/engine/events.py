@@ -10,7 +10,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
 from dbscope.backends.postgresql.pooler import blame
-from dbscope.engine import deadline, faults, fitness, guard, transaction
+from dbscope.engine import deadline, faults, fitness, guard, notes, transaction
 from dbscope.errors import (
     ConfigurationError,
     ManualCommitForbidden,
@@ -48,6 +48,8 @@ def install(engine: Engine, on_cancel: Callable[[Connection], None], pooler: Poo
     @event.listens_for(engine, "handle_error")
     def on_error(context: ExceptionContext) -> BaseException | None:
         connection = context.connection
+        if isinstance(context.sqlalchemy_exception, DBAPIError):
+            notes.add(context.sqlalchemy_exception)
         if connection is None or connection.closed or connection.invalidated:
             return None
         blamed = blame(pooler, faults.sqlstate(context.original_exception))

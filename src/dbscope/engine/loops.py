@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from asyncio import _get_running_loop  # pyright: ignore[reportPrivateUsage]  (the other one raises where there is none)
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,9 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 from sqlalchemy.util import await_only
 from sqlalchemy.util.queue import AsyncAdaptedQueue, Empty
 
-from dbscope.errors import ConfigurationError
+from dbscope.errors import ConfigurationError, SynchronousOnlyOperation
+from dbscope.unit import place
+from dbscope.unit.current import is_starting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -171,6 +174,17 @@ class Loops:
                 forget(engine)
             else:
                 engine.dispose(close=False)
+
+
+def check_blocking(name: str) -> None:
+    """Let plain code wait in this thread, if nobody else does there.
+
+    Raises:
+        SynchronousOnlyOperation: an event loop runs in it, and is not only starting to serve.
+    """
+    if _get_running_loop() is None or is_starting():
+        return
+    raise SynchronousOnlyOperation(f"{name} was used on the event loop, at {place.of_call()}.")
 
 
 def serves_any(engine: Engine) -> bool:

@@ -11,6 +11,7 @@ from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine
+from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
@@ -144,7 +145,12 @@ def check_session(options: Mapping[str, Any], session_class: Any, *, is_async: b
     kind: Any = AsyncSession if is_async else Session
     usual: Any = getattr(session_class, "sync_session_class", None)
     if not issubclass(session_class, kind):
-        raise ConfigurationError(f"session_class={session_class!r} is no {kind.__name__}.")
+        ours, other = ("AsyncDatabase", "Database")[:: 1 if is_async else -1]
+        is_other = issubclass(session_class, Session if is_async else AsyncSession)
+        raise ConfigurationError(
+            f"session_class of {ours} must be a subclass of {kind.__name__}, not {session_class!r}"
+            + (f", which is one for {other}." if is_other else ".")
+        )
     known = keywords(session_class)
     if is_async:
         plain: Any = options.get("sync_session_class") or usual
@@ -206,6 +212,15 @@ def check_given(engine: Engine | AsyncEngine) -> None:
     for each in (*options, level):
         if each is not None and no_autocommit(each) == AUTOCOMMIT:
             raise ConfigurationError(f"The engine has isolation_level={each!r}: {AUTOCOMMIT}.")
+
+
+def homes(*, is_async: bool) -> dict[str, set[str]]:
+    """Return the names that people know from SQLAlchemy, and the option that takes each."""
+    poolclass = AsyncAdaptedQueuePool if is_async else QueuePool
+    return {
+        "session_options": keywords(Session) | set(SESSION),
+        "engine_options": names_of(DefaultDialect, poolclass) | set(ENGINE),
+    }
 
 
 def for_other_kind(settings: Settings, *, is_async: bool) -> dict[str, Any]:

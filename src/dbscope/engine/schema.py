@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
+from sqlalchemy import MetaData, text
 from sqlalchemy.exc import OperationalError
 
+from dbscope import arguments
+from dbscope.arguments import Rule
 from dbscope.engine import faults, mysql
 from dbscope.engine.sqlite import recipe
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, MetaData
+    from sqlalchemy import Connection
 
 # Any number will do, as long as it is always the same: "dbscope" in ASCII.
 LOCK = 0x6462_7363_6F70_65
@@ -20,6 +22,13 @@ MYSQL_NAME = (
 )
 MYSQL_LOCK = text(f"SELECT GET_LOCK({MYSQL_NAME}, 60)")
 MYSQL_UNLOCK = text(f"SELECT RELEASE_LOCK({MYSQL_NAME})")
+
+
+METADATA = Rule(
+    "a MetaData",
+    lambda value: isinstance(value, MetaData),
+    lambda value: "Give its `.metadata`." if hasattr(value, "metadata") else None,
+)
 
 
 def create_missing(connection: Connection, metadata: MetaData) -> None:
@@ -32,6 +41,7 @@ def create_missing(connection: Connection, metadata: MetaData) -> None:
     Raises:
         DatabaseUnavailable: somebody else has SQLite's lock for longer than the busy timeout.
     """
+    arguments.check("metadata", metadata, METADATA, TypeError)
     try:
         _create_missing(connection, metadata)
     except OperationalError as error:

@@ -6,18 +6,41 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from dbscope import arguments
+from dbscope.arguments import Rule, or_none
 from dbscope.engine import options, session_state
 from dbscope.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from sqlalchemy import URL, Engine
+    from sqlalchemy import URL
 
     from dbscope.backends.base import Features
     from dbscope.unit.policy import AtomicRequests
 
 SessionSettings = Callable[[], Mapping[str, object]]
+
+
+OF_KIND = {
+    True: or_none(Rule("an AsyncEngine", lambda value: isinstance(value, AsyncEngine))),
+    False: or_none(Rule("an Engine", lambda value: isinstance(value, Engine))),
+}
+RULES = {
+    "name": arguments.TEXT,
+    "atomic_requests": arguments.DECIDES,
+    "engine_options": arguments.OPTIONS,
+    "session_options": arguments.OPTIONS,
+    "session_class": or_none(Rule("a class", lambda value: isinstance(value, type))),
+    "manual_commit": arguments.one_of("allow", "forbid"),
+    "verify_commit": arguments.FLAG,
+    "session_settings": or_none(arguments.CALLED),
+    "idle_limit": arguments.SECONDS,
+    "retry_codes": arguments.CODES,
+    "reset_session": arguments.FLAG,
+    "allow_async_unsafe": arguments.FLAG,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,17 +63,11 @@ class Settings:
     idle_limit: float | None = None  # seconds
     retry_codes: Collection[str] = ()
     reset_session: bool = False
+    allow_async_unsafe: bool = False
 
     def __post_init__(self) -> None:
-        if self.manual_commit not in ("allow", "forbid"):
-            raise ConfigurationError(
-                f"manual_commit is 'allow' or 'forbid', not {self.manual_commit!r}."
-            )
-        if self.session_settings is not None and not callable(self.session_settings):
-            raise ConfigurationError(
-                "session_settings is a function that returns the settings of each transaction, "
-                f"not {self.session_settings!r}."
-            )
+        for name, rule in RULES.items():
+            arguments.check(name, getattr(self, name), rule)
         if self.engine is not None and self.engine_options:
             raise ConfigurationError(
                 "engine_options are for an engine that is to be made; this one is there already."
@@ -76,9 +93,6 @@ class Settings:
         options.check_session(self.session_options, session_class, is_async=is_async)
         if self.engine is None:
             options.check_engine(self.engine_options, url, is_async=is_async)
-        elif isinstance(self.engine, AsyncEngine) is not is_async:
-            wanted = "an AsyncEngine" if is_async else "an Engine"
-            raise ConfigurationError(f"engine must be {wanted} here, not {self.engine!r}.")
         else:
             options.check_given(self.engine)
 

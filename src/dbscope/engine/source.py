@@ -21,7 +21,9 @@ from dbscope.engine import (
     forks,
     guard,
     here,
+    loops,
     mysql,
+    notes,
     postgresql,
     second,
     session_state,
@@ -32,7 +34,6 @@ from dbscope.engine import (
 )
 from dbscope.engine.carry import Greenlets, Threads
 from dbscope.engine.engines import Engines, plain
-from dbscope.engine.loops import Loops
 from dbscope.engine.pool import Out, size
 from dbscope.engine.session import async_session_class, session_class
 from dbscope.engine.sqlite import queue, recipe
@@ -107,9 +108,9 @@ class EngineSource:
         self.run_due = run_due
         self.counters: Counter[str] = Counter()
         self.seconds = second.SecondConnections(self, self.counters)
-        self.loops = Loops(str(self))
+        self.loops = loops.Loops(str(self))
         self.features = features_of(url, settings.engine)
-        self.sql_family = self.features.family
+        self.sql_family: str = self.features.family
         settings.check(self.features, url, session_class, is_async=is_async)
         self.engines = Engines(
             url,
@@ -181,6 +182,7 @@ class EngineSource:
     def factory(self) -> Any:
         """Return the session factory, which is made at the first call."""
         if self._factory is None:
+            notes.watch()
             bind: Any = self.engine
             if self.is_async:
                 cls: Any = async_session_class(self._session_class, self._plain_class)
@@ -323,9 +325,16 @@ class EngineSource:
             second.check_room(self, unit)
 
     def check_loop(self) -> None:
-        """Let the database be used in the event loop that runs, or raise ConfigurationError."""
+        """Let the database be used in the event loop that runs, or where none does.
+
+        Raises:
+            ConfigurationError: its connections belong to another loop.
+            SynchronousOnlyOperation: to wait for it would stop this one.
+        """
         if self.is_async:
             self.loops.check(self.engines)
+        elif not self.settings.allow_async_unsafe:
+            loops.check_blocking(str(self))
 
     # -- the end -------------------------------------------------------------------------------
 
@@ -338,7 +347,7 @@ class EngineSource:
 
     def forget(self) -> None:
         """Start anew in a forked child: the parent's sockets and locks are not ours to use."""
-        self.loops = Loops(str(self))
+        self.loops = loops.Loops(str(self))
         self.engines.forget()
 
     def ping(self) -> None:

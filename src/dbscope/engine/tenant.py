@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, literal, select
 
+from dbscope import arguments
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -24,7 +26,8 @@ def ask(settings: SessionSettings) -> dict[str, str]:
 
     A value of None is the empty text, as PostgreSQL has it for what was never set.
     """
-    return {name: "" if value is None else str(value) for name, value in settings().items()}
+    values = arguments.check("What session_settings returns", settings(), arguments.OPTIONS)
+    return {name: "" if value is None else str(value) for name, value in values.items()}
 
 
 def tell(connection: Connection, values: Mapping[str, str]) -> None:

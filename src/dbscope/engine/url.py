@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
+from dbscope import arguments
+from dbscope.arguments import Rule
 from dbscope.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -30,10 +33,42 @@ EXTRAS = {
 }
 
 
-def parse(url: str | URL) -> URL:
+class Spelled(Protocol):
+    """A URL of pydantic, `PostgresDsn` for example."""
+
+    def unicode_string(self) -> str:
+        """Return it as a text."""
+        ...
+
+
+Address = str | URL | Spelled
+
+
+def _instead(value: Any) -> str | None:
+    """Say what to write instead of something that is no URL."""
+    if isinstance(value, PathLike):
+        return 'A file of SQLite is f"sqlite:///{path}".'
+    if hasattr(value, "dialect"):
+        return "An engine is given by its name: `engine=...`."
+    if hasattr(value, "get_secret_value"):
+        return "Give what is in it: `.get_secret_value()`."
+    return None
+
+
+ADDRESS = Rule(
+    "a URL such as 'sqlite:///app.db'",
+    lambda value: isinstance(value, str | URL),
+    _instead,
+    lambda value: f"an object of {type(value).__name__}",
+)
+
+
+def parse(url: Address) -> URL:
     """Return the URL; ConfigurationError if it cannot be read (its password is never shown)."""
+    if not isinstance(url, str | URL) and hasattr(url, "unicode_string"):
+        url = url.unicode_string()
     try:
-        parsed = make_url(url)
+        parsed = make_url(arguments.check("url", cast("str | URL", url), ADDRESS))
     except (ArgumentError, ValueError) as error:
         raise ConfigurationError(
             "The database URL cannot be read; it should look like "
@@ -41,6 +76,11 @@ def parse(url: str | URL) -> URL:
         ) from error
     backend, _, driver = parsed.drivername.partition("+")
     backend = ALIASES.get(backend, backend)
+    if backend == "sqlite" and (parsed.host or parsed.username):
+        raise ConfigurationError(
+            f"A database of SQLite is a file and no server, and the URL names {parsed.host!r} as "
+            "one; a file has three slashes: sqlite:///app.db."
+        )
     return parsed.set(drivername=f"{backend}+{driver}" if driver else backend)
 
 

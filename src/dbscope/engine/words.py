@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import TextClause
 
 from dbscope.errors import ManualCommitForbidden, TransactionRequired
+from dbscope.unit import place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -224,7 +225,7 @@ def check_sql(unit: Unit, sql: str, family: str) -> None:
         return
     if found := ending(sql, family):
         raise ManualCommitForbidden(
-            f"{found} was to be sent as text in {unit.scope}; "
+            f"{found} was to be sent as text in {unit.scope}, at {place.of_call()}; "
             "outside of `atomic` there are `session.commit()` and `rollback()`."
         )
 
@@ -288,8 +289,8 @@ def _ends(words: list[str]) -> str | None:
 
 
 def _sets_autocommit(words: list[str]) -> bool:
-    for place, word in enumerate(words):
-        is_variable_of_user = words[place - 1] == "@" and words[place - 2] != "@"
+    for index, word in enumerate(words):
+        is_variable_of_user = words[index - 1] == "@" and words[index - 2] != "@"
         if word == "AUTOCOMMIT" and not is_variable_of_user:
-            return words[place + 1 : place + 2] in (["="], [":"]) or place == 1
+            return words[index + 1 : index + 2] in (["="], [":"]) or index == 1
     return False

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from dbscope.engine import carry
 from dbscope.errors import Rollback, TransactionRequired
+from dbscope.scopes import forgotten, timer, unserved
 from dbscope.scopes import retry as retrying
-from dbscope.scopes import timer
-from dbscope.scopes.job import (
-    AsyncJobScope,
-    SyncJobScope,
-    must_be_async,
-    must_be_plain,
-)
+from dbscope.scopes.decorating import must_be_async, must_be_plain, wraps
+from dbscope.scopes.entering import Plain, Waiting
+from dbscope.scopes.job import AsyncF, AsyncJobScope, F, SyncJobScope
 from dbscope.scopes.settle import log_hooks, raise_first, run_hooks
 from dbscope.scopes.verbs import unit_here
 from dbscope.unit import ending, nesting, place
@@ -25,14 +21,10 @@ from dbscope.unit.current import current, open_scope, unit_of
 from dbscope.unit.policy import Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
     from types import TracebackType
 
     from dbscope.unit.source import Source
     from dbscope.unit.unit import Unit
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class AtomicBase:
@@ -54,7 +46,10 @@ class AtomicBase:
         """Tell whether the block has to open a scope for itself."""
         if self.asked.own and not self.asked.readonly and (unit := unit_here(self.source)):
             self.source.check_second(unit)
-        return self.asked.own or (not self.asked.required and open_scope() is None)
+        if self.asked.required or open_scope() is not None:
+            return self.asked.own
+        unserved.check(self.source, self.where)
+        return True
 
     def unit(self) -> Unit:
         """Return the unit that the block is opened in."""
@@ -105,7 +100,7 @@ def swallows(block: Block, error: BaseException | None) -> bool:
     return isinstance(error, Rollback) and block.kind is not Kind.JOINED
 
 
-class AsyncAtomic(AtomicBase):
+class AsyncAtomic(AtomicBase, Waiting):
     """An atomic block of an `AsyncDatabase`."""
 
     async def __aenter__(self) -> Block:
@@ -135,7 +130,11 @@ class AsyncAtomic(AtomicBase):
     ) -> bool | None:
         unit, block = self.exit()
         failed: BaseException | None = None
-        leaving = error if block.timer is None else await timer.stop(block, error)
+        leaving = error
+        if error is None and unit.scope.forgotten:
+            leaving = forgotten.error_of(unit.scope)
+        if block.timer is not None:
+            leaving = await timer.stop(block, leaving)
         try:
             await leave_async(unit, block, self.failure(block, leaving))
         except BaseException as failure:
@@ -150,15 +149,15 @@ class AsyncAtomic(AtomicBase):
             raise leaving from error
         return swallows(block, error)
 
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Any]:
+    def __call__(self, function: AsyncF) -> AsyncF:
         """Decorate an `async def` function; each call opens a block of its own."""
         must_be_async(function, "atomic")
         atomic: AsyncAtomic = self.at(place.of(function))
         if self.asked.retry:
             return retrying.decorated_async(atomic, function, self.asked.retry)
 
-        @functools.wraps(function)
-        async def in_block(*args: P.args, **kwargs: P.kwargs) -> T:
+        @wraps(function, "atomic")
+        async def in_block(*args: Any, **kwargs: Any) -> Any:
             async with atomic.at(atomic.where):
                 return await function(*args, **kwargs)
 
@@ -187,7 +186,7 @@ async def leave_async(unit: Unit, block: Block, error: BaseException | None) -> 
     await carry.to_the_end(work, limit=limit, at_once=error is not None, starts_here=plain)
 
 
-class SyncAtomic(AtomicBase):
+class SyncAtomic(AtomicBase, Plain):
     """An atomic block of a `Database`."""
 
     def __enter__(self) -> Block:
@@ -221,15 +220,15 @@ class SyncAtomic(AtomicBase):
                 block.own_scope.__exit__(None, failed, None)
         return swallows(block, error)
 
-    def __call__(self, function: Callable[P, T]) -> Callable[P, Any]:
+    def __call__(self, function: F) -> F:
         """Decorate a plain function; each call opens a block of its own."""
         must_be_plain(function, "atomic")
         atomic: SyncAtomic = self.at(place.of(function))
         if self.asked.retry:
             return retrying.decorated(atomic, function, self.asked.retry)
 
-        @functools.wraps(function)
-        def in_block(*args: P.args, **kwargs: P.kwargs) -> T:
+        @wraps(function, "atomic")
+        def in_block(*args: Any, **kwargs: Any) -> Any:
             with atomic.at(atomic.where):
                 return function(*args, **kwargs)
 

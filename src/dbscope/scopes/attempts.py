@@ -6,6 +6,7 @@ import logging
 import random
 from collections.abc import Collection
 
+from dbscope import arguments
 from dbscope.engine import faults
 
 logger = logging.getLogger("dbscope")
@@ -70,7 +71,5 @@ def pause(failed: int) -> float:
 
 
 def checked(number: int, name: str, least: int) -> int:
-    """Return the number; ValueError if it is less than that."""
-    if number < least:
-        raise ValueError(f"{name} is {least} or more, not {number!r}")
-    return number
+    """Return the number; ValueError if it is less than that, or no whole number."""
+    return arguments.check(name, number, arguments.at_least(least), ValueError)

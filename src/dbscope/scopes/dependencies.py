@@ -6,13 +6,13 @@ import asyncio
 import inspect
 import sys
 from inspect import Signature
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from dbscope.errors import ConfigurationError
 from dbscope.unit.policy import ASGIScope, Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Awaitable, Generator, Iterator
     from types import FrameType
 
     from dbscope.unit.source import Source
@@ -127,6 +127,10 @@ class Readonly:
         self.source = source
         self.__signature__ = Signature()  # FastAPI shall not look for the function in the query
 
+    @overload
+    def __call__(self, function: F, /) -> F: ...
+    @overload
+    def __call__(self, /) -> Awaitable[None]: ...
     @awaited
     def __call__(self, function: Any = None, /) -> Any:
         """Mark a route's function; called as a dependency there is nothing left to do."""

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from dbscope.engine import carry
 from dbscope.errors import DatabaseUnavailable, PoolTimeout
-from dbscope.scopes import answer, cookies, unended, witness
+from dbscope.scopes import answer, cookies, decorating, forgotten, unended, witness
 from dbscope.scopes.attempts import checked
 from dbscope.scopes.dependencies import Routes, refuse_override, route_choice
 from dbscope.scopes.settle import close, log_hooks, log_others, settled, used
 from dbscope.scopes.state import with_session
 from dbscope.unit import ending
-from dbscope.unit.current import Scope, current, served
+from dbscope.unit.current import Scope, Served, current, served
 from dbscope.unit.hooks import is_async
 from dbscope.unit.policy import (
     FIRST_ERROR_STATUS,
@@ -64,6 +64,8 @@ class DBSessionMiddleware:
         states: names on `request.state`, and the databases whose session they give.
     """
 
+    opens_scopes = True
+
     def __init__(
         self,
         app: ASGIApp,
@@ -86,11 +88,7 @@ class DBSessionMiddleware:
     async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
         if scope["type"] != "http":
-            token = served.set(scope["type"])
-            try:
-                await self.app(scope, receive, send)
-            finally:
-                served.reset(token)
+            await self._serve_other(scope, receive, send)
             return
         if (application := scope.get("app")) is not self._known:
             self._meet(application)
@@ -107,12 +105,27 @@ class DBSessionMiddleware:
             return
         await self.serve(RequestScope(scope, send, self.commit_veto), receive)
 
+    async def _serve_other(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        other = Served(scope["type"])
+
+        def send_on(message: Message) -> Awaitable[None]:
+            if message["type"] == "lifespan.startup.complete":
+                other.is_starting = False
+            return send(message)
+
+        token = served.set(other)
+        try:
+            await self.app(scope, receive, send_on if other.is_starting else send)
+        finally:
+            served.reset(token)
+
     async def serve(self, request: RequestScope, receive: Receive) -> None:
         """Serve a request in this scope."""
         token = current.set(request)
         try:
             await self.app(request.asgi, receive, request.send)
-            if request.units and (units := used(request)):
+            units = used(request) if request.units else []
+            if units or request.forgotten:
                 await request.end_served(units)
         except BaseException as error:
             await request.end_failed(error)
@@ -124,6 +137,7 @@ class DBSessionMiddleware:
             current.reset(token)
 
     def _meet(self, application: Any) -> None:
+        decorating.check_routes(application)
         self._known = application
         if application is not None:
             witness.place_at(application)
@@ -186,7 +200,7 @@ class RequestScope(Scope):
             if not message.get("more_body", False):
                 self.will_write = True  # background tasks are next
         elif message["type"] == "http.response.start":
-            if self.units or self.inner or self.failure is not None:
+            if self.units or self.inner or self.forgotten or self.failure is not None:
                 return self._send_start(message)
             self._start(message)
         return self._send(message)
@@ -198,6 +212,7 @@ class RequestScope(Scope):
 
     def _start(self, message: Message) -> None:
         self.started = True
+        self.forgotten = ()
         self.will_write = False
         if self._commit_veto is default_commit_veto:
             message["headers"] = without_override(message.get("headers", ()))
@@ -205,16 +220,16 @@ class RequestScope(Scope):
     async def _before_start(self, message: Message) -> None:
         if self.failure is not None and message["status"] < FIRST_ERROR_STATUS:
             raise self.failure
-        if self.units or self.inner:
+        if self.units or self.inner or self.forgotten:
             keep = keeps(self._commit_veto, self.asgi, message, self._seen_exception())
             if keep or message["status"] < FIRST_ERROR_STATUS:
-                error = unended.error_of(self, self.inner)
+                error = unended.error_of(self, self.inner) or forgotten.error_of(self)
                 if error is not None:
                     await self._refuse(error)
             await self._settle(keep=keep)
 
     async def _refuse(self, error: BaseException) -> None:
-        """Roll back everything, for something is open that would end only after the answer."""
+        """Roll back everything: something would end only after the answer, or is missing in it."""
         if units := used(self):
             errors, hook_errors = await settled(units, keep=False)
             log_others(errors, self)
@@ -257,8 +272,12 @@ class RequestScope(Scope):
     async def end_tail(self, units: list[Unit]) -> None:
         """Commit what was done after the response had started, unless the client went away."""
         was_cancelled = any(isinstance(unit.fault, CancelledError) for unit in units)
-        errors, hook_errors = await settled(units, keep=not was_cancelled)
+        never_awaited = forgotten.error_of(self)
+        keep = not was_cancelled and never_awaited is None
+        errors, hook_errors = await settled(units, keep=keep) if units else ([], [])
         log_hooks(hook_errors, self)
+        if never_awaited is not None:
+            errors.insert(0, never_awaited)
         if errors:
             raise errors[0]
 

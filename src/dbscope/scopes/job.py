@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from dbscope.engine import carry
 from dbscope.errors import Rollback
+from dbscope.scopes.decorating import must_be_async, must_be_plain, wraps
+from dbscope.scopes.entering import Plain, Waiting
+from dbscope.scopes.forgotten import error_of
 from dbscope.scopes.settle import close, log_hooks, log_others, raise_first, settle, settled, used
 from dbscope.unit import place
 from dbscope.unit.current import Scope, current, in_generators
-from dbscope.unit.hooks import is_async
 from dbscope.unit.policy import Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
     from types import TracebackType
 
     from dbscope.unit.unit import Unit
 
-P = ParamSpec("P")
-T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+AsyncF = TypeVar("AsyncF", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 
 class OpenedScope(Scope):
@@ -73,7 +73,7 @@ class JobScope:
             current.set(around)
 
 
-class AsyncJobScope(JobScope):
+class AsyncJobScope(JobScope, Waiting):
     """A scope for async code: `async with`, or a decorator that opens a fresh one each call."""
 
     async def __aenter__(self) -> Self:
@@ -87,27 +87,30 @@ class AsyncJobScope(JobScope):
         traceback: TracebackType | None,
     ) -> bool | None:
         scope = self.exit()
+        never_awaited = error_of(scope) if scope.forgotten and error is None else None
         try:
             if units := used(scope):
-                await end(scope, units, error)
+                await end(scope, units, error or never_awaited)
         finally:
             self.forget(scope)
+        if never_awaited is not None:
+            raise never_awaited
         return isinstance(error, Rollback)
 
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Any]:
+    def __call__(self, function: AsyncF) -> AsyncF:
         """Decorate an `async def` function."""
         must_be_async(function, "scope")
         where = place.of(function)
 
-        @functools.wraps(function)
-        async def in_scope(*args: P.args, **kwargs: P.kwargs) -> T:
+        @wraps(function, "scope")
+        async def in_scope(*args: Any, **kwargs: Any) -> Any:
             async with AsyncJobScope(self.mode, where):
                 return await function(*args, **kwargs)
 
         return in_scope
 
 
-class SyncJobScope(JobScope):
+class SyncJobScope(JobScope, Plain):
     """A scope for plain code: `with`, or a decorator that opens a fresh one for each call."""
 
     def __enter__(self) -> Self:
@@ -121,20 +124,24 @@ class SyncJobScope(JobScope):
         traceback: TracebackType | None,
     ) -> bool | None:
         scope = self.exit()
+        never_awaited = error_of(scope) if scope.forgotten and error is None else None
+        error = error or never_awaited
         try:
             if units := used(scope):
                 conclude(scope, *settle(units, keep=error is None), error)
         finally:
             self.forget(scope)
+        if never_awaited is not None:
+            raise never_awaited
         return isinstance(error, Rollback)
 
-    def __call__(self, function: Callable[P, T]) -> Callable[P, Any]:
+    def __call__(self, function: F) -> F:
         """Decorate a plain function."""
         must_be_plain(function, "scope")
         where = place.of(function)
 
-        @functools.wraps(function)
-        def in_scope(*args: P.args, **kwargs: P.kwargs) -> T:
+        @wraps(function, "scope")
+        def in_scope(*args: Any, **kwargs: Any) -> Any:
             with SyncJobScope(self.mode, where):
                 return function(*args, **kwargs)
 
@@ -165,34 +172,3 @@ def conclude(
     else:
         log_others(errors, scope)
         log_hooks(hook_errors, scope)
-
-
-def must_be_async(function: Any, what: str) -> None:
-    """Raise TypeError unless calling the function gives a coroutine."""
-    _refuse_generators(function, what)
-    if not is_async(function):
-        raise TypeError(
-            f"@{what} of an AsyncDatabase decorates async functions, and {function!r} is a plain "
-            f"one; use `db.sync.{what}`."
-        )
-
-
-def must_be_plain(function: Any, what: str) -> None:
-    """Raise TypeError unless the function is an ordinary one."""
-    _refuse_generators(function, what)
-    if is_async(function):
-        raise TypeError(
-            f"@{what} of a Database decorates plain functions, and {function!r} is async; "
-            f"use `db.async_.{what}`."
-        )
-
-
-def _refuse_generators(function: Any, what: str) -> None:
-    if not callable(function):
-        raise TypeError(f"@{what} decorates functions, not {function!r}")
-    target = inspect.unwrap(function)
-    if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
-        raise TypeError(
-            f"@{what} cannot decorate the generator {function!r}: its body runs after the call "
-            f"has returned. Use `with db.{what}(): ...` inside it."
-        )

@@ -5,6 +5,10 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
+from dbscope import arguments
+from dbscope.arguments import Rule
+from dbscope.scopes.attempts import checked
+from dbscope.scopes.decorating import check_routes
 from dbscope.scopes.dependencies import sources_of
 from dbscope.scopes.http import DBSessionMiddleware, check_veto
 from dbscope.unit.current import installed
@@ -14,6 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
 IDLE_LIMIT_IN_DEBUG = 1.0  # seconds
+
+
+APPLICATION = Rule(
+    "a Starlette or FastAPI application",
+    lambda value: hasattr(value, "user_middleware"),
+    lambda value: (
+        "Install it into the application that includes the router."
+        if hasattr(value, "routes")
+        else None
+    ),
+)
 
 
 def install(
@@ -26,7 +41,9 @@ def install(
     before_retry: BeforeRetry | None = None,
 ) -> None:
     """Add the middleware to a Starlette or FastAPI application, and the end of the database."""
+    arguments.check("app", app, APPLICATION, TypeError)
     check_veto(commit_veto)
+    checked(retry, "retry", 0)
     settings = _middleware_of(app, commit_veto).kwargs
     if retry:
         settings["retry"] = retry
@@ -56,6 +73,7 @@ def _middleware_of(app: Any, commit_veto: CommitVeto | None) -> Any:
 def _with_disposal(lifespan: Any, database: Any) -> Any:
     @asynccontextmanager
     async def with_disposal(app: Any) -> AsyncGenerator[Any, None]:
+        check_routes(app)
         async with database.lifespan(app), lifespan(app) as state:
             yield state
 

@@ -7,21 +7,24 @@ Most have a verb of their own (https://docs.spring.io/spring-framework/reference
 
 from __future__ import annotations
 
-import functools
+from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
+from dbscope import arguments
 from dbscope.errors import ConfigurationError, DurableError
+from dbscope.scopes import unserved
 from dbscope.scopes.attempts import checked
-from dbscope.scopes.job import AsyncJobScope, SyncJobScope, must_be_async, must_be_plain
+from dbscope.scopes.decorating import must_be_async, must_be_plain, wraps
+from dbscope.scopes.entering import Plain, Waiting
+from dbscope.scopes.job import AsyncF, AsyncJobScope, F, SyncJobScope
 from dbscope.scopes.verbs import unit_here
 from dbscope.unit import place
-from dbscope.unit.attributes import Asked, exception_classes, isolation_level
+from dbscope.unit.attributes import PLAIN, Asked, exception_classes, isolation_level
 from dbscope.unit.current import Scope, current, open_scope
 from dbscope.unit.policy import Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
 
     from dbscope.unit.attributes import Classes
@@ -44,6 +47,13 @@ class Propagation(StrEnum):
 Propagations = Literal[
     "required", "nested", "mandatory", "requires_new", "not_supported", "supports", "never"
 ]
+READONLY = arguments.or_none(arguments.FLAG)
+PLAINLY = {  # what a block asks for by its propagation only
+    **dict.fromkeys(Propagation, PLAIN),
+    Propagation.REQUIRED: Asked(savepoint=False),
+    Propagation.MANDATORY: Asked(savepoint=False, required=True),
+    Propagation.REQUIRES_NEW: Asked(own=True),
+}
 WITHOUT = {Propagation.NOT_SUPPORTED, Propagation.SUPPORTS, Propagation.NEVER}
 
 
@@ -53,8 +63,12 @@ def propagation(word: str | None, *, savepoint: bool) -> Propagation:
     Raises:
         ConfigurationError: there is no such word.
     """
+    if word is None and savepoint is True:
+        return Propagation.NESTED
+    arguments.check("savepoint", savepoint, arguments.FLAG)
     if word is None:
-        return Propagation.NESTED if savepoint else Propagation.REQUIRED
+        return Propagation.REQUIRED
+    arguments.check("propagation", word, arguments.TEXT)
     try:
         return Propagation(word.lower())
     except ValueError:
@@ -79,16 +93,18 @@ def asked(
         ConfigurationError: no such isolation level, a time that is none, what is no exception,
             or attributes for a block that has no transaction.
     """
-    if timeout is not None and timeout <= 0:
-        raise ConfigurationError(f"timeout={timeout!r} is no time in seconds.")
-    given = (isolation, readonly, timeout) != (None, None, None) or durable or retry
-    if kind in WITHOUT and (given or rollback_for or no_rollback_for):
+    given = isolation is not None or readonly is not None or timeout is not None
+    if not (given or durable or retry or rollback_for or no_rollback_for):
+        return PLAINLY[kind]
+    arguments.check("timeout", timeout, arguments.SECONDS)
+    arguments.check("durable", durable, arguments.FLAG)
+    arguments.check("readonly", readonly, READONLY)
+    arguments.check("isolation", isolation, arguments.WORD)
+    if kind in WITHOUT:
         raise ConfigurationError(f"A block with propagation={kind.value!r} has no attributes.")
-    return Asked(
-        savepoint=kind not in (Propagation.REQUIRED, Propagation.MANDATORY),
+    return replace(
+        PLAINLY[kind],
         durable=durable,
-        required=kind is Propagation.MANDATORY,
-        own=kind is Propagation.REQUIRES_NEW,
         isolation=isolation_level(isolation),
         readonly=readonly,
         timeout=timeout,
@@ -126,7 +142,10 @@ class Without:
     def needs_scope(self) -> bool:
         """Tell whether it has to open a scope."""
         inside = self.block_around() is not None
-        return open_scope() is None or (inside and self.kind is Propagation.NOT_SUPPORTED)
+        if open_scope() is not None:
+            return inside and self.kind is Propagation.NOT_SUPPORTED
+        unserved.check(self.source, self.where)
+        return True
 
     def entered(self, own: Any) -> None:
         """Note the scope that was opened for it, if any; several tasks may share this object."""
@@ -142,7 +161,7 @@ class Without:
         return self._entered.pop()[1]
 
 
-class AsyncWithout(Without):
+class AsyncWithout(Without, Waiting):
     """A block without a transaction, of an `AsyncDatabase`."""
 
     async def __aenter__(self) -> Block | None:
@@ -161,12 +180,12 @@ class AsyncWithout(Without):
         own = self.own_scope()
         return None if own is None else await own.__aexit__(kind, error, traceback)
 
-    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def __call__(self, function: AsyncF) -> AsyncF:
         """Decorate an `async def` function."""
         must_be_async(function, "atomic")
         where = place.of(function)
 
-        @functools.wraps(function)
+        @wraps(function, "atomic")
         async def without(*args: Any, **kwargs: Any) -> Any:
             async with self.at(where):
                 return await function(*args, **kwargs)
@@ -174,7 +193,7 @@ class AsyncWithout(Without):
         return without
 
 
-class SyncWithout(Without):
+class SyncWithout(Without, Plain):
     """A block without a transaction, of a `Database`."""
 
     def __enter__(self) -> Block | None:
@@ -193,12 +212,12 @@ class SyncWithout(Without):
         own = self.own_scope()
         return None if own is None else own.__exit__(kind, error, traceback)
 
-    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def __call__(self, function: F) -> F:
         """Decorate a plain function."""
         must_be_plain(function, "atomic")
         where = place.of(function)
 
-        @functools.wraps(function)
+        @wraps(function, "atomic")
         def without(*args: Any, **kwargs: Any) -> Any:
             with self.at(where):
                 return function(*args, **kwargs)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from dbscope.scopes import unserved
 from dbscope.scopes.attempts import Attempts
-from dbscope.scopes.job import AsyncJobScope, SyncJobScope
+from dbscope.scopes.decorating import wraps
+from dbscope.scopes.job import AsyncF, AsyncJobScope, F, SyncJobScope
 from dbscope.scopes.verbs import unit_here
 from dbscope.unit.block import Block, Outcome
+from dbscope.unit.current import open_scope
 from dbscope.unit.policy import Mode
 from dbscope.unit.unit import is_by_hand
 
@@ -21,7 +24,6 @@ if TYPE_CHECKING:
     from dbscope.scopes.job import JobScope
     from dbscope.unit.source import Source
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -60,6 +62,8 @@ async def run_async(
         async with atomic:
             result = await function()
         return result  # noqa: RET504  (None if the block was left by Rollback)
+    if open_scope() is None:
+        unserved.check(atomic.source, atomic.where)
     attempts = Attempts(retries)
     while True:
         block: Block | None = None
@@ -85,6 +89,8 @@ def run(atomic: SyncAtomic, function: Callable[[], T], retries: int) -> T | None
         with atomic:
             result = function()
         return result  # noqa: RET504  (None if the block was left by Rollback)
+    if open_scope() is None:
+        unserved.check(atomic.source, atomic.where)
     attempts = Attempts(retries)
     while True:
         block: Block | None = None
@@ -103,23 +109,21 @@ def run(atomic: SyncAtomic, function: Callable[[], T], retries: int) -> T | None
         time.sleep(seconds)
 
 
-def decorated_async(
-    atomic: AsyncAtomic, function: Callable[P, Awaitable[T]], retries: int
-) -> Callable[P, Any]:
+def decorated_async(atomic: AsyncAtomic, function: AsyncF, retries: int) -> AsyncF:
     """Return the function; each call is tried as often as that."""
 
-    @functools.wraps(function)
-    async def retried(*args: P.args, **kwargs: P.kwargs) -> T | None:
+    @wraps(function, "atomic")
+    async def retried(*args: Any, **kwargs: Any) -> Any:
         return await run_async(atomic, functools.partial(function, *args, **kwargs), retries)
 
     return retried
 
 
-def decorated(atomic: SyncAtomic, function: Callable[P, T], retries: int) -> Callable[P, Any]:
+def decorated(atomic: SyncAtomic, function: F, retries: int) -> F:
     """Return the function; each call is tried as often as that."""
 
-    @functools.wraps(function)
-    def retried(*args: P.args, **kwargs: P.kwargs) -> T | None:
+    @wraps(function, "atomic")
+    def retried(*args: Any, **kwargs: Any) -> Any:
         return run(atomic, functools.partial(function, *args, **kwargs), retries)
 
     return retried

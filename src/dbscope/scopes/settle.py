@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dbscope.engine import carry
-from dbscope.scopes import several
+from dbscope.scopes import forgotten, several
 from dbscope.unit import ending
 from dbscope.unit.current import Scope, current
 
@@ -138,6 +138,8 @@ def _run_hook(unit: Unit, hook: Hook) -> None:
         scope.is_hook, keep = True, False
         try:
             unit.turn.world.call(hook.function)
+            if scope.forgotten and (never_awaited := forgotten.error_of(scope)):
+                raise never_awaited
             keep = True
         finally:
             errors, hook_errors = settle(list(scope.units.values()), keep=keep)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import functools
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from dbscope.engine import carry
 from dbscope.errors import DurableError, TransactionManagementError, TransactionRequired
+from dbscope.scopes.decorating import wraps
 from dbscope.unit import place, rollback
 from dbscope.unit.current import open_scope
 from dbscope.unit.hooks import is_async
 from dbscope.unit.unit import is_by_hand
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from dbscope.unit.source import Source
     from dbscope.unit.unit import Unit
 
-F = TypeVar("F", bound="Callable[..., Any]")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def unit_here(source: Source) -> Unit | None:
@@ -56,7 +55,8 @@ class Required:
 
     def __call__(self, function: F) -> F:
         """Decorate a function, plain or async."""
-        return around(function, Required(self.source, place.of(function)).check, None)
+        guard = Required(self.source, place.of(function))
+        return around(function, "transaction_required", guard.check)
 
 
 class RequiredVerb:
@@ -65,6 +65,10 @@ class RequiredVerb:
     def __init__(self, source: Source) -> None:
         self.source = source
 
+    @overload
+    def __call__(self, function: F, /) -> F: ...
+    @overload
+    def __call__(self, /) -> Required: ...
     def __call__(self, function: Any = None, /) -> Any:
         """Return the guard, or the function with the guard before it."""
         guard = Required(self.source)
@@ -88,14 +92,16 @@ def durable(function: F, source: Source) -> F:
                 f"The durable function at {where} left a transaction open; it was rolled back."
             )
 
-    return around(function, before, after)
+    return around(function, "durable", before, after)
 
 
-def around(function: F, before: Callable[[], None], after: Callable[[], None] | None) -> F:
+def around(
+    function: F, what: str, before: Callable[[], None], after: Callable[[], None] | None = None
+) -> F:
     """Return the function with a check before it, and an end after it whatever happens."""
     if is_async(function):
 
-        @functools.wraps(function)
+        @wraps(function, what)
         async def checked_async(*args: Any, **kwargs: Any) -> Any:
             before()
             try:
@@ -104,9 +110,9 @@ def around(function: F, before: Callable[[], None], after: Callable[[], None] | 
                 if after is not None:
                     await carry.in_greenlet(after)
 
-        return checked_async  # type: ignore[return-value]
+        return checked_async
 
-    @functools.wraps(function)
+    @wraps(function, what)
     def checked(*args: Any, **kwargs: Any) -> Any:
         before()
         try:
@@ -115,4 +121,4 @@ def around(function: F, before: Callable[[], None], after: Callable[[], None] | 
             if after is not None:
                 after()
 
-    return checked  # type: ignore[return-value]
+    return checked

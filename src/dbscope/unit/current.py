@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from dbscope.errors import ScopeClosed, ScopeMissing
+from dbscope.unit import place
 from dbscope.unit.policy import Mode
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Scope:
     stored = False  # something in it was committed, or may have been
     mode = Mode.ATOMIC
     will_write = True
+    forgotten: tuple[str, ...] = ()  # calls that nobody has awaited
     is_hook = False  # which runs when the work around it has ended
     parent: Scope | None = None
 
@@ -85,8 +87,17 @@ class Scope:
 current: ContextVar[Scope | None] = ContextVar("dbscope_scope", default=None)
 
 
-# What a server is about here, if our middleware is around it and opens no scope for it.
-served: ContextVar[str | None] = ContextVar("dbscope_served", default=None)
+class Served:
+    """What a server is about, where our middleware is around it and opens no scope for it."""
+
+    __slots__ = ("is_starting", "kind")
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.is_starting = kind == "lifespan"  # until the application says that it has started
+
+
+served: ContextVar[Served | None] = ContextVar("dbscope_served", default=None)
 installed: WeakSet[Source] = WeakSet()
 in_generators: WeakSet[Scope] = WeakSet()  # scopes that a generator has opened
 
@@ -98,8 +109,12 @@ WHY_MISSING = {
 
 def why_missing(source: Source) -> str:
     """Return why there may be no scope though somebody has done something about it."""
-    if (kind := served.get()) in WHY_MISSING:
-        return f" {WHY_MISSING[kind]}."
+    where = place.here()
+    if isinstance(where, place.Place) and "Depends" in where.code.co_names:
+        return " A dependency takes the session when it is called: `Depends(db.get_session)`."
+    here = served.get()
+    if here is not None and here.kind in WHY_MISSING:
+        return f" {WHY_MISSING[here.kind]}."
     elsewhere = [str(scope) for scope in in_generators if not scope.closed]
     if elsewhere:
         return (
@@ -114,6 +129,12 @@ def why_missing(source: Source) -> str:
             "has begun."
         )
     return ""
+
+
+def is_starting() -> bool:
+    """Tell whether an application is starting here: nobody is served yet, so nobody has to wait."""
+    here = served.get()
+    return here is not None and here.is_starting
 
 
 def open_scope() -> Scope | None:

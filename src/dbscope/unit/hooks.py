@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from dbscope import arguments
+
 HookFunction = Callable[[], Any]
 
 
@@ -64,10 +66,8 @@ def innermost_first(hooks: list[Hook]) -> list[Hook]:
 
 
 def checked(function: Any) -> HookFunction:
-    """Return the function; TypeError if it cannot be called."""
-    if not callable(function):
-        message = f"a hook must be callable, not {function!r}"
-        raise TypeError(message)
+    """Return the function; TypeError if it cannot be called, or needs arguments."""
+    arguments.check_call("a hook", function)
     hook: HookFunction = function
     return hook
 

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from enum import StrEnum
 from typing import Any
 
+from dbscope import arguments
+
 ASGIScope = MutableMapping[str, Any]
 Headers = Iterable[tuple[bytes, bytes]]
 AtomicRequests = bool | Callable[[ASGIScope], bool]
@@ -28,9 +30,13 @@ class Mode(StrEnum):
 
 def mode(*, atomic: bool, readonly: bool = False) -> Mode:
     """Return the mode that these two words ask for; read-only ones need no transaction."""
-    if readonly:
+    if readonly is True:
         return Mode.READONLY
-    return Mode.ATOMIC if atomic else Mode.AUTOCOMMIT
+    if atomic is True and readonly is False:
+        return Mode.ATOMIC
+    arguments.check("atomic", atomic, arguments.FLAG)
+    arguments.check("readonly", readonly, arguments.FLAG)
+    return Mode.AUTOCOMMIT
 
 
 def unsafe_methods(scope: ASGIScope) -> bool:
@@ -47,7 +53,7 @@ def unsafe_methods(scope: ASGIScope) -> bool:
 
 def wants_atomic(atomic_requests: AtomicRequests, scope: ASGIScope) -> bool:
     """Tell whether a request is one transaction by the setting of the database."""
-    return atomic_requests(scope) if callable(atomic_requests) else atomic_requests
+    return bool(atomic_requests(scope)) if callable(atomic_requests) else atomic_requests
 
 
 def default_commit_veto(

@@ -1,0 +1,92 @@
+"""What decorators of ours share: which functions they take, and that a route calls what they make.
+
+The decorators of routes return the function as it is, and their router keeps it. Whatever stands
+above `@app.get` is therefore passed over, unless it only leaves a mark (`db.readonly`).
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import Any, TypeVar, cast
+from weakref import WeakKeyDictionary
+
+from dbscope.errors import ConfigurationError
+from dbscope.unit import place
+from dbscope.unit.hooks import is_async
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_decorated: WeakKeyDictionary[Callable[..., Any], str] = WeakKeyDictionary()
+
+
+def wraps(function: F, what: str) -> Callable[[Callable[..., Any]], F]:
+    """Do what `functools.wraps` does, and note what the function was decorated with."""
+    with suppress(TypeError):  # an object that can be called, and not referred to weakly
+        _decorated[function] = what
+    return cast("Any", functools.wraps(function))  # type: ignore[no-any-return]
+
+
+def check_routes(app: Any) -> None:
+    """Look whether the routes of an application go past a decorator of ours.
+
+    Raises:
+        ConfigurationError: one of them does; what it does would be no transaction.
+    """
+    for registered, function in _functions_of(app):
+        what = _decorated.get(function) if inspect.isfunction(function) else None
+        if what is not None:
+            raise ConfigurationError(
+                f"`@db.{what}` stands above the decorator of the {registered}, which has the "
+                f"function at {place.of(function)} without it, so that it would do nothing. "
+                f"Write `@db.{what}` below the other one, next to the function."
+            )
+
+
+def _functions_of(app: Any) -> Iterator[tuple[str, Any]]:
+    for route in routes_below(getattr(app, "routes", ())):
+        yield f"route {getattr(route, 'path', None)!r}", getattr(route, "endpoint", None)
+    for error, handler in getattr(app, "exception_handlers", {}).items():
+        yield f"exception handler of {getattr(error, '__name__', error)}", handler
+
+
+def routes_below(routes: Iterable[Any]) -> Iterator[Any]:
+    """Give the routes of a router, with those of routers in it, and of mounted applications."""
+    for route in routes:
+        yield route
+        # FastAPI keeps an included router as it is, so that what it gets later is served too.
+        inner: Any = getattr(route, "original_router", route)
+        yield from routes_below(getattr(inner, "routes", None) or ())
+
+
+def must_be_async(function: Any, what: str) -> None:
+    """Raise TypeError unless calling the function gives a coroutine."""
+    _refuse_generators(function, what)
+    if not is_async(function):
+        raise TypeError(
+            f"@{what} of an AsyncDatabase decorates async functions, and {function!r} is a plain "
+            f"one; use `db.sync.{what}`."
+        )
+
+
+def must_be_plain(function: Any, what: str) -> None:
+    """Raise TypeError unless the function is an ordinary one."""
+    _refuse_generators(function, what)
+    if is_async(function):
+        raise TypeError(
+            f"@{what} of a Database decorates plain functions, and {function!r} is async; "
+            f"use `db.async_.{what}`."
+        )
+
+
+def _refuse_generators(function: Any, what: str) -> None:
+    if not callable(function):
+        raise TypeError(f"@{what} decorates functions, not {function!r}")
+    target = inspect.unwrap(function)
+    if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
+        raise TypeError(
+            f"@{what} cannot decorate the generator {function!r}: its body runs after the call "
+            f"has returned. Use `with db.{what}(): ...` inside it."
+        )

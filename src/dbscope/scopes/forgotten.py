@@ -1,0 +1,94 @@
+"""Calls that were made and never awaited: nothing of them was done, and nobody would notice.
+
+Python knows of each when it is thrown away, and has its module `warnings` say so. We listen there:
+a call that is awaited costs nothing.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import warnings
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from dbscope.errors import NeverAwaited
+from dbscope.unit import place
+from dbscope.unit.current import Scope, open_scope
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+OF_DATABASES = ("AsyncDatabase", "AsyncQueries")
+TELL = "_warn_unawaited_coroutine"  # of `warnings`, which the interpreter looks up each time
+
+
+class _Collector:
+    """Whether the garbage collector runs: what it finds may be another request's."""
+
+    runs = False
+
+    def __call__(self, phase: str, info: object) -> None:  # noqa: ARG002
+        self.runs = phase == "start"
+
+
+_collector = _Collector()
+
+
+@cache
+def watch() -> None:
+    """Listen, from now on."""
+    tell = getattr(warnings, TELL, None)
+    if tell is None:  # an interpreter that has another way
+        return
+
+    def note_and_tell(coroutine: Any) -> None:
+        note(coroutine, sys._getframe(1))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        tell(coroutine)
+
+    setattr(warnings, TELL, note_and_tell)
+    gc.callbacks.append(_collector)
+
+
+def note(coroutine: Any, frame: FrameType) -> None:
+    """Note a call that nobody has awaited in the scope that it was made in, if it is one of ours.
+
+    Args:
+        coroutine: what the call has returned.
+        frame: the code that has thrown it away.
+    """
+    called: FrameType = coroutine.cr_frame
+    module: str = called.f_globals.get("__name__", "")
+    unit = getattr(getattr(called.f_locals.get("self"), "sync_session", None), "dbscope_unit", None)
+    scope: Scope | None = None
+    if unit is not None:
+        scope = unit.scope
+    elif module.startswith("dbscope.") and not _collector.runs:
+        scope = open_scope()
+    if scope is not None and not scope.closed:
+        told = f"`{_name(coroutine, unit)}()` was called{_where(coroutine.__name__, frame)}"
+        scope.forgotten = (*scope.forgotten, f"{told} and never awaited")
+
+
+def _name(coroutine: Any, unit: object) -> str:
+    if unit is not None:
+        return f"session.{coroutine.__name__}"
+    name: str = coroutine.__qualname__
+    kind, _, member = name.rpartition(".")
+    return f"db.{member}" if kind in OF_DATABASES else name
+
+
+def _where(name: str, frame: FrameType) -> str:
+    """Tell where a call was made; one that is kept in a variable is thrown away by the caller."""
+    code = frame.f_code
+    if name in (*code.co_names, *code.co_varnames, *code.co_freevars, *code.co_cellvars):
+        return f" at {place.Place(code, frame.f_lineno)}"
+    if place.is_of_application(frame):
+        return f", in what was called at {place.Place(code, frame.f_lineno)},"
+    return ", kept in a variable"
+
+
+def error_of(scope: Scope) -> NeverAwaited | None:
+    """Return the error for what was forgotten in a scope since it was asked, if anything was."""
+    told, scope.forgotten = scope.forgotten, ()
+    return NeverAwaited(f"In {scope}, {'; '.join(told)}.") if told else None

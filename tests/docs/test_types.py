@@ -1,0 +1,69 @@
+"""The Python of the documents is what strict type checkers take for right."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs.typed import HELPERS, write
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+MYPY = """\
+[mypy]
+strict = true
+follow_imports = silent
+[mypy-asyncmy.*,asyncpg.*,greenlet.*,pymysql.*]
+ignore_missing_imports = true
+"""
+PYRIGHT = {
+    "typeCheckingMode": "strict",
+    "extraPaths": [str(ROOT / "src")],
+    "reportUnusedImport": False,  # of what stands for `await`
+}
+
+
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a package for each document."""
+    folder = tmp_path_factory.mktemp("documents")
+    (folder / "helpers.py").write_text(HELPERS, encoding="utf-8")
+    for document in DOCUMENTS:
+        write(document, folder / document.stem.lower().replace("-", "_"))
+    return folder
+
+
+def check(*command: str, folder: Path) -> str:
+    """Run a type checker once for all of them; return what it complains of."""
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=folder,
+        env=os.environ | {"MYPYPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+@pytest.mark.timeout(300)
+def test_the_documents_pass_pyright(modules: Path) -> None:
+    """In its strict mode, as editors show it."""
+    pytest.importorskip("pyright")
+    (modules / "pyrightconfig.json").write_text(json.dumps(PYRIGHT), encoding="utf-8")
+    complaints = check(
+        "pyright", "--pythonpath", sys.executable, "--project", str(modules), folder=modules
+    )
+    assert complaints == ""
+
+
+@pytest.mark.timeout(300)
+def test_the_documents_pass_mypy(modules: Path) -> None:
+    """In its strict mode, too."""
+    pytest.importorskip("mypy")
+    (modules / "mypy.ini").write_text(MYPY, encoding="utf-8")
+    cache = ROOT / ".mypy_cache" / "documents"
+    assert check("mypy", "--cache-dir", str(cache), ".", folder=modules) == ""

@@ -1,0 +1,199 @@
+"""A call that nobody has awaited has done nothing; whoever counted on it is told."""
+
+import asyncio
+import gc
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fastapi import BackgroundTasks, HTTPException
+from sqlalchemy import insert, select
+
+from dbscope import AsyncDatabase, NeverAwaited
+from tests.scopes.stage import ASYNC, Stage, only
+from tests.worlds import Base, Item
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited"),
+]
+
+ADD = insert(Item).values(name="forgotten")
+
+FORGOTTEN: dict[str, Callable[[AsyncDatabase], object]] = {
+    "db.execute": lambda db: db.execute(ADD),
+    "db.scalar": lambda db: db.scalar(select(Item.id)),
+    "db.release": lambda db: db.release(),
+    "session.execute": lambda db: db.session.execute(ADD),
+    "session.commit": lambda db: db.session.commit(),
+    "session.flush": lambda db: db.session.flush(),
+    "session.delete": lambda db: db.session.delete(Item()),
+}
+
+
+def drop(result: object) -> None:
+    """Take what a call returns, and do nothing with it."""
+
+
+async def keep(db: AsyncDatabase) -> None:
+    await db.execute(insert(Item).values(name="kept"))
+
+
+@only(*ASYNC)
+@pytest.mark.parametrize("call", FORGOTTEN)
+async def test_a_request_that_forgot_to_await_is_rolled_back(stage: Stage, call: str) -> None:
+    """The answer would have said that it was done; the message names the call."""
+
+    @stage.app.post("/")
+    async def endpoint() -> None:
+        await keep(stage.real)
+        FORGOTTEN[call](stage.real)  # the lambda returns it, and here it is thrown away
+
+    seen = await stage.ask()
+    assert isinstance(seen.answer.error, NeverAwaited)
+    assert f"`{call}()` was called" in str(seen.answer.error)
+    assert (seen.status, seen.items) == (500, [])
+
+
+@only("inline")
+async def test_the_line_is_named(stage: Stage) -> None:
+    """Where the call stands, also in what the endpoint calls; a variable hides it."""
+
+    @stage.app.post("/here")
+    async def here() -> None:
+        stage.real.execute(ADD)
+
+    @stage.app.post("/variable")
+    async def variable() -> None:
+        kept = stage.real.execute(ADD)  # noqa: F841
+
+    @stage.app.post("/plain")
+    def plain() -> None:
+        stage.real.session.execute(ADD)
+
+    line = here.__code__.co_firstlineno + 2
+    assert f"at {__file__}:{line} and" in str((await stage.ask(path="/here")).answer.error)
+    assert "kept in a variable" in str((await stage.ask(path="/variable")).answer.error)
+    assert f"at {__file__}:" in str((await stage.ask(path="/plain")).answer.error)
+
+
+@only("inline")
+async def test_so_is_a_function_of_the_application(stage: Stage) -> None:
+    """One that a decorator of ours has made; others are Python's to warn of."""
+
+    @stage.real.atomic
+    async def transfer() -> None:
+        await keep(stage.real)
+
+    async def other() -> None: ...
+
+    @stage.app.post("/")
+    async def endpoint() -> None:
+        transfer()
+
+    @stage.app.post("/other")
+    async def with_other() -> None:
+        other()
+
+    error = (await stage.ask()).answer.error
+    assert isinstance(error, NeverAwaited)
+    assert "transfer()`" in str(error)
+    assert (await stage.ask(path="/other")).status == 200
+
+
+@only("inline")
+async def test_what_failed_anyway_is_answered_as_it_was(stage: Stage) -> None:
+    """A 404 promises nothing."""
+
+    @stage.app.post("/")
+    async def endpoint() -> None:
+        stage.real.execute(ADD)
+        raise HTTPException(404)
+
+    seen = await stage.ask()
+    assert (seen.status, seen.answer.error) == (404, None)
+
+
+@only("inline")
+async def test_background_work_is_rolled_back_too(stage: Stage) -> None:
+    """The answer has left by then, and the error goes to the server."""
+
+    async def work() -> None:
+        await keep(stage.real)
+        stage.real.execute(ADD)
+
+    @stage.app.post("/")
+    async def endpoint(tasks: BackgroundTasks) -> None:
+        tasks.add_task(work)
+
+    seen = await stage.ask()
+    assert seen.status == 200
+    assert isinstance(seen.answer.error, NeverAwaited)
+    assert stage.world.items() == []
+
+
+async def test_a_scope_and_a_block_fail_where_they_end(tmp_path: Any) -> None:
+    """The innermost of them; nothing of it is stored, and what is around may go on."""
+    db = AsyncDatabase(f"sqlite:///{tmp_path}/a.db")
+    await db.ensure_schema(Base.metadata)
+    with pytest.raises(NeverAwaited, match=r"db\.execute\(\)"):
+        async with db.scope():
+            await keep(db)
+            db.execute(ADD)
+    async with db.scope():
+        with pytest.raises(NeverAwaited):
+            async with db.atomic():
+                await keep(db)
+                db.execute(ADD)
+        assert await db.scalar(select(Item.name)) is None
+    await db.dispose()
+
+
+async def test_a_hook_is_told_as_well(tmp_path: Any) -> None:
+    """By the error that its own scope ends with."""
+    db = AsyncDatabase(f"sqlite:///{tmp_path}/a.db")
+    await db.ensure_schema(Base.metadata)
+
+    async def hook() -> None:
+        db.execute(ADD)
+
+    with pytest.raises(NeverAwaited, match="the hook"):
+        async with db.scope():
+            await keep(db)
+            db.on_commit(hook)
+    await db.dispose()
+
+
+async def test_what_was_cancelled_before_it_began_was_not_forgotten(tmp_path: Any) -> None:
+    """A task was made of it."""
+    db = AsyncDatabase(f"sqlite:///{tmp_path}/a.db")
+    async with db.scope():
+        task = asyncio.create_task(db.execute(ADD))
+        task.cancel()
+        await asyncio.wait([task])
+    await db.dispose()
+
+
+async def test_what_the_garbage_collector_finds_is_nobodys(tmp_path: Any) -> None:
+    """It may come during another request than the one that has made it."""
+    db = AsyncDatabase(f"sqlite:///{tmp_path}/a.db")
+    circle: list[Any] = [db.execute(ADD)]
+    circle.append(circle)
+    del circle
+    async with db.scope():
+        gc.collect()
+    await db.dispose()
+
+
+def test_the_interpreter_still_asks() -> None:
+    """By a private name of `warnings`: where there is none, nothing can be noticed."""
+    AsyncDatabase("sqlite://")
+    told: list[Any] = []
+
+    async def function() -> None: ...
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(warnings, "_warn_unawaited_coroutine", told.append)
+        function()
+    assert len(told) == 1
