@@ -547,10 +547,11 @@ async def test_a_stream_that_is_read_after_the_answer_is_named_before_it(
 ) -> None:
     """COMMIT closes its cursor: the client would have a success, and part of the body."""
     fill(stage, 20_000)  # behind a middleware some are read before the answer is about to leave
+    query = select(Item.name).execution_options(yield_per=10)  # else the first row has all fetched
 
     @stage.app.get("/")
     async def endpoint() -> StreamingResponse:
-        result = await stage.real.session.stream_scalars(select(Item.name))
+        result = await stage.real.session.stream_scalars(query)
         for _ in range(read):
             await result.fetchmany(1)
         return StreamingResponse(result)
