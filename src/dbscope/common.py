@@ -25,6 +25,7 @@ from dbscope.scopes.settle import raise_first, run_hooks
 from dbscope.unit.block import Block
 from dbscope.unit.current import current, open_scope, unit_of
 from dbscope.unit.hooks import HookFunction, checked, is_async
+from dbscope.unit.no_session import NoSession
 from dbscope.unit.policy import (
     AtomicRequests,
     BeforeRetry,
@@ -41,7 +42,7 @@ Options = Mapping[str, Any]
 NONE: Options = {}
 
 
-class CommonDatabase(Generic[H]):
+class CommonDatabase(NoSession, Generic[H]):
     """The base of `Database` and `AsyncDatabase`."""
 
     is_async: ClassVar[bool]
