@@ -76,7 +76,6 @@ def on_handler(app: FastAPI, function: Any, decorate: Any) -> None:
 
 
 PLACES = [
-    on_middleware,
     on_app,
     on_router,
     on_router_included_before,
