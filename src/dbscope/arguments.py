@@ -90,10 +90,11 @@ SECONDS = or_none(
 PATIENCE = or_none(Rule("a number of seconds", lambda value: _is_number(value) and value >= 0))
 CODES = Rule("a list of texts, as in ['1205']", _are_codes)
 OPTIONS = Rule("a mapping of options", lambda value: isinstance(value, Mapping))
+UNCALLED = "Give the function, without calling it."
 FUNCTION = Rule(
     "callable",
     callable,
-    lambda value: "Give the function, without calling it." if inspect.isawaitable(value) else None,
+    lambda value: UNCALLED if value is None or inspect.isawaitable(value) else None,
 )
 CALLED = Rule(
     "a plain function, which is called and not awaited",

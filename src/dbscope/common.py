@@ -25,6 +25,7 @@ from dbscope.scopes.settle import raise_first, run_hooks
 from dbscope.unit.block import Block
 from dbscope.unit.current import current, open_scope, unit_of
 from dbscope.unit.hooks import HookFunction, checked, is_async
+from dbscope.unit.no_session import NoSession
 from dbscope.unit.policy import (
     AtomicRequests,
     BeforeRetry,
@@ -41,7 +42,7 @@ Options = Mapping[str, Any]
 NONE: Options = {}
 
 
-class CommonDatabase(Generic[H]):
+class CommonDatabase(NoSession, Generic[H]):
     """The base of `Database` and `AsyncDatabase`."""
 
     is_async: ClassVar[bool]
@@ -258,8 +259,7 @@ class CommonDatabase(Generic[H]):
             TypeError: it cannot be called.
             TransactionManagementError: a transaction was begun by hand, in autocommit mode.
         """
-        self._check_hook(function)
-        block = self.current_transaction()
+        block = self._block_for(function)
         if block is None and all_databases and (scope := open_scope()) is not None:
             other = several.open_elsewhere(scope, self._source)
             block = None if other is None else other.block
@@ -273,8 +273,7 @@ class CommonDatabase(Generic[H]):
 
         Outside a transaction it is never run.
         """
-        self._check_hook(function)
-        block = self.current_transaction()
+        block = self._block_for(function)
         if block is not None:
             block.on_rollback(function)
 
@@ -284,7 +283,7 @@ class CommonDatabase(Generic[H]):
         Raises:
             TransactionRequired: outside a transaction.
         """
-        self._check_hook(function)
+        self._block_for(function)
         self._block().before_commit(function)
 
     # -- wiring --------------------------------------------------------------------------------
@@ -340,9 +339,14 @@ class CommonDatabase(Generic[H]):
             raise TransactionRequired(f"{self}:")
         return block
 
-    def _check_hook(self, function: HookFunction) -> None:
-        if is_async(checked(function)) and not self.is_async:
-            raise TypeError(f"a Database cannot await the hook {function!r}; use `db.async_`.")
+    def _block_for(self, hook: HookFunction) -> Block | None:
+        """Return the innermost block, which checks the hook; without one it is checked here."""
+        block = self.current_transaction()
+        if block is None:
+            checked(hook)
+        if not self.is_async and is_async(hook):
+            raise TypeError(f"a Database cannot await the hook {hook!r}; use `db.async_`.")
+        return block
 
     def __repr__(self) -> str:
         url = self.url.render_as_string(hide_password=True)

@@ -181,6 +181,7 @@ class Database(Queries[S]):
 
         The first failure is raised when those that run have ended; no further one is begun.
         """
+        self._source.check_loop()
         return gather(functions, limit)
 
     @contextmanager

@@ -18,6 +18,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, rela
 from sqlalchemy.orm.exc import DetachedInstanceError
 
 from dbscope import AsyncDatabase, ConfigurationError, Database, ScopeMissing
+from dbscope.unit.block import Block, Kind
 from tests.worlds import Base, Both, Item, World
 
 URL = "sqlite:///app.db"
@@ -76,6 +77,7 @@ SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"retry_codes": [1205]}, "retry_codes must be a list of texts, as in ['1205']"),
     ({"name": 5}, "name must be a text"),
 ]
+POOLS = {"pool_size": "5", "max_overflow": "1", "pool_timeout": "5", "pool_recycle": None}
 
 
 @both
@@ -86,6 +88,14 @@ def test_a_setting_that_cannot_be_meant_is_refused(kind: Any, given: Any, told: 
     message = refused(lambda: kind(URL, **given))
     assert message.startswith(told)
     assert f"not {value!r}." in message
+
+
+@both
+@pytest.mark.parametrize("name", POOLS)
+def test_the_numbers_of_a_pool_are_numbers(kind: Any, name: str) -> None:
+    """The environment has text."""
+    told = refused(lambda: kind(URL, engine_options={name: POOLS[name]}))
+    assert f"engine_options: {name}={POOLS[name]!r} cannot be honoured: it must be int" in told
 
 
 STRANGE: list[tuple[dict[str, Any], str]] = [
@@ -300,6 +310,19 @@ def test_a_method_that_opens_is_one_like_others() -> None:
 
     assert isinstance(Mine("sqlite://").atomic(), type(Database("sqlite://").atomic()))
     assert Database.atomic(Database("sqlite://"), dict)() == {}
+
+
+@both
+@pytest.mark.parametrize("name", ["add", "commit", "begin", "exec"])
+def test_what_is_no_session_says_where_it_is(kind: Any, name: str) -> None:
+    """A database, a scope and a block; other names are unknown, and nothing is said of them."""
+    db = kind("sqlite://")
+    block = Block(Kind.ROOT, "here")
+    for each in (db, db.scope(), block):
+        assert f"`db.session.{name}`" in refused(lambda: getattr(each, name), AttributeError)  # noqa: B023
+        assert not hasattr(each, "no_such_name")
+        told = refused(lambda: each.no_such_name, AttributeError)  # noqa: B023
+        assert told == f"'{type(each).__name__}' object has no attribute 'no_such_name'"
 
 
 def test_depends_takes_the_function_and_not_what_it_returns() -> None:

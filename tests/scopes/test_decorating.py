@@ -75,22 +75,35 @@ def on_handler(app: FastAPI, function: Any, decorate: Any) -> None:
     decorate(app.exception_handler(Trouble)(function))
 
 
-PLACES = [on_app, on_router, on_router_included_before, on_mounted, on_websocket, on_handler]
+PLACES = [
+    on_app,
+    on_router,
+    on_router_included_before,
+    on_mounted,
+    on_websocket,
+    on_handler,
+]
 
 
-async def refused(app: Any) -> str:
-    """Start the application, and ask it; return what is said each time."""
+async def refused_start(app: Any) -> str:
+    """Start the application, and return what is said."""
 
     async def nothing(*args: Any) -> Any:
         return {"type": "lifespan.startup"}
 
     with pytest.raises(ConfigurationError) as raised:
         await app({"type": "lifespan", "app": app, "state": {}}, nothing, nothing)
+    return str(raised.value)
+
+
+async def refused(app: Any) -> str:
+    """Start the application, and ask it; return what is said each time."""
+    told = await refused_start(app)
     for _ in range(2):
         answer = await ask(app, "GET", "/")
         assert isinstance(answer.error, ConfigurationError)
-        assert str(answer.error) == str(raised.value)
-    return str(raised.value)
+        assert str(answer.error) == told
+    return told
 
 
 @pytest.mark.parametrize("kind", [AsyncDatabase, Database])
@@ -117,6 +130,19 @@ async def test_so_it_is_in_starlette() -> None:
     db.atomic(function)
     db.install(app)
     assert "`@db.atomic`" in await refused(app)
+
+
+async def test_so_it_is_for_a_middleware() -> None:
+    """Which may be outside of ours, and so is told of at the start only."""
+    db, app = AsyncDatabase("sqlite://"), FastAPI()
+
+    @db.atomic
+    @app.middleware("http")
+    async def users_own(request: Any, call_next: Any) -> Any:
+        return await call_next(request)
+
+    db.install(app)
+    assert "the middleware" in await refused_start(app)
 
 
 async def test_below_it_works_and_marks_work_either_way() -> None:

@@ -30,6 +30,7 @@ USES: dict[str, Callable[[Any], object]] = {
     "a connection": lambda db: db.session.connection(),
     "a block": lambda db: db.atomic(lambda: db.scalar(ONE))(),
     "a ping": lambda db: db.ping(),
+    "a gathering": lambda db: db.gather(lambda: db.scalar(ONE)),
 }
 
 
@@ -92,7 +93,10 @@ async def test_the_companion_is_refused_likewise_and_may_be_allowed(
     await lax.dispose()
 
 
-async def test_an_application_may_prepare_its_data_while_it_starts(tmp_path: Any) -> None:
+@pytest.mark.parametrize("is_installed", [True, False])
+async def test_an_application_may_prepare_its_data_while_it_starts(
+    tmp_path: Any, *, is_installed: bool
+) -> None:
     """Nobody is served yet. What was begun then, and goes on, is not meant."""
     db = Database(f"sqlite:///{tmp_path}/a.db")
     later: list[asyncio.Task[None]] = []
@@ -112,7 +116,8 @@ async def test_an_application_may_prepare_its_data_while_it_starts(tmp_path: Any
         yield
 
     app = FastAPI(lifespan=lifespan)
-    db.install(app)
+    if is_installed:
+        db.install(app)
     messages = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
     sent: list[str] = []
 
@@ -127,3 +132,4 @@ async def test_an_application_may_prepare_its_data_while_it_starts(tmp_path: Any
 
     await app({"type": "lifespan", "app": app, "state": {}}, receive, send)
     assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    db.dispose()

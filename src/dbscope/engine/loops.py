@@ -20,7 +20,7 @@ from sqlalchemy.util.queue import AsyncAdaptedQueue, Empty
 
 from dbscope.errors import ConfigurationError, SynchronousOnlyOperation
 from dbscope.unit import place
-from dbscope.unit.current import is_starting
+from dbscope.unit.serving import is_starting_or_ending
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -180,9 +180,9 @@ def check_blocking(name: str) -> None:
     """Let plain code wait in this thread, if nobody else does there.
 
     Raises:
-        SynchronousOnlyOperation: an event loop runs in it, and is not only starting to serve.
+        SynchronousOnlyOperation: an event loop runs in it, and somebody may be served there.
     """
-    if _get_running_loop() is None or is_starting():
+    if _get_running_loop() is None or is_starting_or_ending():
         return
     raise SynchronousOnlyOperation(f"{name} was used on the event loop, at {place.of_call()}.")
 

@@ -81,7 +81,24 @@ SESSION: dict[str, Rule] = {
     "execution_options": no_autocommit_inside,
 }
 ASYNC_ONLY = {"sync_session_class": SESSION["class_"]}
+
+
+def number(*kinds: type, or_none: bool = False) -> Rule:
+    """Return a rule that accepts numbers of these kinds; what the environment says is text."""
+
+    def wrong(value: Any) -> str | None:
+        if (value is None and or_none) or (isinstance(value, kinds) and value is not True):
+            return None
+        return f"it must be {' or '.join(each.__name__ for each in kinds)}"
+
+    return wrong
+
+
 ENGINE: dict[str, Rule] = {
+    "pool_size": number(int),
+    "max_overflow": number(int),
+    "pool_timeout": number(int, float, or_none=True),
+    "pool_recycle": number(int, float),
     "isolation_level": no_autocommit,
     "execution_options": no_autocommit_inside,
     "pool": never(f"read-only scopes need a pool of their own; give `poolclass=`, or {READY}"),

@@ -48,6 +48,8 @@ def check_routes(app: Any) -> None:
 def _functions_of(app: Any) -> Iterator[tuple[str, Any]]:
     for route in routes_below(getattr(app, "routes", ())):
         yield f"route {getattr(route, 'path', None)!r}", getattr(route, "endpoint", None)
+    for each in getattr(app, "user_middleware", ()):
+        yield "middleware", each.kwargs.get("dispatch")
     for error, handler in getattr(app, "exception_handlers", {}).items():
         yield f"exception handler of {getattr(error, '__name__', error)}", handler
 

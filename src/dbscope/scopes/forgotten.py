@@ -43,7 +43,9 @@ def watch() -> None:
         return
 
     def note_and_tell(coroutine: Any) -> None:
-        note(coroutine, sys._getframe(1))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        dropped_by = sys._getframe().f_back  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        if dropped_by is not None:  # as it is where the interpreter ends
+            note(coroutine, dropped_by)
         tell(coroutine)
 
     setattr(warnings, TELL, note_and_tell)

@@ -14,7 +14,7 @@ from dbscope.scopes.dependencies import Routes, refuse_override, route_choice
 from dbscope.scopes.settle import close, log_hooks, log_others, settled, used
 from dbscope.scopes.state import with_session
 from dbscope.unit import ending
-from dbscope.unit.current import Scope, Served, current, served
+from dbscope.unit.current import Scope, current, served
 from dbscope.unit.hooks import is_async
 from dbscope.unit.policy import (
     FIRST_ERROR_STATUS,
@@ -88,7 +88,11 @@ class DBSessionMiddleware:
     async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
         if scope["type"] != "http":
-            await self._serve_other(scope, receive, send)
+            token = served.set(scope["type"])
+            try:
+                await self.app(scope, receive, send)
+            finally:
+                served.reset(token)
             return
         if (application := scope.get("app")) is not self._known:
             self._meet(application)
@@ -104,20 +108,6 @@ class DBSessionMiddleware:
             await serve(self, scope, receive, send)
             return
         await self.serve(RequestScope(scope, send, self.commit_veto), receive)
-
-    async def _serve_other(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
-        other = Served(scope["type"])
-
-        def send_on(message: Message) -> Awaitable[None]:
-            if message["type"] == "lifespan.startup.complete":
-                other.is_starting = False
-            return send(message)
-
-        token = served.set(other)
-        try:
-            await self.app(scope, receive, send_on if other.is_starting else send)
-        finally:
-            served.reset(token)
 
     async def serve(self, request: RequestScope, receive: Receive) -> None:
         """Serve a request in this scope."""

@@ -13,6 +13,7 @@ from dbscope.scopes.forgotten import error_of
 from dbscope.scopes.settle import close, log_hooks, log_others, raise_first, settle, settled, used
 from dbscope.unit import place
 from dbscope.unit.current import Scope, current, in_generators
+from dbscope.unit.no_session import NoSession
 from dbscope.unit.policy import Mode
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class OpenedScope(Scope):
         return f"the scope opened at {self.where}"
 
 
-class JobScope:
+class JobScope(NoSession):
     """What both kinds of `scope()` share: entering and leaving the ContextVar."""
 
     def __init__(self, mode: Mode = Mode.ATOMIC, where: object = None) -> None:

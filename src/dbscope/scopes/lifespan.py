@@ -25,7 +25,7 @@ APPLICATION = Rule(
     lambda value: hasattr(value, "user_middleware"),
     lambda value: (
         "Install it into the application that includes the router."
-        if hasattr(value, "routes")
+        if hasattr(value, "routes") and not isinstance(value, type)
         else None
     ),
 )
@@ -44,6 +44,8 @@ def install(
     arguments.check("app", app, APPLICATION, TypeError)
     check_veto(commit_veto)
     checked(retry, "retry", 0)
+    arguments.check("before_retry", before_retry, arguments.or_none(arguments.FUNCTION), TypeError)
+    arguments.check("state_key", state_key, arguments.WORD, TypeError)
     settings = _middleware_of(app, commit_veto).kwargs
     if retry:
         settings["retry"] = retry

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbscope.errors import TransactionManagementError
 from dbscope.unit.hooks import Hook, HookFunction, Hooks, checked
+from dbscope.unit.no_session import NoSession
 
 if TYPE_CHECKING:
     from sqlalchemy import NestedTransaction
@@ -32,7 +33,7 @@ class Outcome(StrEnum):
 MANUAL = object()  # the owner of a block that was opened by `session.begin_nested()`
 
 
-class Block:
+class Block(NoSession):
     """One `atomic()` block, or the transaction of a whole scope.
 
     Args:

@@ -87,17 +87,8 @@ class Scope:
 current: ContextVar[Scope | None] = ContextVar("dbscope_scope", default=None)
 
 
-class Served:
-    """What a server is about, where our middleware is around it and opens no scope for it."""
-
-    __slots__ = ("is_starting", "kind")
-
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-        self.is_starting = kind == "lifespan"  # until the application says that it has started
-
-
-served: ContextVar[Served | None] = ContextVar("dbscope_served", default=None)
+# What a server is about here, if our middleware is around it and opens no scope for it.
+served: ContextVar[str | None] = ContextVar("dbscope_served", default=None)
 installed: WeakSet[Source] = WeakSet()
 in_generators: WeakSet[Scope] = WeakSet()  # scopes that a generator has opened
 
@@ -112,9 +103,8 @@ def why_missing(source: Source) -> str:
     where = place.here()
     if isinstance(where, place.Place) and "Depends" in where.code.co_names:
         return " A dependency takes the session when it is called: `Depends(db.get_session)`."
-    here = served.get()
-    if here is not None and here.kind in WHY_MISSING:
-        return f" {WHY_MISSING[here.kind]}."
+    if (kind := served.get()) in WHY_MISSING:
+        return f" {WHY_MISSING[kind]}."
     elsewhere = [str(scope) for scope in in_generators if not scope.closed]
     if elsewhere:
         return (
@@ -129,12 +119,6 @@ def why_missing(source: Source) -> str:
             "has begun."
         )
     return ""
-
-
-def is_starting() -> bool:
-    """Tell whether an application is starting here: nobody is served yet, so nobody has to wait."""
-    here = served.get()
-    return here is not None and here.is_starting
 
 
 def open_scope() -> Scope | None:
