@@ -20,6 +20,7 @@ from dbscope.errors import ConfigurationError, Rollback, TransactionRequired
 from dbscope.scopes import lifespan, outside, several, verbs
 from dbscope.scopes.attempts import checked as checked_number
 from dbscope.scopes.dependencies import Readonly, choose, choose_retries
+from dbscope.scopes.keep import keep
 from dbscope.scopes.settle import raise_first, run_hooks
 from dbscope.unit.block import Block
 from dbscope.unit.current import current, open_scope, unit_of
@@ -35,6 +36,7 @@ from dbscope.unit.unit import Unit
 
 H = TypeVar("H")  # what people hold: a Session or an AsyncSession
 F = TypeVar("F", bound=Callable[..., Any])
+R = TypeVar("R")
 
 Options = Mapping[str, Any]
 NONE: Options = {}
@@ -61,6 +63,7 @@ class CommonDatabase(Generic[H]):
         verify_commit: bool = False,
         session_settings: SessionSettings | None = None,
         idle_limit: float | None = None,
+        client_wait: float | None = 5.0,
         retry_codes: Collection[str] = (),
         reset_session: bool = False,
         _companion: bool = False,
@@ -83,6 +86,7 @@ class CommonDatabase(Generic[H]):
             verify_commit=verify_commit,
             session_settings=session_settings,
             idle_limit=idle_limit,
+            client_wait=client_wait,
             retry_codes=retry_codes,
             reset_session=reset_session,
         )
@@ -154,6 +158,17 @@ class CommonDatabase(Generic[H]):
             ScopeMissing: outside any scope.
         """
         unit_of(self._source).doomed = True
+
+    def keep(self, response: R) -> R:
+        """Keep the work of this request, though the status of the response is 400 or above.
+
+        Args:
+            response: of Starlette or FastAPI; it is returned, and the client sees nothing of it.
+
+        Example:
+            >>> return db.keep(JSONResponse({"detail": "wrong password"}, 403))
+        """
+        return keep(response)
 
     @property
     def transaction_required(self) -> Any:

@@ -111,6 +111,12 @@ class TransactionTimeout(TransactionManagementError):
     Do less in it, do the slow part outside of it, or give it more time."""
 
 
+class ClientTimeout(TransactionManagementError):
+    """A transaction was open while the server waited for its client, for longer than `client_wait`
+    allows, so it was rolled back. Read the body before the first statement, or give the connection
+    back before: `db.release()`. For uploads that may take long, raise `client_wait`."""
+
+
 class AttributeNotLoaded(DBScopeError):
     """An attribute that is not loaded was read, and in async code reading cannot wait for it.
     Load it before, where `await` is: `selectinload(...)` in the query, or

@@ -38,6 +38,7 @@ class Settings:
     verify_commit: bool = False
     session_settings: SessionSettings | None = None
     idle_limit: float | None = None  # seconds
+    client_wait: float | None = 5.0  # seconds
     retry_codes: Collection[str] = ()
     reset_session: bool = False
 
@@ -50,6 +51,10 @@ class Settings:
             raise ConfigurationError(
                 "session_settings is a function that returns the settings of each transaction, "
                 f"not {self.session_settings!r}."
+            )
+        if self.client_wait is not None and not self.client_wait > 0:
+            raise ConfigurationError(
+                f"client_wait is seconds, or None for no limit, not {self.client_wait!r}."
             )
         if self.engine is not None and self.engine_options:
             raise ConfigurationError(

@@ -65,6 +65,7 @@ COUNTERS = (
     "outcomes_unknown",  # the answer to COMMIT was lost
     "outcomes_verified",  # … and found out
     "idle_warnings",
+    "client_timeouts",  # a transaction waited for its client
     "concurrent_uses",  # refused
     "second_connections",  # taken while a scope around held one
     "connections_discarded",  # found closed, or in a transaction
@@ -103,6 +104,7 @@ class EngineSource:
         self.finish_timeout = FINISH_TIMEOUT
         self.retry_codes = settings.retry_codes
         self.idle_limit = settings.idle_limit
+        self.client_wait = settings.client_wait
         self.always_begins = settings.session_settings is not None
         self.run_due = run_due
         self.counters: Counter[str] = Counter()
