@@ -30,6 +30,7 @@ from dbscope.errors import (
     TransactionTimeout,
     UnexpectedRollback,
 )
+from dbscope.masking import masked
 from dbscope.scopes.http import DBSessionMiddleware
 from dbscope.unit.place import callsite
 from dbscope.unit.policy import default_commit_veto, unsafe_methods
@@ -66,5 +67,6 @@ __all__ = [
     "UnexpectedRollback",
     "callsite",
     "default_commit_veto",
+    "masked",
     "unsafe_methods",
 ]

@@ -17,6 +17,7 @@ from dbscope.engine import url as urls
 from dbscope.engine.settings import SessionSettings, Settings
 from dbscope.engine.source import EngineSource
 from dbscope.errors import ConfigurationError, Rollback, TransactionRequired
+from dbscope.masking import masked
 from dbscope.scopes import lifespan, outside, several, verbs
 from dbscope.scopes.attempts import checked as checked_number
 from dbscope.scopes.dependencies import Readonly, choose, choose_retries
@@ -345,8 +346,7 @@ class CommonDatabase(Generic[H]):
             raise TypeError(f"a Database cannot await the hook {function!r}; use `db.async_`.")
 
     def __repr__(self) -> str:
-        url = self.url.render_as_string(hide_password=True)
-        return f"<{type(self).__name__} {self.name!r} {url}>"
+        return f"<{type(self).__name__} {self.name!r} {masked(self.url)}>"
 
     def __str__(self) -> str:
         return str(self._source)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import ClassVar
 
+from dbscope.masking import masked
+
 
 class DBScopeError(Exception):
     """Something went wrong between the work and its transaction."""
@@ -16,8 +18,8 @@ class DBScopeError(Exception):
 
     def __init__(self, what: str = "") -> None:
         """Tell what happened, and where; the class adds what to do about it."""
-        self.what = what
-        super().__init__(what)
+        self.what = masked(what)
+        super().__init__(self.what)
 
     def __str__(self) -> str:
         told = f"{self.what} {self.rule}" if self.what else self.rule

@@ -31,7 +31,7 @@ class Settings:
     name: str
     atomic_requests: AtomicRequests = True
     engine: Engine | AsyncEngine | None = None
-    engine_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    engine_options: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
     session_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     session_class: type[Any] | None = None
     manual_commit: Literal["allow", "forbid"] = "allow"

@@ -41,6 +41,7 @@ from dbscope.errors import (
     PoolTimeout,
     TransactionEndedOutside,
 )
+from dbscope.masking import masked
 from dbscope.unit.block import Outcome
 from dbscope.unit.policy import Mode
 from dbscope.unit.unit import Unit
@@ -159,7 +160,7 @@ class EngineSource:
         return plain(self.engines.main)
 
     def _prepare(self, engine: Engine) -> None:
-        told = f"{self} ({self.url.render_as_string(hide_password=True)})"
+        told = f"{self} ({masked(self.url)})"
         self._out.watch(engine)
         if self._is_mysql:
             mysql.install(engine)

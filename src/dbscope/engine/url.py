@@ -34,11 +34,11 @@ def parse(url: str | URL) -> URL:
     """Return the URL; ConfigurationError if it cannot be read (its password is never shown)."""
     try:
         parsed = make_url(url)
-    except (ArgumentError, ValueError) as error:
+    except (ArgumentError, ValueError):
         raise ConfigurationError(
             "The database URL cannot be read; it should look like "
             "sqlite:///app.db or postgresql://user:password@host/name."
-        ) from error
+        ) from None  # it may quote a part of the password
     backend, _, driver = parsed.drivername.partition("+")
     backend = ALIASES.get(backend, backend)
     return parsed.set(drivername=f"{backend}+{driver}" if driver else backend)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from asyncio import CancelledError
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from dbscope.engine import carry
 from dbscope.errors import ClientTimeout
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 
 BODY_LIMIT = 64 * 1024  # bytes
+PATH = "/!$&'()*+,;=:@~"  # RFC 3986, 3.3: all that a path may have as it is
 
 
 class DBSessionMiddleware:
@@ -163,7 +165,7 @@ class RequestScope(Scope):
             self._cookies = cookies.remember(asgi)
 
     def __str__(self) -> str:
-        return f"{self.asgi['method']} {self.asgi['path']}"
+        return f"{self.asgi['method']} {quote(self.asgi['path'], safe=PATH, errors='replace')}"
 
     def mode_of(self, source: Source) -> Mode:
         """Return what this request is to a database: by its route, or by the setting."""
