@@ -14,9 +14,10 @@ from server.security import passwords
 class Users(AsyncCRUD[User]):
     async def register(self, data: UserCreate) -> User:
         """Store a new user, with a credit to begin with."""
+        password_hash = await passwords.hashed(data.password.get_secret_value())
         return await self.create(
             data.model_dump(exclude={"password"}),
-            password_hash=await passwords.hashed(data.password.get_secret_value()),
+            password_hash=password_hash,
             credit=settings.welcome_credit.quantize(CENT),
         )
 

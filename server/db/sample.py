@@ -5,12 +5,14 @@ from decimal import Decimal
 
 from sqlalchemy.exc import IntegrityError
 
+from dbscope import ConfigurationError
 from server.crud.items import items
 from server.crud.stock import stocks
 from server.crud.users import users
 from server.db.database import db
 from server.schemas.items import ItemCreate
 from server.schemas.users import UserCreate
+from server.security import passwords
 
 DEMO = {"email": "demo@example.com", "name": "Demo", "password": "demo-demo"}
 KEEPER = {"email": "keeper@example.com", "name": "The keeper of the shop"}
@@ -36,6 +38,23 @@ async def fill() -> None:
                 await store()
     except IntegrityError:
         pass  # another worker was first
+
+
+async def refuse_demo() -> None:
+    """Refuse to serve strangers from a database whose demo user they can log in as.
+
+    Raises
+    ------
+    dbscope.ConfigurationError
+        It was filled in development.
+    """
+    async with db.scope(readonly=True):
+        demo = await users.by_email(DEMO["email"])
+    if demo is not None and await passwords.matches(DEMO["password"], demo.password_hash):
+        raise ConfigurationError(
+            f"This database is one of development: everybody can log in as {DEMO['email']}. "
+            "Delete that user, or use another database."
+        )
 
 
 async def store() -> None:
