@@ -51,7 +51,7 @@ def rate(text: str) -> str:
     return text
 
 
-def smtp_url(text: SecretStr) -> SecretStr:
+def of_mail(text: SecretStr) -> SecretStr:
     """Refuse what no mail can be sent by."""
     example = "a URL like smtp://user:password@host:587 or smtps://user:password@host:465"
     try:
@@ -64,7 +64,7 @@ def smtp_url(text: SecretStr) -> SecretStr:
     return text
 
 
-def sentry_dsn(text: SecretStr) -> SecretStr:
+def of_sentry(text: SecretStr) -> SecretStr:
     """Refuse what Sentry would refuse."""
     try:
         sentry_sdk.utils.Dsn(text.get_secret_value())
@@ -109,9 +109,9 @@ class Settings(BaseSettings):
     cors_origins: Annotated[list[Origin], NoDecode, BeforeValidator(words)] = []
 
     welcome_credit: Annotated[Decimal, Field(ge=0, max_digits=8, decimal_places=2)] = Decimal(100)
-    smtp_url: Annotated[SecretStr, AfterValidator(smtp_url)] | None = None  # None: not sent
+    smtp_url: Annotated[SecretStr, AfterValidator(of_mail)] | None = None  # None: not sent
     mail_from: Email = "shop@localhost"
-    sentry_dsn: Annotated[SecretStr, AfterValidator(sentry_dsn)] | None = None
+    sentry_dsn: Annotated[SecretStr, AfterValidator(of_sentry)] | None = None
 
     @property
     def in_production(self) -> bool:

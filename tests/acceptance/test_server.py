@@ -15,7 +15,7 @@ import httpx2
 import psutil
 import pytest
 
-from tests.acceptance.shop import PATIENCE, SERVER
+from tests.acceptance.shop import NO_LIMITS, PASSWORD, PATIENCE, SERVER, log_in
 from tests.support.processes import bar
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +27,8 @@ COMMAND = [sys.executable, *SERVER]
 
 def environment(url: str) -> dict[str, str]:
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
-    return {**os.environ, "DATABASE_URL": url, "PYTHONPATH": path, "SAMPLE_DATA": "false"}
+    ours = {"DATABASE_URL": url, "PYTHONPATH": path, "SAMPLE_DATA": "false", **NO_LIMITS}
+    return {**os.environ, **ours, "LOGIN_ATTEMPTS": "1000/minute"}
 
 
 class Server:
@@ -60,6 +61,14 @@ class Server:
 
     def visitor(self) -> httpx2.Client:
         return httpx2.Client(base_url=self.base, timeout=30)
+
+    def seller(self) -> httpx2.Client:
+        """Return a client that is logged in, as the same user each time."""
+        client = self.visitor()
+        who = {"email": "keeper@example.com", "name": "Keeper", "password": PASSWORD}
+        assert client.post("/users", json=who).status_code in (201, 409)
+        log_in(client, who["email"])
+        return client
 
 
 @contextlib.contextmanager
@@ -106,7 +115,7 @@ def server_on(new_url, tmp_path_factory) -> Iterator[Callable[[str], Server]]:
 @pytest.fixture
 def client(server_on, driver) -> Iterator[httpx2.Client]:
     """A client of a server without items."""
-    with server_on(driver).visitor() as client:
+    with server_on(driver).seller() as client:
         for item in client.get("/items", params={"limit": 100}).json()["items"]:
             client.delete(f"/items/{item['id']}")
         yield client
@@ -123,7 +132,7 @@ def test_what_was_stored_is_found(client):
         "description": None,
         "price": "12.50",
         "tax": "1.10",
-        "owner_id": None,
+        "owner_id": client.get("/users/me").json()["id"],
         "version": 1,
     }
     assert client.get(f"/items/{item['id']}").json() == item
@@ -211,7 +220,8 @@ def test_the_largest_values_are_stored(client):
         "tax": "0.01",
     }
     created = client.post("/items", json=item).json()
-    assert created == {**item, "id": created["id"], "owner_id": None, "version": 1}
+    owner = client.get("/users/me").json()["id"]
+    assert created == {**item, "id": created["id"], "owner_id": owner, "version": 1}
     assert client.get(f"/items/{created['id']}").json() == created
 
 
@@ -257,14 +267,14 @@ def test_without_its_database_it_says_503(private_postgres, tmp_path):
 def test_items_outlive_the_server(new_url, driver, tmp_path):
     """A second start finds what the first one has stored."""
     url = new_url(driver)
-    with running(url, tmp_path / "log") as server, server.visitor() as client:
+    with running(url, tmp_path / "log") as server, server.seller() as client:
         item = client.post("/items", json=CUP).json()
     with running(url, tmp_path / "log") as server, server.visitor() as client:
         assert client.get("/items").json()["items"] == [item]
 
 
 def store(server: Server) -> None:
-    with server.visitor() as client:
+    with server.seller() as client:
         client.post("/items", json=CUP)
 
 

@@ -29,7 +29,7 @@ from tests.acceptance.shop import (
 from tests.acceptance.shop_attacks import ALLOWED, FOREIGN, REQUESTS, Attack
 from tests.support.look import Onlooker
 
-NEW, OLD, WRONG = "n" * 32, "o" * 32, "w" * 32
+NEW, OLD, WRONG = (f"{each} 0123456789 abcdefghijklmnopq" for each in ("new", "old", "wrong"))
 DAY = 24 * 60 * 60  # seconds
 
 Answer = httpx2.Response
@@ -195,7 +195,7 @@ def test_a_script_cannot_read_the_cookie_and_other_sites_do_not_send_it(scene):
 def test_in_production_the_cookie_is_bound_to_https_and_this_host(tmp_path):
     """Secure, with the prefix __Host-; a cookie without the prefix is none."""
     url = f"sqlite:///{tmp_path}/shop.db"
-    settings = {"ENVIRONMENT": "production", "SECRET_KEYS": NEW}
+    settings = {"ENVIRONMENT": "production", "SECRET_KEYS": NEW, "ALLOWED_HOSTS": "127.0.0.1"}
     with shop(url, tmp_path, **settings) as running, running.visitor() as client:
         register(client, "anna@example.com")
         who = {"email": "anna@example.com", "password": PASSWORD}

@@ -97,7 +97,7 @@ def case(request, tmp_path_factory) -> Iterator[Case]:
     """A shop in which some 200 things have gone wrong."""
     folder = tmp_path_factory.mktemp("secrets")
     hidden = {name: marker(name) for name in ("database", "password", "value", "query", "key")}
-    hidden["key"] += "k" * 32
+    hidden["key"] += "0123456789abcdefghijklmnop"
     with ExitStack() as stack:
         sentry, post = stack.enter_context(sentry_sink()), stack.enter_context(post_office())
         url = stack.enter_context(new_database(request, folder, hidden["database"]))

@@ -391,7 +391,9 @@ def test_it_finds_a_short_secret(project: Project, monkeypatch):
     project.write(more=SETTINGS)
     monkeypatch.setenv("SECRET_KEY", "x" * 31)
     assert project.doctor()["short_secrets"].is_bad("serious", "Settings.secret_key")
-    monkeypatch.setenv("SECRET_KEY", "x" * 32)
+    monkeypatch.setenv("SECRET_KEY", "x" * 64)
+    assert project.doctor()["short_secrets"].is_bad("serious", "Settings.secret_key")
+    monkeypatch.setenv("SECRET_KEY", secrets.token_urlsafe(24))
     assert project.doctor()["short_secrets"].level == "ok"
 
 
