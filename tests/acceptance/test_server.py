@@ -62,13 +62,14 @@ class Server:
     def visitor(self) -> httpx2.Client:
         return httpx2.Client(base_url=self.base, timeout=30)
 
-    def seller(self) -> httpx2.Client:
-        """Return a client that is logged in, as the same user each time."""
-        client = self.visitor()
+    @contextlib.contextmanager
+    def seller(self) -> Iterator[httpx2.Client]:
+        """Give a client that is logged in, as the same user each time."""
         who = {"email": "keeper@example.com", "name": "Keeper", "password": PASSWORD}
-        assert client.post("/users", json=who).status_code in (201, 409)
-        log_in(client, who["email"])
-        return client
+        with self.visitor() as client:
+            assert client.post("/users", json=who).status_code in (201, 409)
+            log_in(client, who["email"])
+            yield client
 
 
 @contextlib.contextmanager

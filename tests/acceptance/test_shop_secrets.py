@@ -121,7 +121,8 @@ def provoke(case: Case, client: httpx2.Client) -> None:
     case.secrets["payload"] = case.secrets["cookie"].partition(".")[0]
     names = [hidden["value"] + name for name in ("", " other")]
     item, other = [new_item(client, name, stock=1) for name in names]
-    sent = SimpleNamespace(email=email, item=item, other=other)
+    plain = new_item(client, "plain", stock=1)  # what is missing is named: that is public
+    sent = SimpleNamespace(email=email, item=item, other=other, plain=plain)
     client.params = {"q": hidden["query"]}
     client.headers["Referer"] = f"{case.running.base}/shop?q={hidden['query']}"
     for _ in range(ROUNDS):
@@ -133,7 +134,7 @@ def refusals(client: httpx2.Client, hidden: dict[str, str], sent: Any) -> Iterat
     """Ask for what is refused."""
     value, password = hidden["value"], hidden["password"]
     user = {"email": sent.email, "name": value, "password": password}
-    lines = [{"item_id": sent.item, "quantity": 1000}]
+    lines = [{"item_id": sent.plain, "quantity": 1000}]
     yield client.post("/users", json=user)  # 409, by a constraint that tells the value
     yield client.patch(f"/items/{sent.other}", json={"name": value})  # 409, at COMMIT
     yield client.post("/orders", json={"lines": lines})  # 409
