@@ -73,6 +73,7 @@ app = FastAPI(
     responses=problems.responses(500, 503),
     max_body_size=1_000_000,  # bytes; more is a 413 before it is read
 )
+app.state.doctor = [sample.demo_user]  # `dbscope doctor` asks it, too
 problems.document(app)
 for resource in (health, users, logins, items, stock, orders):
     app.include_router(resource.router)

@@ -3,13 +3,17 @@
 import secrets
 from decimal import Decimal
 
+from anyio.to_thread import run_sync
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from dbscope import ConfigurationError
+from server.config import settings
 from server.crud.items import items
 from server.crud.stock import stocks
 from server.crud.users import users
 from server.db.database import db
+from server.models import User
 from server.schemas.items import ItemCreate
 from server.schemas.users import UserCreate
 from server.security import passwords
@@ -40,6 +44,25 @@ async def fill() -> None:
         pass  # another worker was first
 
 
+def demo_user() -> tuple[str, str] | None:
+    """Tell what is wrong with this database in production, for `dbscope doctor` and for the start.
+
+    Returns
+    -------
+    tuple[str, str] or None
+        What is wrong, and what to do about it.
+    """
+    if not settings.in_production:
+        return None
+    with db.sync.scope(readonly=True):
+        query = select(User.password_hash).where(User.email == DEMO["email"])
+        stored = db.sync.scalar(query)
+    if stored is None or not passwords.verify(DEMO["password"], stored):
+        return None
+    wrong = f"This database is one of development: everybody can log in as {DEMO['email']}."
+    return wrong, "Delete that user, or use another database."
+
+
 async def refuse_demo() -> None:
     """Refuse to serve strangers from a database whose demo user they can log in as.
 
@@ -48,13 +71,8 @@ async def refuse_demo() -> None:
     dbscope.ConfigurationError
         It was filled in development.
     """
-    async with db.scope(readonly=True):
-        demo = await users.by_email(DEMO["email"])
-    if demo is not None and await passwords.matches(DEMO["password"], demo.password_hash):
-        raise ConfigurationError(
-            f"This database is one of development: everybody can log in as {DEMO['email']}. "
-            "Delete that user, or use another database."
-        )
+    if (wrong := await run_sync(demo_user)) is not None:
+        raise ConfigurationError(" ".join(wrong))
 
 
 async def store() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import wraps
 from typing import Any, cast
 
 from dbscope import DBSessionMiddleware
@@ -79,6 +80,21 @@ def database_password(found: Found) -> Finding | None:
                 "Choose another one, and take the URL from the environment.",
             )
     return None
+
+
+def own_checks(found: Found) -> Iterator[Callable[[], Finding | None]]:
+    """Give the checks that the application has for itself, in `app.state.doctor`.
+
+    Each is a function that returns None, or what is wrong and what to do about it.
+    """
+    for own in getattr(getattr(found.application, "state", None), "doctor", ()):
+
+        @wraps(own)
+        def check(own: Callable[[], tuple[str, str] | None] = own) -> Finding | None:
+            wrong = own()
+            return None if wrong is None else serious(*wrong)
+
+        yield check
 
 
 def secrets_of_settings(found: Found) -> Iterator[tuple[str, Any, Any]]:
