@@ -37,7 +37,7 @@ def parse(url: str | URL) -> URL:
     except (ArgumentError, ValueError):
         raise ConfigurationError(
             "The database URL cannot be read; it should look like "
-            "sqlite:///app.db or postgresql://user:password@host/name."
+            "sqlite:///app.db or postgresql://user@host/name."
         ) from None  # it may quote a part of the password
     backend, _, driver = parsed.drivername.partition("+")
     backend = ALIASES.get(backend, backend)
