@@ -36,10 +36,16 @@ GOODS = [
 
 async def fill() -> None:
     """Store users and goods, if there are no users yet."""
+    async with db.scope(readonly=True):
+        if await users.exists():
+            return
+    nobodys = secrets.token_urlsafe(32)  # nobody logs in as the keeper
+    people = [UserCreate.model_validate(each) for each in (DEMO, {**KEEPER, "password": nobodys})]
+    hashes = [await passwords.hashed(each.password.get_secret_value()) for each in people]
     try:
         async with db.scope():
-            if not await users.exists():
-                await store()
+            _, keeper = [await users.add(*each) for each in zip(people, hashes, strict=True)]
+            await store(keeper)
     except IntegrityError:
         pass  # another worker was first
 
@@ -75,11 +81,8 @@ async def refuse_demo() -> None:
         raise ConfigurationError(" ".join(wrong))
 
 
-async def store() -> None:
-    """Store them."""
-    await users.register(UserCreate.model_validate(DEMO))
-    secret = secrets.token_urlsafe(32)  # nobody logs in as the keeper
-    keeper = await users.register(UserCreate.model_validate({**KEEPER, "password": secret}))
+async def store(keeper: User) -> None:
+    """Store the goods."""
     for name, description, price, quantity in GOODS:
         data = ItemCreate(name=name, description=description, price=Decimal(price))
         item = await items.create(data, owner_id=keeper.id)
