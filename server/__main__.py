@@ -12,11 +12,23 @@ from dbscope import ConfigurationError, DatabaseUnavailable, MigrationError
 async def prepare() -> None:
     """Reach the database, and bring it up to date, before there are workers."""
     from server.config import settings
-    from server.db.database import db, migrations
+    from server.db import sample
+    from server.db.database import db, keep_private, migrations
 
+    keep_private(db.url)
     async with db.lifespan():
         await db.ping()
+        say("the database answers; bringing its tables up to date")
         await migrations.at_start(settings.migrations)
+        if settings.wants_sample_data:
+            say(f"log in as {sample.DEMO['email']}, password {sample.DEMO['password']}")
+        if settings.in_production:
+            await sample.refuse_demo()
+
+
+def say(text: str) -> None:
+    """Tell what goes on; standard output is for mails."""
+    print(f"server: {text}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def told(error: ValidationError) -> str:

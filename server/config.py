@@ -1,16 +1,19 @@
 """What the environment decides, and `.env`; see `.env.example`."""
 
 from decimal import Decimal
-from functools import partial
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
+import sentry_sdk.utils
 from limits import parse
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from server.schemas.fields import Email
+
 DEVELOPMENT_KEY = "only for development: everybody knows this key"
 SHORTEST_KEY = 32  # bytes, as long as the output of SHA-256
+FEWEST = 10  # different characters of a key; a random one of 32 has some 25
 
 
 def words(text: Any) -> Any:
@@ -20,10 +23,14 @@ def words(text: Any) -> Any:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def long_enough(key: SecretStr) -> SecretStr:
+def hard_to_guess(key: SecretStr) -> SecretStr:
     """Refuse a key that could be guessed."""
-    if len(key.get_secret_value().encode()) < SHORTEST_KEY:
-        raise ValueError(f"a key has at least {SHORTEST_KEY} bytes")
+    text = key.get_secret_value()
+    if len(text.encode()) < SHORTEST_KEY or len(set(text)) < FEWEST:
+        raise ValueError(
+            f"a key has at least {SHORTEST_KEY} bytes, which are drawn at random, as "
+            "`secrets.token_urlsafe(32)` does"
+        )
     return key
 
 
@@ -44,17 +51,31 @@ def rate(text: str) -> str:
     return text
 
 
-def url_of(text: SecretStr, *, schemes: tuple[str, ...]) -> SecretStr:
-    """Refuse a URL of another kind."""
-    if urlsplit(text.get_secret_value()).scheme not in schemes:
-        raise ValueError(f"a URL that begins with {' or '.join(schemes)}")
+def of_mail(text: SecretStr) -> SecretStr:
+    """Refuse what no mail can be sent by."""
+    example = "a URL like smtp://user:password@host:587 or smtps://user:password@host:465"
+    try:
+        parts = urlsplit(text.get_secret_value())
+        known = parts.scheme in ("smtp", "smtps") and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is no number
+        known = False
+    if not known or parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError(f"{example}; what is special in the password is written as %40")
     return text
 
 
-Key = Annotated[SecretStr, AfterValidator(long_enough)]
+def of_sentry(text: SecretStr) -> SecretStr:
+    """Refuse what Sentry would refuse."""
+    try:
+        sentry_sdk.utils.Dsn(text.get_secret_value())
+    except (sentry_sdk.utils.BadDsn, ValueError):
+        raise ValueError("a DSN is like https://key@sentry.example.com/1") from None
+    return text
+
+
+Key = Annotated[SecretStr, AfterValidator(hard_to_guess)]
 Origin = Annotated[str, AfterValidator(origin)]
-SmtpUrl = Annotated[SecretStr, AfterValidator(partial(url_of, schemes=("smtp", "smtps")))]
-SentryDsn = Annotated[SecretStr, AfterValidator(partial(url_of, schemes=("http", "https")))]
+Rate = Annotated[str, AfterValidator(rate)]
 
 
 class Settings(BaseSettings):
@@ -77,15 +98,20 @@ class Settings(BaseSettings):
         SecretStr(DEVELOPMENT_KEY)
     ]
     login_days: Annotated[int, Field(ge=1, le=400)] = 14  # browsers keep no cookie longer than 400
-    login_attempts: Annotated[str, AfterValidator(rate)] = (
-        "10/minute"  # for each address and account
-    )
+    login_attempts: Rate = "10/minute"  # from one address, for one account
+    login_attempts_from: Rate = "30/minute"  # from one address
+    login_attempts_for: Rate = "100/hour"  # for one account, from wherever
+    registrations_from: Rate = "20/hour"  # from one address
+
+    allowed_hosts: Annotated[list[str], NoDecode, BeforeValidator(words)] = []  # []: any
+    hsts_days: Annotated[int, Field(ge=0, le=730)] = 0  # 0: browsers are told nothing
+    docs: bool | None = None  # None: in development
     cors_origins: Annotated[list[Origin], NoDecode, BeforeValidator(words)] = []
 
     welcome_credit: Annotated[Decimal, Field(ge=0, max_digits=8, decimal_places=2)] = Decimal(100)
-    smtp_url: SmtpUrl | None = None  # None: mails are printed
-    mail_from: str = "shop@localhost"
-    sentry_dsn: SentryDsn | None = None
+    smtp_url: Annotated[SecretStr, AfterValidator(of_mail)] | None = None  # None: not sent
+    mail_from: Email = "shop@localhost"
+    sentry_dsn: Annotated[SecretStr, AfterValidator(of_sentry)] | None = None
 
     @property
     def in_production(self) -> bool:
@@ -97,12 +123,22 @@ class Settings(BaseSettings):
         """Whether an empty shop gets something to look at."""
         return not self.in_production if self.sample_data is None else self.sample_data
 
+    @property
+    def wants_docs(self) -> bool:
+        """Whether the API describes itself to whoever asks."""
+        return not self.in_production if self.docs is None else self.docs
+
     @model_validator(mode="after")
-    def refuse_known_key(self) -> Self:
-        """Refuse to serve strangers with a key that they know."""
-        known = any(key.get_secret_value() == DEVELOPMENT_KEY for key in self.secret_keys)
-        if self.in_production and known:
+    def refuse_to_serve_strangers(self) -> Self:
+        """Refuse what is only for development: what everybody knows, and any host."""
+        if not self.in_production:
+            return self
+        if any(key.get_secret_value() == DEVELOPMENT_KEY for key in self.secret_keys):
             raise ValueError("SECRET_KEYS has to be set in production")
+        if not self.allowed_hosts:
+            raise ValueError("ALLOWED_HOSTS has to be set in production: shop.example.com")
+        if self.sample_data:
+            raise ValueError("SAMPLE_DATA is not for production: everybody knows its password")
         return self
 
 

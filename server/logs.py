@@ -12,6 +12,8 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
+from dbscope import masked
+
 ABOUT_CODE = (
     AttributeError,
     ImportError,
@@ -23,7 +25,11 @@ ABOUT_CODE = (
 
 
 class Formatter(logging.Formatter):
-    """Writes tracebacks without the messages of the database."""
+    """Writes tracebacks without the messages of the database, and no secret anywhere."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, or the lines."""
+        return masked(super().format(record))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - the name of logging
         """Return the traceback, outermost error last."""

@@ -1,4 +1,4 @@
-"""The confirmation of an order: by SMTP if it is configured, else printed."""
+"""The confirmation of an order: by SMTP if it is configured, else printed (in development)."""
 
 import logging
 import smtplib
@@ -16,6 +16,13 @@ from server.models import Order, User
 
 logger = logging.getLogger("server.mail")
 TIMEOUT = 10.0  # seconds
+HERE = ("localhost", "127.0.0.1", "::1")  # nobody listens in between
+
+
+def check() -> None:
+    """Say at the start, and not with the first order, that nobody gets any mail."""
+    if settings.smtp_url is None and settings.in_production:
+        logger.warning("SMTP_URL is not set: no confirmation of an order is sent.")
 
 
 def confirmation(buyer: User, order: Order) -> Callable[[], Coroutine[Any, Any, None]]:
@@ -41,15 +48,32 @@ def letter(address: str, subject: str, text: str) -> EmailMessage:
 
 
 def send(message: EmailMessage) -> None:
-    """Send a mail, or print it."""
-    if settings.smtp_url is None:
-        print(message, flush=True)  # noqa: T201 - what development has for a mailbox
-        return
-    url = urlsplit(settings.smtp_url.get_secret_value())
-    kind = smtplib.SMTP_SSL if url.scheme == "smtps" else smtplib.SMTP
-    with kind(url.hostname or "", url.port or 0, timeout=TIMEOUT) as smtp:
+    """Send a mail; print it in development, where that is the mailbox."""
+    if settings.smtp_url is not None:
+        with connected(settings.smtp_url.get_secret_value()) as smtp:
+            smtp.send_message(message)
+    elif not settings.in_production:
+        print(message, flush=True)  # noqa: T201
+
+
+def connected(address: str) -> smtplib.SMTP:
+    """Return a connection to the mail server, which has shown a certificate for its name.
+
+    `smtp://` is encrypted by STARTTLS before anything is said, except to this machine itself.
+    """
+    url = urlsplit(address)
+    host, tls = url.hostname or "", ssl.create_default_context()
+    smtp: smtplib.SMTP
+    if url.scheme == "smtps":
+        smtp = smtplib.SMTP_SSL(host, url.port or 0, timeout=TIMEOUT, context=tls)
+    else:
+        smtp = smtplib.SMTP(host, url.port or 0, timeout=TIMEOUT)
+    try:
+        if url.scheme == "smtp" and host not in HERE:
+            smtp.starttls(context=tls)
         if url.username:
-            if url.scheme == "smtp":
-                smtp.starttls(context=ssl.create_default_context())
             smtp.login(unquote(url.username), unquote(url.password or ""))
-        smtp.send_message(message)
+    except BaseException:
+        smtp.close()
+        raise
+    return smtp

@@ -8,14 +8,16 @@ from fastapi import Depends, FastAPI
 from fastapi.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from dbscope import DBSessionMiddleware
-from server import logs, pages, sentry
-from server.api import health, items, logins, orders, problems, stock, users
+from server import logs, mail, pages, sentry
+from server.api import docs, health, items, logins, orders, problems, stock, users
 from server.config import settings
 from server.db import sample
-from server.db.database import db, migrations
+from server.db.database import db, keep_private, migrations
 from server.security.cookies import SignedSessionMiddleware
+from server.security.headers import HeadersMiddleware, usual
 from server.security.same_origin import refuse_other_sites
 
 dictConfig(logs.CONFIG)
@@ -25,18 +27,27 @@ sentry.start()
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Bring the tables up to date at the start; close all connections at the end."""
+    mail.check()
+    keep_private(db.url)
     async with db.lifespan(app):
         await migrations.at_start(settings.migrations)
         if settings.wants_sample_data:
             await sample.fill()
+        if settings.in_production:
+            await sample.refuse_demo()
         yield
 
 
 app = FastAPI(
     title="dbscope reference server",
     lifespan=lifespan,
+    openapi_url="/openapi.json" if settings.wants_docs else None,
+    docs_url=None,  # those of FastAPI load scripts from elsewhere
+    redoc_url=None,
     middleware=[  # outermost first
         Middleware(sentry.SentryMiddleware),  # sees every exception, a failed COMMIT included
+        Middleware(HeadersMiddleware, headers=usual(settings.hsts_days)),
+        Middleware(TrustedHostMiddleware, allowed_hosts=settings.allowed_hosts or ["*"]),
         Middleware(  # its headers are on every answer, else a browser hides the error from scripts
             CORSMiddleware,
             allow_origins=settings.cors_origins,
@@ -62,7 +73,10 @@ app = FastAPI(
     responses=problems.responses(500, 503),
     max_body_size=1_000_000,  # bytes; more is a 413 before it is read
 )
+app.state.doctor = [sample.demo_user]  # `dbscope doctor` asks it, too
 problems.document(app)
 for resource in (health, users, logins, items, stock, orders):
     app.include_router(resource.router)
 app.include_router(pages.router)
+if settings.wants_docs:
+    docs.install(app)

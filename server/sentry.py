@@ -7,6 +7,7 @@ from sentry_sdk.integrations.asgi import SentryAsgiMiddleware
 from sentry_sdk.types import Event, Hint
 from starlette.types import ASGIApp
 
+from dbscope import masked
 from server.config import settings
 from server.logs import safe_text
 
@@ -39,7 +40,10 @@ def without_values(event: Event, hint: Hint) -> Event:
     for told in event.get("exception", {}).get("values", []):
         told["value"] = ""
     if error is not None and (values := event.get("exception", {}).get("values")):
-        values[-1]["value"] = safe_text(error)
+        values[-1]["value"] = masked(safe_text(error))
+    if logged := event.get("logentry"):  # the words, without what was put into them
+        event["logentry"] = {"message": masked(logged.get("message", ""))}
+    event.pop("extra", None)
     request: dict[str, Any] = event.get("request", {})
     for private in ("cookies", "data", "query_string"):
         request.pop(private, None)

@@ -69,6 +69,7 @@ async def ask(
     on_send: Callable[[dict[str, Any]], Awaitable[None]] | None = None,
     body: Sequence[bytes] = (b"",),
     headers: Sequence[tuple[bytes, bytes]] = (),
+    more: Callable[[], Awaitable[bytes]] | None = None,
 ) -> Answer:
     """Send a request; an exception that the server would log is kept in the answer.
 
@@ -80,16 +81,19 @@ async def ask(
         on_send: awaited inside `send` for every message.
         body: of the request, in the pieces in which it comes.
         headers: of the request, beside Host.
+        more: waits for the next piece behind these, of a body that does not end.
     """
     answer = Answer()
     unread = [{"type": "http.request", "body": piece, "more_body": True} for piece in body]
-    unread[-1]["more_body"] = False
+    unread[-1]["more_body"] = more is not None
     scope = http_scope(method, path)
     scope["headers"] += headers
 
     async def receive() -> dict[str, Any]:
         if unread:
             return unread.pop(0)
+        if more is not None:
+            return {"type": "http.request", "body": await more(), "more_body": True}
         await asyncio.Event().wait()
         raise AssertionError
 

@@ -10,12 +10,14 @@ from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm.exc import StaleDataError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
-from dbscope import DatabaseUnavailable, PoolTimeout, TransactionOutcomeUnknown
+from dbscope import ClientTimeout, DatabaseUnavailable, PoolTimeout, TransactionOutcomeUnknown
 from server import pages
 from server.crud.orders import CannotOrder
 from server.schemas.problems import InvalidField, Problem
+from server.security.passwords import Busy
 
 logger = logging.getLogger("server")
 TOO_LARGE = 413
@@ -67,6 +69,22 @@ async def unavailable(request: Request, error: Exception) -> Response:
     return answer(request, 503, "The database is not available; try again.", {"Retry-After": "1"})
 
 
+async def busy(request: Request, _error: Busy) -> Response:
+    """Answer 503: the rest of the shop goes on."""
+    return answer(request, 503, "Too many log in at the moment; try again.", {"Retry-After": "2"})
+
+
+async def too_slow(request: Request, error: ClientTimeout) -> Response:
+    """Answer 408, and close: what is still to come is not read."""
+    logger.warning("Answered 408: %s", error)
+    return answer(request, 408, "The request took too long to arrive.", {"Connection": "close"})
+
+
+async def gone(_request: Request, _error: ClientDisconnect) -> Response:
+    """Answer somebody who has hung up: nobody reads it, and it is nobody's fault."""
+    return Response(status_code=400)
+
+
 async def failed(request: Request, error: Exception) -> Response:
     """Answer 500 without a word about why; the log and Sentry have it.
 
@@ -86,6 +104,9 @@ HANDLERS: Mapping[Any, Any] = {
     StaleDataError: conflict,  # somebody else changed or deleted it in the meantime
     DatabaseUnavailable: unavailable,
     PoolTimeout: unavailable,
+    Busy: busy,
+    ClientTimeout: too_slow,
+    ClientDisconnect: gone,
 }
 
 

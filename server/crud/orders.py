@@ -1,6 +1,6 @@
 """Placing an order, and looking at it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -33,11 +33,12 @@ class Orders(AsyncCRUD[Order]):
         Raises
         ------
         CannotOrder
-            Something is missing: goods, credit, or the item itself.
+            Something is missing: goods, credit, or the item itself; or a price is another one now.
         """
         wanted = {line.item_id: line.quantity for line in lines}
         await self._take_goods(wanted)
         ordered = await items.list(Item.id.in_(wanted), limit=len(wanted))
+        check_prices(ordered.items, {line.item_id: line.price for line in lines})
         order = Order(user_id=buyer.id, created_at=datetime.now(UTC))
         order.lines = [
             OrderLine(item_id=item.id, name=item.name, price=gross(item), quantity=wanted[item.id])
@@ -56,9 +57,12 @@ class Orders(AsyncCRUD[Order]):
             if item_id not in held:
                 raise CannotOrder(f"There is no item {item_id}.")
             if held[item_id].remaining < quantity:
-                remaining = held[item_id].remaining
-                raise CannotOrder(f"Of item {item_id} only {remaining} are left.")
+                raise CannotOrder(await self._too_few(item_id, held[item_id].remaining))
             held[item_id].remaining -= quantity
+
+    async def _too_few(self, item_id: int, remaining: int) -> str:
+        item = await items.get_or_404(item_id)
+        return f"Only {remaining} {item.name} left." if remaining else f"No {item.name} left."
 
     async def _take_credit(self, buyer: User, total: Decimal) -> None:
         buyer = await users.locked(buyer.id)
@@ -80,6 +84,13 @@ class Orders(AsyncCRUD[Order]):
         """Return an order, if it is this user's."""
         order = await self.get(order_id, options=WITH_LINES)
         return order if order is not None and order.user_id == user.id else None
+
+
+def check_prices(ordered: Sequence[Item], shown: Mapping[int, Decimal | None]) -> None:
+    """Raise CannotOrder if the buyer was shown another price than the one that would be paid."""
+    for item in ordered:
+        if shown[item.id] not in (None, gross(item)):
+            raise CannotOrder(f"{item.name} costs {gross(item):,.2f} by now.")
 
 
 def gross(item: Item) -> Decimal:

@@ -13,10 +13,14 @@ from server.security import passwords
 
 class Users(AsyncCRUD[User]):
     async def register(self, data: UserCreate) -> User:
+        """Store a new user; before anything else in a transaction, for hashing is slow."""
+        return await self.add(data, await passwords.hashed(data.password.get_secret_value()))
+
+    async def add(self, data: UserCreate, password_hash: str) -> User:
         """Store a new user, with a credit to begin with."""
         return await self.create(
             data.model_dump(exclude={"password"}),
-            password_hash=await passwords.hashed(data.password.get_secret_value()),
+            password_hash=password_hash,
             credit=settings.welcome_credit.quantize(CENT),
         )
 

@@ -37,9 +37,10 @@ The same in async code, and without a factory, as the server does it:
 (1, 2)
 """
 
+from contextlib import suppress
 from pathlib import Path
 
-from sqlalchemy import MetaData
+from sqlalchemy import URL, MetaData
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Session
 
@@ -54,6 +55,16 @@ db = AsyncDatabase(
     engine_options={"hide_parameters": True},  # no bound value in a log or an error
 )
 migrations = Migrations(db, PROJECT)
+
+
+def keep_private(url: URL) -> None:
+    """Make the file of a new SQLite database readable by its owner only, whatever the umask says.
+
+    What SQLite puts beside it has the permissions of the file itself.
+    """
+    if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
+        with suppress(OSError):  # the database says better why it cannot be opened
+            Path(url.database).touch(mode=0o600)
 
 
 class Base(DeclarativeBase):

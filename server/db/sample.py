@@ -3,14 +3,20 @@
 import secrets
 from decimal import Decimal
 
+from anyio.to_thread import run_sync
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
+from dbscope import ConfigurationError
+from server.config import settings
 from server.crud.items import items
 from server.crud.stock import stocks
 from server.crud.users import users
 from server.db.database import db
+from server.models import User
 from server.schemas.items import ItemCreate
 from server.schemas.users import UserCreate
+from server.security import passwords
 
 DEMO = {"email": "demo@example.com", "name": "Demo", "password": "demo-demo"}
 KEEPER = {"email": "keeper@example.com", "name": "The keeper of the shop"}
@@ -30,19 +36,53 @@ GOODS = [
 
 async def fill() -> None:
     """Store users and goods, if there are no users yet."""
+    async with db.scope(readonly=True):
+        if await users.exists():
+            return
+    nobodys = secrets.token_urlsafe(32)  # nobody logs in as the keeper
+    people = [UserCreate.model_validate(each) for each in (DEMO, {**KEEPER, "password": nobodys})]
+    hashes = [await passwords.hashed(each.password.get_secret_value()) for each in people]
     try:
         async with db.scope():
-            if not await users.exists():
-                await store()
+            _, keeper = [await users.add(*each) for each in zip(people, hashes, strict=True)]
+            await store(keeper)
     except IntegrityError:
         pass  # another worker was first
 
 
-async def store() -> None:
-    """Store them."""
-    await users.register(UserCreate.model_validate(DEMO))
-    secret = secrets.token_urlsafe(32)  # nobody logs in as the keeper
-    keeper = await users.register(UserCreate.model_validate({**KEEPER, "password": secret}))
+def demo_user() -> tuple[str, str] | None:
+    """Tell what is wrong with this database in production, for `dbscope doctor` and for the start.
+
+    Returns
+    -------
+    tuple[str, str] or None
+        What is wrong, and what to do about it.
+    """
+    if not settings.in_production:
+        return None
+    with db.sync.scope(readonly=True):
+        query = select(User.password_hash).where(User.email == DEMO["email"])
+        stored = db.sync.scalar(query)
+    if stored is None or not passwords.verify(DEMO["password"], stored):
+        return None
+    wrong = f"This database is one of development: everybody can log in as {DEMO['email']}."
+    return wrong, "Delete that user, or use another database."
+
+
+async def refuse_demo() -> None:
+    """Refuse to serve strangers from a database whose demo user they can log in as.
+
+    Raises
+    ------
+    dbscope.ConfigurationError
+        It was filled in development.
+    """
+    if (wrong := await run_sync(demo_user)) is not None:
+        raise ConfigurationError(" ".join(wrong))
+
+
+async def store(keeper: User) -> None:
+    """Store the goods."""
     for name, description, price, quantity in GOODS:
         data = ItemCreate(name=name, description=description, price=Decimal(price))
         item = await items.create(data, owner_id=keeper.id)

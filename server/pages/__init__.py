@@ -7,13 +7,16 @@ from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
 
 from server.pages import items, logins, orders
+from server.pages.forms import whole_form
 from server.pages.page import error_page, remember_visitor
 
 __all__ = ["error_page", "is_page", "router"]
 
 router = APIRouter(include_in_schema=False)
 for part in (items, logins, orders):
-    router.include_router(part.router, dependencies=[Depends(remember_visitor)])
+    router.include_router(
+        part.router, dependencies=[Depends(whole_form), Depends(remember_visitor)]
+    )
 files = StaticFiles(directory=Path(__file__).with_name("static"))
 
 
@@ -21,7 +24,7 @@ files = StaticFiles(directory=Path(__file__).with_name("static"))
 async def static_file(request: Request, path: str) -> Response:
     """Answer with the style sheet or the picture; this touches no database."""
     response = await files.get_response(path, request.scope)
-    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Cache-Control"] = "public, max-age=3600"
     return response
 
 

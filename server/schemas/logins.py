@@ -1,6 +1,7 @@
 from pydantic import BaseModel
 
-from server.schemas.users import Email, Secret
+from server.schemas.fields import Email
+from server.schemas.users import Secret
 
 
 class LoginCreate(BaseModel):

@@ -4,12 +4,15 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from server.schemas.fields import Id, Quantity
+from server.schemas.fields import Id, Money, Quantity
 
 
 class OrderLineCreate(BaseModel):
+    """Some of an item, and the price that the buyer was shown: at another one nothing is bought."""
+
     item_id: Id
     quantity: Quantity = 1
+    price: Money | None = None
 
 
 def each_once(lines: list[OrderLineCreate]) -> list[OrderLineCreate]:

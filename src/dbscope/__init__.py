@@ -6,6 +6,7 @@ from dbscope.errors import (
     AttributeMismatch,
     AttributeNotLoaded,
     BlocksOutOfOrder,
+    ClientTimeout,
     ConcurrentUse,
     ConfigurationError,
     DatabaseUnavailable,
@@ -31,6 +32,7 @@ from dbscope.errors import (
     TransactionTimeout,
     UnexpectedRollback,
 )
+from dbscope.masking import masked
 from dbscope.scopes.http import DBSessionMiddleware
 from dbscope.unit.place import callsite
 from dbscope.unit.policy import default_commit_veto, unsafe_methods
@@ -40,6 +42,7 @@ __all__ = [
     "AttributeMismatch",
     "AttributeNotLoaded",
     "BlocksOutOfOrder",
+    "ClientTimeout",
     "ConcurrentUse",
     "ConfigurationError",
     "DBScopeError",
@@ -68,5 +71,6 @@ __all__ = [
     "UnexpectedRollback",
     "callsite",
     "default_commit_veto",
+    "masked",
     "unsafe_methods",
 ]

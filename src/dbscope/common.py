@@ -18,9 +18,11 @@ from dbscope.engine import url as urls
 from dbscope.engine.settings import OF_KIND, SessionSettings, Settings
 from dbscope.engine.source import EngineSource
 from dbscope.errors import ConfigurationError, Rollback, TransactionRequired
+from dbscope.masking import masked
 from dbscope.scopes import forgotten, lifespan, outside, several, verbs
 from dbscope.scopes.attempts import checked as checked_number
 from dbscope.scopes.dependencies import Readonly, choose, choose_retries
+from dbscope.scopes.keep import keep
 from dbscope.scopes.settle import raise_first, run_hooks
 from dbscope.unit.block import Block
 from dbscope.unit.current import current, open_scope, unit_of
@@ -37,6 +39,7 @@ from dbscope.unit.unit import Unit
 
 H = TypeVar("H")  # what people hold: a Session or an AsyncSession
 F = TypeVar("F", bound=Callable[..., Any])
+R = TypeVar("R")
 
 Options = Mapping[str, Any]
 NONE: Options = {}
@@ -63,6 +66,7 @@ class CommonDatabase(NoSession, Generic[H]):
         verify_commit: bool = False,
         session_settings: SessionSettings | None = None,
         idle_limit: float | None = None,
+        client_wait: float | None = 5.0,
         retry_codes: Collection[str] = (),
         reset_session: bool = False,
         allow_async_unsafe: bool = False,
@@ -93,6 +97,7 @@ class CommonDatabase(NoSession, Generic[H]):
             verify_commit=verify_commit,
             session_settings=session_settings,
             idle_limit=idle_limit,
+            client_wait=client_wait,
             retry_codes=retry_codes,
             reset_session=reset_session,
             allow_async_unsafe=allow_async_unsafe,
@@ -170,6 +175,17 @@ class CommonDatabase(NoSession, Generic[H]):
             ScopeMissing: outside any scope.
         """
         unit_of(self._source).doomed = True
+
+    def keep(self, response: R) -> R:
+        """Keep the work of this request, though the status of the response is 400 or above.
+
+        Args:
+            response: of Starlette or FastAPI; it is returned, and the client sees nothing of it.
+
+        Example:
+            >>> return db.keep(JSONResponse({"detail": "wrong password"}, 403))
+        """
+        return keep(response)
 
     @property
     def transaction_required(self) -> verbs.RequiredVerb:
@@ -349,8 +365,7 @@ class CommonDatabase(NoSession, Generic[H]):
         return block
 
     def __repr__(self) -> str:
-        url = self.url.render_as_string(hide_password=True)
-        return f"<{type(self).__name__} {self.name!r} {url}>"
+        return f"<{type(self).__name__} {self.name!r} {masked(self.url)}>"
 
     def __str__(self) -> str:
         return str(self._source)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import ClassVar
 
+from dbscope.masking import masked
+
 
 class DBScopeError(Exception):
     """Something went wrong between the work and its transaction."""
@@ -16,8 +18,8 @@ class DBScopeError(Exception):
 
     def __init__(self, what: str = "") -> None:
         """Tell what happened, and where; the class adds what to do about it."""
-        self.what = what
-        super().__init__(what)
+        self.what = masked(what)
+        super().__init__(self.what)
 
     def __str__(self) -> str:
         told = f"{self.what} {self.rule}" if self.what else self.rule
@@ -114,6 +116,12 @@ class ScopeClosed(DBScopeError):
 class TransactionTimeout(TransactionManagementError):
     """The block took longer than its `timeout`, so it was rolled back.
     Do less in it, do the slow part outside of it, or give it more time."""
+
+
+class ClientTimeout(TransactionManagementError):
+    """A transaction was open while the server waited for its client, for longer than `client_wait`
+    allows, so it was rolled back. Read the body before the first statement, or give the connection
+    back before: `db.release()`. For uploads that may take long, raise `client_wait`."""
 
 
 class AttributeNotLoaded(DBScopeError):

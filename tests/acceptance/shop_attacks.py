@@ -44,9 +44,15 @@ def body(path: str, status: int, content: bytes, who: str = "bert") -> Attack:
     return send(who, "POST", path, status, content=content, headers=JSON)
 
 
+def named(name: str) -> Attack:
+    """Return an attack by the name of a user, as JSON spells it."""
+    told = f'{{"email": "new@example.com", "name": "{name}", "password": "long enough"}}'
+    return body("/users", 422, told.encode(), "stranger")
+
+
 OWNERS = {
     "A stranger changes the item of somebody else": send(
-        "stranger", "PATCH", "/items/{item}", 403, json={"price": "0.01"}
+        "stranger", "PATCH", "/items/{item}", 401, json={"price": "0.01"}
     ),
     "A user changes the item of somebody else": send(
         "bert", "PATCH", "/items/{item}", 403, json={"price": "0.01"}
@@ -63,6 +69,8 @@ OWNERS = {
     "A stranger orders": send(
         "stranger", "POST", "/orders", 401, json={"lines": [{"item_id": 1, "quantity": 1}]}
     ),
+    "A stranger stores an item": send("stranger", "POST", "/items", 401, json=CUP),
+    "A stranger deletes an item": send("stranger", "DELETE", "/items/{item}", 401),
     "A user stores an item in the name of somebody else": send(
         "bert", "POST", "/items", 403, json={**CUP, "owner_id": 1}
     ),
@@ -71,6 +79,25 @@ OWNERS = {
     ),
     "A change of a version that is no longer there": send(
         "anna", "PATCH", "/items/{item}", 412, json={"price": "2"}, headers={"If-Match": '"99"'}
+    ),
+    "A change by the tag of another item": send(
+        "anna",
+        "PATCH",
+        "/items/{item}",
+        412,
+        json={"price": "2"},
+        headers={"If-Match": '"item-0-1"'},
+    ),
+    "A change by a weak tag": send(
+        "anna",
+        "PATCH",
+        "/items/{item}",
+        412,
+        json={"price": "2"},
+        headers={"If-Match": 'W/"item-1-1"'},
+    ),
+    "An order at a price that is not the one that holds": send(
+        "bert", "POST", "/orders", 409, json={"lines": [{"item_id": 1, "price": "0.01"}]}
     ),
     "A deletion of a version that is no longer there": send(
         "anna", "DELETE", "/items/{item}", 412, headers={"If-Match": '"99"'}
@@ -95,6 +122,9 @@ OTHER_SITES = {
     ),
     "A page of another site logs somebody out": send(
         "anna", "POST", "/logout", 403, headers={"Sec-Fetch-Site": "cross-site"}
+    ),
+    "A page of a host that is not ours (DNS rebinding)": send(
+        "anna", "GET", "/items", 400, headers={"Host": "evil.example"}
     ),
     "A form of another site is sent to a page": send(
         "anna", "POST", "/shop/logout", 403, headers={"Sec-Fetch-Site": "cross-site"}
@@ -124,6 +154,12 @@ LISTS = {
     "A sort by a column that is not offered": page(422, sort="owner_id"),
     "A sort by SQL": page(422, sort="id; DROP TABLE items"),
     "A sort by a subquery": page(422, sort="(SELECT password_hash FROM users)"),
+    "A sort by one column twice": page(422, sort="name,-name"),
+    "A sort by more columns than there are": page(422, sort="id,name,price,id"),
+    "A sort by 5000 columns": page(422, sort="-name," * 5000 + "id"),
+    "A list of 300 tags": send(
+        "anna", "PATCH", "/items/{item}", 422, json={}, headers={"If-Match": '"a",' * 300}
+    ),
     "An id with SQL in it": send("stranger", "GET", "/items/1%20OR%201=1", 422),
     "An id of 4000 digits": send("stranger", "GET", "/items/" + "9" * 4000, 422),
 }
@@ -167,6 +203,16 @@ BODIES = {
     ),
     "Half a character (a lone surrogate) as a name": body(
         "/items", 422, b'{"name": "\\ud800", "price": 1}'
+    ),
+    "TAB in a name": named("a\\tb"),
+    "DEL in a name": named("a\\u007fb"),
+    "A line break in a name": named("Anna\\nTotal: 0.00"),
+    "A line separator in a name": named("Anna\\u2028Total: 0.00"),
+    "A name that is shown backwards": named("a\\u202egnp.exe"),
+    "A name of nothing but spaces": named(" \\u3000\\u00a0 "),
+    "A name of nothing that is seen": named("\\u200b\\u3164\\u200d"),
+    "An e-mail address that no mail can be made for": send(
+        "stranger", "POST", "/users", 422, json={**USER, "email": "anna..b@example.com"}
     ),
     "JSON that is nested 50,000 deep": body("/items", 400, NESTED),
     "JSON that is no UTF-8": body("/items", 400, b'{"name": "\xff", "price": 1}'),

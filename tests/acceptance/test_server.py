@@ -15,7 +15,7 @@ import httpx2
 import psutil
 import pytest
 
-from tests.acceptance.shop import PATIENCE, SERVER
+from tests.acceptance.shop import NO_LIMITS, PASSWORD, PATIENCE, SERVER, log_in
 from tests.support.processes import bar
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +27,8 @@ COMMAND = [sys.executable, *SERVER]
 
 def environment(url: str) -> dict[str, str]:
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
-    return {**os.environ, "DATABASE_URL": url, "PYTHONPATH": path, "SAMPLE_DATA": "false"}
+    ours = {"DATABASE_URL": url, "PYTHONPATH": path, "SAMPLE_DATA": "false", **NO_LIMITS}
+    return {**os.environ, **ours}
 
 
 class Server:
@@ -35,6 +36,7 @@ class Server:
 
     def __init__(self, url: str, log: Path) -> None:
         self.log = log
+        self.cookies: dict[str, str] = {}  # of who sells
         with log.open("w") as file:
             self.process = subprocess.Popen(
                 COMMAND, cwd=log.parent, env=environment(url), stdout=file, stderr=file
@@ -60,6 +62,17 @@ class Server:
 
     def visitor(self) -> httpx2.Client:
         return httpx2.Client(base_url=self.base, timeout=30)
+
+    @contextlib.contextmanager
+    def seller(self) -> Iterator[httpx2.Client]:
+        """Give a client that is logged in, as the same user each time."""
+        who = {"email": "seller@example.com", "name": "Seller", "password": PASSWORD}
+        with self.visitor() as client:
+            if not self.cookies:
+                assert client.post("/users", json=who).status_code in (201, 409)
+                self.cookies["session"] = log_in(client, who["email"])
+            client.cookies.update(self.cookies)
+            yield client
 
 
 @contextlib.contextmanager
@@ -106,7 +119,7 @@ def server_on(new_url, tmp_path_factory) -> Iterator[Callable[[str], Server]]:
 @pytest.fixture
 def client(server_on, driver) -> Iterator[httpx2.Client]:
     """A client of a server without items."""
-    with server_on(driver).visitor() as client:
+    with server_on(driver).seller() as client:
         for item in client.get("/items", params={"limit": 100}).json()["items"]:
             client.delete(f"/items/{item['id']}")
         yield client
@@ -123,7 +136,7 @@ def test_what_was_stored_is_found(client):
         "description": None,
         "price": "12.50",
         "tax": "1.10",
-        "owner_id": None,
+        "owner_id": client.get("/users/me").json()["id"],
         "version": 1,
     }
     assert client.get(f"/items/{item['id']}").json() == item
@@ -211,7 +224,8 @@ def test_the_largest_values_are_stored(client):
         "tax": "0.01",
     }
     created = client.post("/items", json=item).json()
-    assert created == {**item, "id": created["id"], "owner_id": None, "version": 1}
+    owner = client.get("/users/me").json()["id"]
+    assert created == {**item, "id": created["id"], "owner_id": owner, "version": 1}
     assert client.get(f"/items/{created['id']}").json() == created
 
 
@@ -257,14 +271,14 @@ def test_without_its_database_it_says_503(private_postgres, tmp_path):
 def test_items_outlive_the_server(new_url, driver, tmp_path):
     """A second start finds what the first one has stored."""
     url = new_url(driver)
-    with running(url, tmp_path / "log") as server, server.visitor() as client:
+    with running(url, tmp_path / "log") as server, server.seller() as client:
         item = client.post("/items", json=CUP).json()
     with running(url, tmp_path / "log") as server, server.visitor() as client:
         assert client.get("/items").json()["items"] == [item]
 
 
 def store(server: Server) -> None:
-    with server.visitor() as client:
+    with server.seller() as client:
         client.post("/items", json=CUP)
 
 

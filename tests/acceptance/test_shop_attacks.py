@@ -29,7 +29,7 @@ from tests.acceptance.shop import (
 from tests.acceptance.shop_attacks import ALLOWED, FOREIGN, REQUESTS, Attack
 from tests.support.look import Onlooker
 
-NEW, OLD, WRONG = "n" * 32, "o" * 32, "w" * 32
+NEW, OLD, WRONG = (f"{each} 0123456789 abcdefghijklmnopq" for each in ("new", "old", "wrong"))
 DAY = 24 * 60 * 60  # seconds
 
 Answer = httpx2.Response
@@ -80,7 +80,11 @@ class Scene:
 @pytest.fixture(scope="module")
 def scene(postgres, tmp_path_factory) -> Iterator[Scene]:
     url = postgres.new_database("attacks", "asyncpg")
-    settings = {"SECRET_KEYS": f"{NEW},{OLD}", "CORS_ORIGINS": ALLOWED}
+    settings = {
+        "SECRET_KEYS": f"{NEW},{OLD}",
+        "CORS_ORIGINS": ALLOWED,
+        "ALLOWED_HOSTS": "127.0.0.1",
+    }
     with shop(url, tmp_path_factory.mktemp("attacks"), **settings) as running:
         made = Scene(running)
         yield made
@@ -195,7 +199,7 @@ def test_a_script_cannot_read_the_cookie_and_other_sites_do_not_send_it(scene):
 def test_in_production_the_cookie_is_bound_to_https_and_this_host(tmp_path):
     """Secure, with the prefix __Host-; a cookie without the prefix is none."""
     url = f"sqlite:///{tmp_path}/shop.db"
-    settings = {"ENVIRONMENT": "production", "SECRET_KEYS": NEW}
+    settings = {"ENVIRONMENT": "production", "SECRET_KEYS": NEW, "ALLOWED_HOSTS": "127.0.0.1"}
     with shop(url, tmp_path, **settings) as running, running.visitor() as client:
         register(client, "anna@example.com")
         who = {"email": "anna@example.com", "password": PASSWORD}
@@ -310,6 +314,7 @@ WRONG_SETTINGS = {
     "All origins": {"CORS_ORIGINS": "*"},
     "A short key": {"SECRET_KEYS": "t0p s3cret"},
     "A short old key": {"SECRET_KEYS": f"{NEW},t0p s3cret"},
+    "A key of one letter": {"SECRET_KEYS": "s3cret" * 20},
     "The key of development in production": {"ENVIRONMENT": "production"},
 }
 
@@ -355,6 +360,7 @@ def test_a_login_does_not_tell_who_is_registered(scene):
 def test_a_cursor_belongs_to_its_order(scene):
     """One of another sort, a changed one, and a forged one are refused, and none is an error."""
     with scene.running.visitor() as client:
+        log_in(client, scene.new_user())
         for _ in range(2):
             new_item(client, secrets.token_hex(8))
         pages = {sort: client.get("/items", params={"limit": 1, "sort": sort}) for sort in SORTS}
@@ -390,7 +396,7 @@ def test_a_body_sets_only_what_is_offered(scene):
     path = f"/items/{made['id']}"
     changed = scene.anna.patch(path, json={"id": 4712, "version": 7, "remaining": 5, "price": "2"})
     assert changed.json() == {**made, "price": "2.00", "version": 2}
-    lines = [{"item_id": scene.item, "quantity": 1, "price": "0.01", "name": "free"}]
+    lines = [{"item_id": scene.item, "quantity": 1, "total": "0.01", "name": "free"}]
     ordered = scene.anna.post("/orders", json={"lines": lines, "total": "0", "user_id": 2}).json()
     assert (ordered["total"], ordered["lines"][0]["name"]) == ("1.00", "cup")
     assert scene.bert.get("/orders").json()["items"] == []

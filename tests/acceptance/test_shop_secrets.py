@@ -97,7 +97,7 @@ def case(request, tmp_path_factory) -> Iterator[Case]:
     """A shop in which some 200 things have gone wrong."""
     folder = tmp_path_factory.mktemp("secrets")
     hidden = {name: marker(name) for name in ("database", "password", "value", "query", "key")}
-    hidden["key"] += "k" * 32
+    hidden["key"] += "0123456789abcdefghijklmnop"
     with ExitStack() as stack:
         sentry, post = stack.enter_context(sentry_sink()), stack.enter_context(post_office())
         url = stack.enter_context(new_database(request, folder, hidden["database"]))
@@ -121,7 +121,8 @@ def provoke(case: Case, client: httpx2.Client) -> None:
     case.secrets["payload"] = case.secrets["cookie"].partition(".")[0]
     names = [hidden["value"] + name for name in ("", " other")]
     item, other = [new_item(client, name, stock=1) for name in names]
-    sent = SimpleNamespace(email=email, item=item, other=other)
+    plain = new_item(client, "plain", stock=1)  # what is missing is named: that is public
+    sent = SimpleNamespace(email=email, item=item, other=other, plain=plain)
     client.params = {"q": hidden["query"]}
     client.headers["Referer"] = f"{case.running.base}/shop?q={hidden['query']}"
     for _ in range(ROUNDS):
@@ -133,7 +134,7 @@ def refusals(client: httpx2.Client, hidden: dict[str, str], sent: Any) -> Iterat
     """Ask for what is refused."""
     value, password = hidden["value"], hidden["password"]
     user = {"email": sent.email, "name": value, "password": password}
-    lines = [{"item_id": sent.item, "quantity": 1000}]
+    lines = [{"item_id": sent.plain, "quantity": 1000}]
     yield client.post("/users", json=user)  # 409, by a constraint that tells the value
     yield client.patch(f"/items/{sent.other}", json={"name": value})  # 409, at COMMIT
     yield client.post("/orders", json={"lines": lines})  # 409

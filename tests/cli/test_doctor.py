@@ -391,7 +391,9 @@ def test_it_finds_a_short_secret(project: Project, monkeypatch):
     project.write(more=SETTINGS)
     monkeypatch.setenv("SECRET_KEY", "x" * 31)
     assert project.doctor()["short_secrets"].is_bad("serious", "Settings.secret_key")
-    monkeypatch.setenv("SECRET_KEY", "x" * 32)
+    monkeypatch.setenv("SECRET_KEY", "x" * 64)
+    assert project.doctor()["short_secrets"].is_bad("serious", "Settings.secret_key")
+    monkeypatch.setenv("SECRET_KEY", secrets.token_urlsafe(24))
     assert project.doctor()["short_secrets"].level == "ok"
 
 
@@ -403,6 +405,21 @@ def test_it_finds_a_short_key_of_the_session_cookies(project: Project):
     )
     project.write(more=more)
     assert project.doctor()["short_secrets"].is_bad("serious", "SessionMiddleware")
+
+
+def test_an_application_has_checks_of_its_own(project: Project):
+    """Told by their names; one that finds nothing is not told, and one that fails is a warning."""
+    more = (
+        "\ndef demo_user():\n    return 'Everybody can log in.', 'Delete that user.'\n"
+        "def nothing():\n    return None\n"
+        "def broken():\n    raise ValueError('no table')\n"
+        "app.state.doctor = [demo_user, nothing, broken]\n"
+    )
+    project.write(more=more)
+    seen = project.doctor()
+    assert seen["demo_user"].is_bad("serious", "Everybody can log in.")
+    assert seen["broken"].is_bad("warning", "no table")
+    assert "nothing" not in seen
 
 
 def test_it_finds_a_password_that_everybody_tries(project: Project, database: str):

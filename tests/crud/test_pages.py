@@ -270,7 +270,22 @@ def test_a_class_says_how_large_a_page_may_be(shop: World) -> None:
     shop.run(body)
 
 
-@pytest.mark.parametrize("sort", ["id", "--name", "name desc", "name,id", " name", "Name", "tags"])
+@pytest.mark.parametrize(
+    "sort",
+    [
+        "id",
+        "--name",
+        "name desc",
+        "name,id",
+        "name,name",
+        "name,-name",
+        "name,price,sku,name",
+        "-name," * 9_999,
+        " name",
+        "Name",
+        "tags",
+    ],
+)
 @on_sqlite3
 def test_a_client_sorts_by_what_is_sortable(shop: World, sort: str) -> None:
     """And by nothing else; the message does not repeat what the client has sent."""

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from sqlalchemy import event, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.util import greenlet_spawn
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
 from dbscope.unit.current import current
@@ -265,19 +266,30 @@ def add_middleware(app: FastAPI) -> None:
 
 
 def handle(
-    app: FastAPI, error: type[Exception], status: int, *, plain: bool = False, **kw: Any
+    app: FastAPI,
+    error: type[Exception],
+    status: int,
+    *,
+    plain: bool = False,
+    kept_by: Any = None,
+    **kw: Any,
 ) -> None:
-    """Let the application answer an error with this status."""
+    """Let the application answer an error with this status, and keep its work if that is said."""
+
+    def response(error: Exception) -> Any:
+        answer = JSONResponse({"handled": type(error).__name__}, status, **kw)
+        return answer if kept_by is None else kept_by.keep(answer)
+
     if plain:
 
         @app.exception_handler(error)
         def handler(request: Any, error: Exception) -> Any:
-            return JSONResponse({"handled": type(error).__name__}, status, **kw)
+            return response(error)
     else:
 
         @app.exception_handler(error)
         async def async_handler(request: Any, error: Exception) -> Any:
-            return JSONResponse({"handled": type(error).__name__}, status, **kw)
+            return response(error)
 
 
 def handle_conflict(app: FastAPI, *, plain: bool = False) -> None:
@@ -291,6 +303,11 @@ async def eventually(is_so: Callable[[], bool], patience: float = 20) -> None:
     while not await anyio.to_thread.run_sync(is_so):
         assert time.monotonic() < deadline, f"not in {patience} s: {is_so}"
         await asyncio.sleep(0.01)
+
+
+def work(stage: Stage, function: Callable[[], Any]) -> Awaitable[Any]:
+    """Run a function that uses the database, from async code."""
+    return greenlet_spawn(function) if stage.world.is_async else run_in_threadpool(function)
 
 
 def only(*drivers: str, places: tuple[str, ...] = (ALONE,)) -> pytest.MarkDecorator:

@@ -126,11 +126,11 @@ async def test_an_exception_turned_into_200_commits_if_the_veto_says_so(
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["async-handler", "def-handler"])
-async def test_an_exception_turned_into_200_commits_by_the_header(
+async def test_an_exception_turned_into_200_commits_if_that_is_kept(
     stage: Stage, plain: bool
 ) -> None:
-    """D5, D6: `X-Tm: commit` keeps the work, and is not for the client."""
-    handle(stage.app, Trouble, 200, plain=plain, headers={"X-Tm": "commit"})
+    """D5, D6: the handler says so, by `db.keep` of its response."""
+    handle(stage.app, Trouble, 200, plain=plain, kept_by=stage.real)
 
     def body() -> None:
         stage.insert("a")
@@ -139,7 +139,7 @@ async def test_an_exception_turned_into_200_commits_by_the_header(
     stage.route(body)
     seen = await stage.ask()
     assert (seen.status, seen.items) == (200, ["a"])
-    assert "x-tm" not in seen.answer.headers
+    assert "x-dbscope-keep" not in seen.answer.headers
 
 
 async def test_a_doomed_request_keeps_its_response_and_rolls_back(stage: Stage) -> None:

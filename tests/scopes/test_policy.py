@@ -1,17 +1,12 @@
 """Which responses and errors keep the work. Cases D6 and D7."""
 
 import pytest
+from fastapi import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from dbscope import (
-    default_commit_veto,
-)
-from tests.scopes.stage import (
-    Stage,
-    Trouble,
-    handle,
-    only,
-)
+from dbscope import ScopeMissing, default_commit_veto
+from tests.scopes.stage import AROUND as EVERYWHERE
+from tests.scopes.stage import ASYNC, Stage, Trouble, handle, only, work
 
 pytestmark = pytest.mark.anyio
 
@@ -31,48 +26,107 @@ def test_the_veto_rolls_back_from_400_on(status: int) -> None:
     assert default_commit_veto({}, status, [], None) is True
 
 
-@pytest.mark.parametrize("status", [200, 302, 404, 500])
-@pytest.mark.parametrize(("value", "veto"), [(b"commit", False), (b"abort", True), (b"", True)])
-@pytest.mark.parametrize("name", [b"x-tm", b"X-Tm"])
-@pytest.mark.parametrize("error", [None, Trouble()])
-def test_the_header_overrules_the_status(
-    name: bytes, value: bytes, veto: bool, status: int, error: Exception | None
-) -> None:
-    """D6: `commit` keeps, everything else rolls back, whatever the status or exception."""
-    assert default_commit_veto({}, status, [(b"vary", b"x"), (name, value)], error) is veto
-
-
 def test_the_veto_rolls_back_an_exception_that_became_a_success() -> None:
     """D4."""
     assert default_commit_veto({}, 200, [], Trouble()) is True
 
 
-@only()
-@pytest.mark.parametrize(
-    ("status", "value", "kept"),
-    [(200, "commit", True), (409, "commit", True), (200, "abort", False), (200, "", False)],
-)
-async def test_the_header_decides_and_is_taken_off(
-    stage: Stage, status: int, value: str, kept: bool
+@pytest.mark.parametrize("name", [b"x-tm", b"X-Tm", b"x-dbscope-keep", b"X-DBScope-Keep"])
+@pytest.mark.parametrize("value", ["commit", "abort", ""])
+@pytest.mark.parametrize("status", [200, 409])
+@only("inline", "psycopg async", "sqlite3", places=EVERYWHERE)
+async def test_a_header_decides_nothing_and_is_taken_off(
+    stage: Stage, status: int, value: str, name: bytes
 ) -> None:
-    """D6: `X-Tm` is for us; the other headers are for the client."""
+    """D6: an answer that was fetched from elsewhere, or copied, could have brought it in."""
 
     def body() -> Response:
         stage.insert("a")
-        return JSONResponse({}, status, {"X-Tm": value, "X-Other": "1"})
+        response = JSONResponse({}, status, {"X-Other": "1"})
+        response.raw_headers.append((name, value.encode()))
+        return response
 
     stage.route(body)
     seen = await stage.ask()
-    assert (seen.status, seen.items) == (status, ["a"] if kept else [])
-    assert "x-tm" not in seen.answer.headers
-    assert seen.answer.headers["x-other"] == "1"
+    assert (seen.status, seen.items) == (status, ["a"] if status < 400 else [])
+    assert set(seen.answer.headers) == {"content-length", "content-type", "x-other"}
 
 
 @only("inline")
-async def test_the_header_is_taken_off_where_no_database_was_used(stage: Stage) -> None:
+async def test_a_header_is_taken_off_where_no_database_was_used(stage: Stage) -> None:
     """D6."""
     stage.route(lambda: Response(headers={"X-Tm": "commit"}))
     assert "x-tm" not in (await stage.ask()).answer.headers
+
+
+# -- `db.keep` -------------------------------------------------------------------------------------
+
+
+@only(places=EVERYWHERE)
+async def test_what_is_to_be_kept_is_kept_whatever_its_status(stage: Stage) -> None:
+    """D6: the client sees nothing of it."""
+
+    def body() -> Response:
+        stage.insert("a")
+        return stage.real.keep(JSONResponse({}, 409))
+
+    stage.route(body)
+    seen = await stage.ask()
+    assert (seen.status, seen.items) == (409, ["a"])
+    assert set(seen.answer.headers) == {"content-length", "content-type"}
+
+
+@only("inline", "sqlite3", places=EVERYWHERE)
+async def test_the_response_of_fastapi_may_be_kept(stage: Stage) -> None:
+    """D6: the one that an endpoint is given, for its status and its headers."""
+
+    async def endpoint(response: Response) -> dict[str, str]:
+        await work(stage, lambda: stage.insert("a"))
+        response.status_code = 409
+        stage.real.keep(response)
+        return {}
+
+    stage.app.add_api_route("/", endpoint, methods=["POST"])
+    seen = await stage.ask()
+    assert (seen.status, seen.items) == (409, ["a"])
+    assert "x-dbscope-keep" not in seen.answer.headers
+
+
+@only("inline", "sqlite3", places=EVERYWHERE)
+async def test_only_the_response_that_was_kept_is(stage: Stage) -> None:
+    """D6: neither that of an error which came later, nor one of another request."""
+    kept: list[Response] = []
+
+    def body() -> Response:
+        stage.insert(f"{len(kept)}")
+        if kept:
+            return kept[0]
+        kept.append(stage.real.keep(JSONResponse({}, 409)))
+        raise HTTPException(409)
+
+    stage.route(body)
+    for _ in range(2):
+        seen = await stage.ask()
+        assert (seen.status, seen.items) == (409, [])
+        assert "x-dbscope-keep" not in seen.answer.headers
+
+
+@only("inline", "sqlite3")
+async def test_what_cannot_be_kept_is_refused(stage: Stage) -> None:
+    """Outside of any scope, and what is no response."""
+    with pytest.raises(ScopeMissing, match="keep"):
+        stage.real.keep(Response())
+    with pytest.raises(TypeError, match="response"):
+        stage.real.keep({"detail": "no"})
+
+
+@only(*ASYNC)
+async def test_the_response_of_a_request_inside_a_test_is_as_it_was(stage: Stage) -> None:
+    """D12: the scope around it decides."""
+    stage.route(lambda: stage.real.keep(JSONResponse({}, 409)))
+    async with stage.real.scope():
+        answer = (await stage.ask()).answer
+    assert (answer.status, set(answer.headers)) == (409, {"content-length", "content-type"})
 
 
 @only()

@@ -364,10 +364,9 @@ async def test_a_refusal_promises_nothing(stage: Stage) -> None:
 
 @only(places=(ALONE, INSIDE))
 async def test_a_refusal_that_is_to_be_kept_promises_it(stage: Stage) -> None:
-    """`X-Tm: commit`."""
+    """`db.keep`."""
     dependency = Depends(open_scope(stage, added))
-    answer = JSONResponse({}, 409, headers={"X-Tm": "commit"})
-    stage.route(lambda: answer, dependencies=[dependency])
+    stage.route(lambda: stage.real.keep(JSONResponse({}, 409)), dependencies=[dependency])
     check_refused(stage, await stage.ask())
 
 

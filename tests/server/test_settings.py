@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from server.config import DEVELOPMENT_KEY, Settings
 
-KEY = "k" * 32
+KEY = "a key of the tests 0123456789 abcdef"
+PRODUCTION = {"ENVIRONMENT": "production", "SECRET_KEYS": KEY, "ALLOWED_HOSTS": "shop.example"}
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -54,15 +55,18 @@ def test_the_file_env_is_read_and_the_environment_wins(settings, tmp_path):
 
 def test_production_with_a_key_of_its_own_has_no_sample_data(settings):
     """In production nothing is stored that nobody asked for."""
-    assert not settings(ENVIRONMENT="production", SECRET_KEYS=KEY).wants_sample_data
+    made = settings(**PRODUCTION)
+    assert (made.wants_sample_data, made.wants_docs) == (False, False)
+    assert settings(**PRODUCTION, DOCS="true").wants_docs
 
 
 REFUSED = {
     "a short key": {"SECRET_KEYS": "s3cret"},
+    "a key of one letter": {"SECRET_KEYS": "s3cret" * 20},
     "a short old key": {"SECRET_KEYS": f"{KEY},s3cret"},
     "the key of development in production": {"ENVIRONMENT": "production"},
     "it as an old key": {
-        "ENVIRONMENT": "production",
+        **PRODUCTION,
         "SECRET_KEYS": f"{KEY},{DEVELOPMENT_KEY}",
     },
     "all origins": {"CORS_ORIGINS": "*"},
@@ -74,8 +78,17 @@ REFUSED = {
     "a login without an end": {"LOGIN_DAYS": "0"},
     "a debt to begin with": {"WELCOME_CREDIT": "-1"},
     "a limit that is none": {"LOGIN_ATTEMPTS": "s3cret"},
+    "a limit of addresses that is none": {"LOGIN_ATTEMPTS_FROM": "s3cret"},
+    "sample data in production": {**PRODUCTION, "SAMPLE_DATA": "true"},
+    "any host in production": {**PRODUCTION, "ALLOWED_HOSTS": ""},
     "mail by another protocol": {"SMTP_URL": "http://anna:s3cret@mail"},
+    "mail to nowhere": {"SMTP_URL": "smtp://anna:s3cret@"},
+    "mail to no port": {"SMTP_URL": "smtp://anna:s3cret@mail:smtp"},
+    "mail with a password that is not escaped": {"SMTP_URL": "smtp://anna:s3/cret@mail"},
+    "mail from nobody": {"MAIL_FROM": "s3cret"},
     "errors to another protocol": {"SENTRY_DSN": "ftp://s3cret@sentry/1"},
+    "errors to no project": {"SENTRY_DSN": "https://s3cret@sentry.example"},
+    "errors without a key": {"SENTRY_DSN": "https://sentry.example/s3cret"},
 }
 by_name = pytest.mark.parametrize("environment", REFUSED.values(), ids=REFUSED.keys())
 

@@ -9,7 +9,7 @@ import typer
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from dbscope import DatabaseUnavailable
+from dbscope import DatabaseUnavailable, masked
 from dbscope.cli.ask import ask, file_of, plain_engine
 from dbscope.cli.find import AnyDatabase, Found
 from dbscope.cli.say import one_line, say
@@ -50,4 +50,4 @@ def answers(connection: Connection) -> tuple[str, float, float]:
 
 def shown(db: AnyDatabase) -> str:
     """Return the URL without its password."""
-    return db.url.render_as_string(hide_password=True)
+    return masked(db.url)

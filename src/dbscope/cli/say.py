@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -11,10 +10,9 @@ from typing import IO
 
 import typer
 
-from dbscope import DBScopeError
+from dbscope import DBScopeError, masked
 
 LONGEST = 300  # characters
-PASSWORD = re.compile(r"(://[^\s:/@]*:)\S+(?=@)|(password=)[^\s&'\"]+")
 
 
 class Refusal(Exception):
@@ -32,18 +30,13 @@ def paint(text: str, colour: str, stream: IO[str] | None = None) -> str:
 
 def say(text: str = "") -> None:
     """Print a line of the result."""
-    typer.echo(without_passwords(text))
+    typer.echo(masked(text))
 
 
 def whisper(text: str) -> None:
     """Print a line that is not the result: to standard error, in its turn."""
     sys.stdout.flush()
-    typer.echo(without_passwords(text), err=True)
-
-
-def without_passwords(text: str) -> str:
-    """Hide the passwords of URLs, whoever has put them into his message."""
-    return PASSWORD.sub(r"\1\2***", text)
+    typer.echo(masked(text), err=True)
 
 
 @contextmanager

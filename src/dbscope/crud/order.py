@@ -147,13 +147,15 @@ def _listed(order_by: OrderBy) -> Sequence[SortKey]:
 
 def _named(mapper: Mapper[Any], names: str, sortable: Collection[str]) -> list[Key]:
     keys: list[Key] = []
-    for name in filter(None, names.split(",")):
+    seen: set[str] = set()
+    for name in filter(None, names.split(",", len(sortable))):
         plain = name.removeprefix("-")
-        if plain not in sortable:
+        if plain not in sortable or plain in seen:
             known = ", ".join(sortable) or "nothing"
             raise refusal(BadRequest, f"This list cannot be sorted by that; it can by: {known}.")
         if plain not in mapper.column_attrs:
             raise ConfigurationError(f"`sortable` names {plain}, and {mapper} has no such column.")
+        seen.add(plain)
         keys.append(_key(getattr(mapper.class_, plain), descending=plain != name))
     return keys
 

@@ -37,6 +37,7 @@ RULES = {
     "verify_commit": arguments.FLAG,
     "session_settings": or_none(arguments.CALLED),
     "idle_limit": arguments.SECONDS,
+    "client_wait": arguments.SECONDS,
     "retry_codes": arguments.CODES,
     "reset_session": arguments.FLAG,
     "allow_async_unsafe": arguments.FLAG,
@@ -54,13 +55,14 @@ class Settings:
     name: str
     atomic_requests: AtomicRequests = True
     engine: Engine | AsyncEngine | None = None
-    engine_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    engine_options: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
     session_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     session_class: type[Any] | None = None
     manual_commit: Literal["allow", "forbid"] = "allow"
     verify_commit: bool = False
     session_settings: SessionSettings | None = None
     idle_limit: float | None = None  # seconds
+    client_wait: float | None = 5.0  # seconds
     retry_codes: Collection[str] = ()
     reset_session: bool = False
     allow_async_unsafe: bool = False

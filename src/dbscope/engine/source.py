@@ -42,6 +42,7 @@ from dbscope.errors import (
     PoolTimeout,
     TransactionEndedOutside,
 )
+from dbscope.masking import masked
 from dbscope.unit.block import Outcome
 from dbscope.unit.policy import Mode
 from dbscope.unit.unit import Unit
@@ -66,6 +67,7 @@ COUNTERS = (
     "outcomes_unknown",  # the answer to COMMIT was lost
     "outcomes_verified",  # … and found out
     "idle_warnings",
+    "client_timeouts",  # a transaction waited for its client
     "concurrent_uses",  # refused
     "second_connections",  # taken while a scope around held one
     "connections_discarded",  # found closed, or in a transaction
@@ -104,6 +106,7 @@ class EngineSource:
         self.finish_timeout = FINISH_TIMEOUT
         self.retry_codes = settings.retry_codes
         self.idle_limit = settings.idle_limit
+        self.client_wait = settings.client_wait
         self.always_begins = settings.session_settings is not None
         self.run_due = run_due
         self.counters: Counter[str] = Counter()
@@ -158,7 +161,7 @@ class EngineSource:
         return plain(self.engines.main)
 
     def _prepare(self, engine: Engine) -> None:
-        told = f"{self} ({self.url.render_as_string(hide_password=True)})"
+        told = f"{self} ({masked(self.url)})"
         self._out.watch(engine)
         if self._is_mysql:
             mysql.install(engine)

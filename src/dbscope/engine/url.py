@@ -69,11 +69,11 @@ def parse(url: Address) -> URL:
         url = url.unicode_string()
     try:
         parsed = make_url(arguments.check("url", cast("str | URL", url), ADDRESS))
-    except (ArgumentError, ValueError) as error:
+    except (ArgumentError, ValueError):
         raise ConfigurationError(
             "The database URL cannot be read; it should look like "
-            "sqlite:///app.db or postgresql://user:password@host/name."
-        ) from error
+            "sqlite:///app.db or postgresql://user@host/name."
+        ) from None  # it may quote a part of the password
     backend, _, driver = parsed.drivername.partition("+")
     backend = ALIASES.get(backend, backend)
     if backend == "sqlite" and (parsed.host or parsed.username):

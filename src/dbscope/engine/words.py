@@ -56,7 +56,9 @@ OF_EXPLAIN = frozenset(
 )
 EXPLAINS = frozenset({"EXPLAIN", "DESCRIBE", "DESC"})
 RUNS = frozenset({"ANALYZE", "ANALYSE"})
-COMPOUND = frozenset({"CREATE", "ALTER", "DO", "DECLARE"})  # has a body with ends of its own
+COMPOUND = frozenset({"CREATE", "ALTER", "DECLARE"})  # may have a body with ends of its own
+BODY = frozenset({"BEGIN", "IF", "CASE", "LOOP", "WHILE", "REPEAT", "FOR"})  # which begins so
+WITHOUT_BODY = frozenset({"TABLE", "INDEX", "VIEW", "SCHEMA", "SEQUENCE", "TYPE", "ROLE", "USER"})
 QUOTED = "'"
 WORD = r"(?P<word>[^\W\d][\w$]*+)"
 REST = rf"{WORD}|(?P<other>.)"
@@ -75,7 +77,7 @@ MYSQL = (
 )
 # https://sqlite.org/lang_comment.html, https://sqlite.org/lang_keywords.html
 STANDARD = (
-    r"(?P<skip>\s++|--[^\n]*+|/\*.*?(?:\*/|\Z))"
+    r"(?P<skip>[\s\ufeff]++|--[^\n]*+|/\*.*?(?:\*/|\Z))"
     rf"""|(?P<quoted>'[^']*+(?:'|\Z)|"[^"]*+(?:"|\Z)|`[^`]*+(?:`|\Z)|\[[^\]]*+(?:\]|\Z))|{REST}"""
 )
 TOKENS = {
@@ -266,12 +268,21 @@ def ending(sql: str, family: str) -> str | None:
         if part != ";":
             words.append(part)
             continue
-        if (words and words[0] in COMPOUND) or words[:2] == ["BEGIN", "NOT"]:
+        if _is_compound(words):
             return None
         if found := _ends(words):
             return found
         words = []
     return _ends(words)
+
+
+def _is_compound(words: list[str]) -> bool:
+    """Tell whether what comes behind a semicolon belongs to the body of a function or a trigger."""
+    if words[:2] == ["BEGIN", "NOT"]:
+        return True
+    if not words or words[0] not in COMPOUND or not WITHOUT_BODY.isdisjoint(words[1:4]):
+        return False
+    return words[0] == "DECLARE" or not BODY.isdisjoint(words)
 
 
 def _ends(words: list[str]) -> str | None:

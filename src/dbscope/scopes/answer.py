@@ -6,7 +6,7 @@ import json
 import logging
 from typing import Any
 
-from dbscope.errors import PoolTimeout
+from dbscope.errors import ClientTimeout, DatabaseUnavailable, PoolTimeout
 
 logger = logging.getLogger("dbscope")
 
@@ -51,16 +51,40 @@ def handler_of(scope: Any, failure: BaseException) -> Any:
     return None
 
 
+async def of_ours(error: BaseException, send: Any) -> bool:
+    """Answer an error for which there is a status, where the application has no answer."""
+    if isinstance(error, DatabaseUnavailable | PoolTimeout):
+        await unavailable(error, send)
+    elif isinstance(error, ClientTimeout):
+        await too_slow(error, send)
+    else:
+        return False
+    return True
+
+
+async def too_slow(error: ClientTimeout, send: Any) -> None:
+    """Answer 408 (RFC 9110, 15.5.9), and close: what is still to come of the body is not read."""
+    logger.warning("Answered 408: %s", error)
+    told = "The request took too long to arrive; nothing was stored."
+    await answer(408, told, (b"connection", b"close"), send)
+
+
 async def unavailable(error: Exception, send: Any) -> None:
     """Answer 503 with `Retry-After` (RFC 9110, 15.6.4): the database is away or all is in use."""
     # All at once, when the pool is used up: a thousand tracebacks would take the loop seconds.
-    told = None if isinstance(error, PoolTimeout) else error
-    logger.error("Answered 503: %s", error, exc_info=told)
-    body = json.dumps({"detail": "The database is not available; try again."}).encode()
+    shown = None if isinstance(error, PoolTimeout) else error
+    logger.error("Answered 503: %s", error, exc_info=shown)
+    told = "The database is not available; try again."
+    await answer(503, told, (b"retry-after", RETRY_AFTER), send)
+
+
+async def answer(status: int, detail: str, header: tuple[bytes, bytes], send: Any) -> None:
+    """Send a short answer, in the form of FastAPI's own, with one more header."""
+    body = json.dumps({"detail": detail}).encode()
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
-        (b"retry-after", RETRY_AFTER),
+        header,
     ]
-    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from asyncio import CancelledError
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from dbscope.engine import carry
-from dbscope.errors import DatabaseUnavailable, PoolTimeout
-from dbscope.scopes import answer, cookies, decorating, forgotten, unended, witness
+from dbscope.errors import ClientTimeout
+from dbscope.scopes import answer, client, cookies, decorating, forgotten, unended, witness
 from dbscope.scopes.attempts import checked
 from dbscope.scopes.dependencies import Routes, refuse_override, route_choice
+from dbscope.scopes.keep import is_marked, without_marks
 from dbscope.scopes.settle import close, log_hooks, log_others, settled, used
 from dbscope.scopes.state import with_session
 from dbscope.unit import ending
@@ -18,7 +20,6 @@ from dbscope.unit.current import Scope, current, served
 from dbscope.unit.hooks import is_async
 from dbscope.unit.policy import (
     FIRST_ERROR_STATUS,
-    OVERRIDE_HEADER,
     SAFE_METHODS,
     BeforeRetry,
     CommitVeto,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 
 BODY_LIMIT = 64 * 1024  # bytes
+PATH = "/!$&'()*+,;=:@~"  # RFC 3986, 3.3: all that a path may have as it is
 
 
 class DBSessionMiddleware:
@@ -111,9 +113,10 @@ class DBSessionMiddleware:
 
     async def serve(self, request: RequestScope, receive: Receive) -> None:
         """Serve a request in this scope."""
+        request.client_receive = receive
         token = current.set(request)
         try:
-            await self.app(request.asgi, receive, request.send)
+            await self.app(request.asgi, request.receive, request.send)
             units = used(request) if request.units else []
             if units or request.forgotten:
                 await request.end_served(units)
@@ -142,13 +145,16 @@ def check_veto(commit_veto: Any) -> None:
 
 
 class RequestScope(Scope):
-    """The scope of one HTTP request, and what stands between the application and `send`."""
+    """The scope of one HTTP request, and what stands between the application and its client."""
 
     exception: BaseException | None = None
     failure: BaseException | None = None
     started = False
     _around: BaseException | None = None
+    mark: bytes | None = None  # of the response that `db.keep` was called for
     _cookies: cookies.Memory | None = None
+    _client: client.Client | None = None
+    client_receive: Receive
     inner: dict[Scope, unended.Opener] | None = None  # what was opened in it, and has not ended
 
     def __init__(self, asgi: ASGIScope, send: Send, commit_veto: CommitVeto | None) -> None:
@@ -163,7 +169,7 @@ class RequestScope(Scope):
             self._cookies = cookies.remember(asgi)
 
     def __str__(self) -> str:
-        return f"{self.asgi['method']} {self.asgi['path']}"
+        return f"{self.asgi['method']} {quote(self.asgi['path'], safe=PATH, errors='replace')}"
 
     def mode_of(self, source: Source) -> Mode:
         """Return what this request is to a database: by its route, or by the setting."""
@@ -183,6 +189,14 @@ class RequestScope(Scope):
         """Forget a scope that has ended."""
         if self.inner:
             self.inner.pop(inner, None)
+
+    def receive(self) -> Awaitable[Message]:
+        """Wait for the client, and not for ever while a transaction is open."""
+        if self._client is None:
+            self._client = client.Client(self, self.client_receive)
+        if self.started or self._client.is_heard:
+            return self.client_receive()
+        return self._client.receive()
 
     def send(self, message: Message) -> Awaitable[None]:
         """Commit before `http.response.start` leaves; let everything else pass."""
@@ -204,19 +218,26 @@ class RequestScope(Scope):
         self.started = True
         self.forgotten = ()
         self.will_write = False
-        if self._commit_veto is default_commit_veto:
-            message["headers"] = without_override(message.get("headers", ()))
+        message["headers"] = without_marks(message.get("headers", ()))
 
     async def _before_start(self, message: Message) -> None:
-        if self.failure is not None and message["status"] < FIRST_ERROR_STATUS:
+        if self.failure is not None and not self._tells(message, self.failure):
             raise self.failure
         if self.units or self.inner or self.forgotten:
-            keep = keeps(self._commit_veto, self.asgi, message, self._seen_exception())
+            keep = is_marked(message, self.mark) or keeps(
+                self._commit_veto, self.asgi, message, self._seen_exception()
+            )
             if keep or message["status"] < FIRST_ERROR_STATUS:
                 error = unended.error_of(self, self.inner) or forgotten.error_of(self)
                 if error is not None:
                     await self._refuse(error)
             await self._settle(keep=keep)
+
+    def _tells(self, message: Message, failure: BaseException) -> bool:
+        """Tell whether the response is of the failure; of a body that is not there, any 400 is."""
+        if isinstance(failure, ClientTimeout) and self._seen_exception() is not failure:
+            return False
+        return bool(message["status"] >= FIRST_ERROR_STATUS)
 
     async def _refuse(self, error: BaseException) -> None:
         """Roll back everything: something would end only after the answer, or is missing in it."""
@@ -287,9 +308,10 @@ class RequestScope(Scope):
         cookies.restore(self._cookies)
         failure = self.failure or error
         has_handler = self.failure is not None and answer.handler_of(self.asgi, failure)
-        if isinstance(failure, DatabaseUnavailable | PoolTimeout) and not has_handler:
-            await answer.unavailable(failure, self._send)
-        elif self.failure is not None:
+        if not has_handler and await answer.of_ours(failure, self._send):
+            return
+        if self.failure is not None:
+            self.exception = failure  # which a task group may have wrapped
             await answer.by_handler(self.asgi, self.failure, self.send)
             if units := used(self):
                 await self.end_tail(units)
@@ -301,11 +323,3 @@ class RequestScope(Scope):
             errors, hook_errors = await settled(units, keep=False)
             log_others(errors, self)
             log_hooks(hook_errors, self)
-
-
-def without_override(headers: Any) -> Any:
-    """Return the headers without `X-Tm`, which is for us and not for the client."""
-    for header in headers:
-        if header[0] == OVERRIDE_HEADER:  # ASGI has them in lower case
-            return [header for header in headers if header[0] != OVERRIDE_HEADER]
-    return headers

@@ -17,7 +17,6 @@ BeforeRetry = Callable[[ASGIScope, BaseException, Message | None], Awaitable[obj
 
 FIRST_ERROR_STATUS = 400
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "QUERY"})
-OVERRIDE_HEADER = b"x-tm"
 
 
 class Mode(StrEnum):
@@ -59,13 +58,12 @@ def wants_atomic(atomic_requests: AtomicRequests, scope: ASGIScope) -> bool:
 def default_commit_veto(
     scope: ASGIScope,  # noqa: ARG001  (part of the veto's signature)
     status: int,
-    headers: Headers,
+    headers: Headers,  # noqa: ARG001
     exception: BaseException | None,
 ) -> bool:
     """Roll back if the status is 400 or above, or if an exception left the endpoint.
 
-    The response header `X-Tm: commit` keeps the work all the same, any other value of it rolls
-    back; it is taken off before the response is sent (as in `pyramid_tm`).
+    The application says otherwise by `db.keep(response)`, or `db.set_rollback(True)`.
 
     Args:
         scope: the ASGI scope of the request.
@@ -76,9 +74,6 @@ def default_commit_veto(
     Returns:
         True to roll back.
     """
-    for name, value in headers:
-        if name.lower() == OVERRIDE_HEADER:
-            return value != b"commit"
     return status >= FIRST_ERROR_STATUS or exception is not None
 
 

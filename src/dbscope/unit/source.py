@@ -43,6 +43,7 @@ class Source(Protocol):
     atomic_requests: AtomicRequests
     finish_timeout: float
     idle_limit: float | None  # seconds
+    client_wait: float | None  # seconds
     always_begins: bool  # a transaction for each read too
     waits_plainly: bool  # its driver waits for futures only
     runs_in_pieces: bool  # a long list of parameters

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import wraps
 from typing import Any, cast
 
 from dbscope import DBSessionMiddleware
@@ -12,6 +13,7 @@ from dbscope.cli.doctor.finding import Finding, ok, serious, warning
 from dbscope.cli.find import Found, modules_of
 
 SHORTEST = 32  # bytes, as long as the output of the SHA-256 that signs (RFC 2104, section 3)
+FEWEST = 10  # different characters; a random one of 32 has some 25
 SECRET = re.compile(r"secret|password|(^|_)keys?$", re.IGNORECASE)
 SIGNING = re.compile(r"(secret|signing|session)_keys?$", re.IGNORECASE)
 USUAL = {"admin", "changeme", "changethis", "example", "password", "postgres", "root", "secret"}
@@ -55,17 +57,18 @@ def short_secrets(found: Found) -> Finding | None:
     for name, options in middlewares(found):
         if name == "SessionMiddleware" and "secret_key" in options:
             keys["the secret_key of SessionMiddleware"] = options["secret_key"]
-    short = [
-        name
-        for name, value in keys.items()
-        if any(len(text.encode()) < SHORTEST for text in texts(value))
-    ]
+    short = [name for name, value in keys.items() if any(is_weak(text) for text in texts(value))]
     if short:
         return serious(
-            f"{', '.join(short)}: shorter than {SHORTEST} bytes.",
-            f"Use a longer one; it is made by {MAKE_ONE}",
+            f"{', '.join(short)}: shorter than {SHORTEST} bytes, or always the same characters.",
+            f"Use a random one; it is made by {MAKE_ONE}",
         )
     return ok("all keys are long enough") if keys else None
+
+
+def is_weak(key: str) -> bool:
+    """Tell whether a key can be guessed."""
+    return len(key.encode()) < SHORTEST or len(set(key)) < FEWEST
 
 
 def database_password(found: Found) -> Finding | None:
@@ -77,6 +80,21 @@ def database_password(found: Found) -> Finding | None:
                 "Choose another one, and take the URL from the environment.",
             )
     return None
+
+
+def own_checks(found: Found) -> Iterator[Callable[[], Finding | None]]:
+    """Give the checks that the application has for itself, in `app.state.doctor`.
+
+    Each is a function that returns None, or what is wrong and what to do about it.
+    """
+    for own in getattr(getattr(found.application, "state", None), "doctor", ()):
+
+        @wraps(own)
+        def check(own: Callable[[], tuple[str, str] | None] = own) -> Finding | None:
+            wrong = own()
+            return None if wrong is None else serious(*wrong)
+
+        yield check
 
 
 def secrets_of_settings(found: Found) -> Iterator[tuple[str, Any, Any]]:

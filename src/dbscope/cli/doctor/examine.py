@@ -50,6 +50,8 @@ def examine_application(found: Found) -> Iterator[Told]:
     """Examine the application."""
     for check in application.CHECKS:
         yield from told("application", check, found)
+    for own in application.own_checks(found):
+        yield from told("application", own)
 
 
 def examine_database(name: str, case: Case) -> Iterator[Told]:

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
 MEMORY = ":memory:"
-ATTACH = re.compile(r"^(\s*ATTACH\s+(?:DATABASE\s+)?)(.+)(\s+AS\s.+)", re.IGNORECASE | re.DOTALL)
+ATTACH = re.compile(r"\s*+ATTACH\s++(?:DATABASE\s++)?", re.IGNORECASE)
+AS = re.compile(r"(?<!\s)\s++AS(?=\s+\S)", re.IGNORECASE)
 ON_DISK = "dbscope_on_disk"  # what `on_disk` is called in SQL
 DISK = "win32" if os.name == "nt" else "unix"  # SQLite's name for what it usually stores files in
 
@@ -48,7 +49,12 @@ def attach_on_disk(sql: str) -> str:
         >>> attach_on_disk("ATTACH ? AS other")
         'ATTACH dbscope_on_disk(?) AS other'
     """
-    return ATTACH.sub(rf"\1{ON_DISK}(\2)\3", sql)
+    begin = ATTACH.match(sql)
+    ends = list(AS.finditer(sql, begin.end())) if begin else []
+    if begin is None or not ends:
+        return sql
+    start, end = begin.end(), ends[-1].start()
+    return f"{sql[:start]}{ON_DISK}({sql[start:end]}){sql[end:]}"
 
 
 def on_disk(name: str) -> str:

@@ -7,13 +7,13 @@ and jumps back nowhere takes every step once, so it cannot take long, whatever i
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from enum import Enum
-from itertools import count
+from itertools import count, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dbscope.engine.sqlite.plain import ask
+from dbscope.engine.words import tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,8 +39,6 @@ WRITES = frozenset({Kind.SHORT, Kind.LONG, Kind.SCHEMA})
 TRANSACTIONAL = WRITES | {Kind.READ, Kind.CONTROL}
 ENDS = frozenset({Kind.BEGIN, Kind.COMMIT, Kind.ROLLBACK})
 
-GAP = r"(?:\s+|--[^\n]*(?:\n|$)|/\*.*?\*/)"  # spaces and comments
-HEAD = re.compile(rf"{GAP}*(\w*)", re.DOTALL)
 BY_HEAD = {
     "SELECT": Kind.READ,
     "VALUES": Kind.READ,
@@ -58,11 +56,7 @@ BY_HEAD = {
     "ANALYZE": Kind.LONG,
 }
 BY_PROGRAM = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "WITH"})
-FLAGS = re.compile(
-    rf"PRAGMA{GAP}+(?:query_only|foreign_keys|defer_foreign_keys|read_uncommitted)\b",
-    re.IGNORECASE | re.DOTALL,
-)
-TO_SAVEPOINT = re.compile(rf"ROLLBACK{GAP}+(?:TRANSACTION{GAP}+)?TO\b", re.IGNORECASE | re.DOTALL)
+FLAGS = frozenset({"QUERY_ONLY", "FOREIGN_KEYS", "DEFER_FOREIGN_KEYS", "READ_UNCOMMITTED"})
 
 # Cursors of what the statement itself has put together, out of its parameters.
 OWN = frozenset({"OpenEphemeral", "OpenPseudo", "SorterOpen"})
@@ -120,15 +114,13 @@ class Statements:
 
 def by_words(sql: str) -> Kind | None:
     """Return the kind of a statement that need not be compiled to know it; else None."""
-    found = HEAD.match(sql)
-    if found is None:
-        return Kind.SCHEMA
-    head, start = found[1].upper(), found.start(1)
+    head, second, third = (*islice(tokens(sql, "sqlite"), 3), "", "", "")[:3]
     if head in BY_PROGRAM:
         return None
     if head == "ROLLBACK":
-        return Kind.CONTROL if TO_SAVEPOINT.match(sql, start) else Kind.ROLLBACK
-    if FLAGS.match(sql, start):
+        target = third if second == "TRANSACTION" else second
+        return Kind.CONTROL if target == "TO" else Kind.ROLLBACK
+    if head == "PRAGMA" and second in FLAGS:
         return Kind.CONTROL
     return BY_HEAD.get(head, Kind.SCHEMA)  # CREATE, ALTER, DROP, and what we do not know
 

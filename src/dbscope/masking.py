@@ -1,0 +1,83 @@
+"""Secrets are shown as ***: the one place that knows how a password can be spelled.
+
+For whatever a person may read: `repr`, messages, logs, reports. Rather too much is hidden than too
+little, and every text is read once, from the left to the right.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote_plus
+
+HIDDEN = "***"
+NAMES = ("password", "passwd", "passphrase", "pwd", "secret", "token", "apikey", "credential")
+# A name and what is given to it: `?sslpassword=a`, `password = 'a b'`, `"passwd": "a"`.
+GIVEN = re.compile(r"""(?<![\w%.-])(?P<name>[\w%.-]++)["']?\s*+(?P<sign>[=:])\s*+""")
+QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+\"""", re.DOTALL)
+WORD = re.compile(r"[^\s&]++")
+# `user:password@` of a URL, as far as the last @: a password may have one that is not escaped.
+SCHEME = re.compile(r"(?<![\w+.-])[\w+.-]++://")
+PORT = re.compile(r":\d*+(?![^\s/?#])")
+END = re.compile(r"[\r\n\"'<>]|\s(?=\S*://)")
+
+
+def masked(value: object) -> str:
+    """Return a text, or the text of anything, with *** in place of the secrets in it.
+
+    Args:
+        value: a message, a URL (also one of SQLAlchemy's), a DSN in words, an error.
+
+    Example:
+        >>> masked("postgresql://shop:tea@pot@db/shop?sslpassword=tea")
+        'postgresql://shop:***@db/shop?sslpassword=***'
+    """
+    render = getattr(value, "render_as_string", None)
+    text = str(render(hide_password=True) if callable(render) else value)
+    return _without_given(_without_userinfo(text))
+
+
+def is_secret(name: str) -> bool:
+    """Tell whether what is called so is not to be shown."""
+    plain = unquote_plus(name).lower().replace("_", "").replace("-", "")
+    return any(each in plain for each in NAMES)
+
+
+def _without_given(text: str) -> str:
+    parts: list[str] = []
+    done = start = 0
+    while found := GIVEN.search(text, start):
+        start = found.end()
+        if not is_secret(found["name"]):
+            continue
+        quoted = QUOTED.match(text, start)
+        # Prose has colons: "password: must be longer".
+        given = quoted or (WORD.match(text, start) if found["sign"] == "=" else None)
+        if given is not None:
+            quote = given[0][0] if quoted else ""
+            parts += [text[done:start], quote, HIDDEN, quote]
+            done = start = given.end()
+    return "".join([*parts, text[done:]])
+
+
+def _without_userinfo(text: str) -> str:
+    parts: list[str] = []
+    done = 0
+    while found := SCHEME.search(text, done):
+        start = found.end()
+        stop = END.search(text, start)
+        end = len(text) if stop is None else stop.start()
+        parts += [text[done:start], _hide_userinfo(text[start:end], found[0])]
+        done = end
+    return "".join([*parts, text[done:]])
+
+
+def _hide_userinfo(rest: str, scheme: str) -> str:
+    """Return what is behind `scheme://` without the password; blanks may be a part of that."""
+    word = rest.split(maxsplit=1)[0] if rest.strip() else rest
+    user, colon, _ = word.partition(":")
+    at = rest.rfind("@") if colon and not PORT.match(word, len(user)) else word.rfind("@")
+    if at < 0:
+        return rest
+    if not colon or len(user) > at:
+        return f"{HIDDEN}{rest[at:]}" if scheme.startswith("http") else rest
+    return f"{user}:{HIDDEN}{rest[at:]}"
