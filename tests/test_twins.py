@@ -134,12 +134,14 @@ PUBLIC = set(NAMES.split())
 ALLOWED = {
     "unit": {"unit", "errors"},
     "backends": {"backends", "engine", "errors"},  # the looks of drivers, and errors by code
-    "engine": {"engine", "backends", "unit", "errors"},
+    "engine": {"engine", "backends", "unit", "errors", "extras"},
     "scopes": {"scopes", "engine", "unit", "errors"},
     "errors": set(),
+    "extras": {"errors"},
+    "explain": {"errors"},
     "crud": {"crud", *PUBLIC},
-    "migrate": {"migrate", *PUBLIC},
-    "cli": {"cli", "migrate", "backends", *PUBLIC},  # a tool asks about a database
+    "migrate": {"migrate", "extras", *PUBLIC},
+    "cli": {"cli", "migrate", "backends", "extras", "explain", "__version__", *PUBLIC},
 }
 
 
