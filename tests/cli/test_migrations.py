@@ -135,6 +135,18 @@ def test_init_asks_if_there_are_several_bases(project: Project):
     assert "wrote" in project.do("init", "--metadata", "shop:Other.metadata")
 
 
+def test_init_takes_tables_that_have_no_class(project: Project):
+    """Their metadata, if it is one."""
+    (project.root / "shop.py").write_text(
+        "from dbscope import Database\nfrom sqlalchemy import Column, Integer, MetaData, Table\n"
+        "db = Database('sqlite:///shop.db')\napp = db\nnotes = Table('notes', MetaData(), "
+        "Column('id', Integer, primary_key=True))\n"
+        "others = Table('others', notes.metadata, Column('id', Integer))\n"
+    )
+    project.migrate()
+    assert "create_table('notes'" in project.revisions()[0].read_text()
+
+
 def test_init_is_done_once(project: Project):
     """What is there is not written over."""
     project.do("init")
