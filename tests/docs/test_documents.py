@@ -215,6 +215,15 @@ def test_the_readme_fits_on_a_screen():
     assert len(README.read_text(encoding="utf-8").splitlines()) <= 70
 
 
+@pytest.mark.parametrize("package", ["SQLAlchemy", "FastAPI", "Starlette"])
+def test_the_readme_tells_the_oldest_release_that_is_allowed(package):
+    """As pyproject.toml has it, which tests/install tries."""
+    wanted = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["fastapi"]]
+    floor = re.search(rf"^{package}(?:\[\w+\])?>=(\S+)$", "\n".join(wanted), re.IGNORECASE | re.M)
+    assert floor is not None
+    assert f"{package} {floor[1]} to " in README.read_text(encoding="utf-8")
+
+
 def test_every_error_has_its_section():
     """Messages link to docs/errors.md, so each class has a section there, in the same order."""
     classes = [
