@@ -47,6 +47,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("long"):
             item.add_marker(pytest.mark.skip(reason="takes minutes; runs only with --long"))
+        elif item.get_closest_marker("ci") and not os.environ.get("CI"):
+            item.add_marker(pytest.mark.skip(reason="runs only where CI is set, or with --long"))
 
 
 def is_elsewhere(item: pytest.Item) -> bool:

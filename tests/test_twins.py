@@ -135,13 +135,15 @@ ALLOWED = {
     "arguments": {"errors"},
     "unit": {"unit", "arguments", "errors"},
     "backends": {"backends", "engine", "errors"},  # the looks of drivers, and errors by code
-    "engine": {"engine", "backends", "unit", "arguments", "errors", "masking"},
+    "engine": {"engine", "backends", "unit", "arguments", "errors", "extras", "masking"},
     "scopes": {"scopes", "engine", "unit", "arguments", "errors"},
     "errors": {"masking"},
     "masking": set(),
+    "extras": {"errors"},
+    "explain": {"errors"},
     "crud": {"crud", *PUBLIC},
-    "migrate": {"migrate", *PUBLIC},
-    "cli": {"cli", "migrate", "backends", *PUBLIC},  # a tool asks about a database
+    "migrate": {"migrate", "extras", *PUBLIC},
+    "cli": {"cli", "migrate", "backends", "extras", "explain", "__version__", *PUBLIC},
 }
 
 

@@ -37,6 +37,8 @@ from dbscope.scopes.http import DBSessionMiddleware
 from dbscope.unit.place import callsite
 from dbscope.unit.policy import default_commit_veto, unsafe_methods
 
+__version__ = "0.2.0"
+
 __all__ = [
     "AsyncDatabase",
     "AttributeMismatch",

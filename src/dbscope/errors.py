@@ -7,14 +7,19 @@ from typing import ClassVar
 
 from dbscope.masking import masked
 
+POINTER = "python -m dbscope explain"  # what every message ends with; it works offline
+
 
 class DBScopeError(Exception):
     """Something went wrong between the work and its transaction."""
 
     rule: ClassVar[str] = ""
+    code: ClassVar[str] = "DBScopeError"  # its section in docs/errors.md
 
     def __init_subclass__(cls) -> None:
         cls.rule = inspect.cleandoc(cls.__doc__ or "")
+        if cls.__module__ == __name__:  # others' subclasses are explained by what they derive from
+            cls.code = cls.__name__
 
     def __init__(self, what: str = "") -> None:
         """Tell what happened, and where; the class adds what to do about it."""
@@ -23,7 +28,7 @@ class DBScopeError(Exception):
 
     def __str__(self) -> str:
         told = f"{self.what} {self.rule}" if self.what else self.rule
-        return f"{told}\n(Background: docs/errors.md#{type(self).__name__.lower()})"
+        return f"{told}\n(More: {POINTER} {self.code})"
 
 
 class TransactionManagementError(DBScopeError):

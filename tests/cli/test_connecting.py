@@ -36,10 +36,10 @@ def silence() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def refused(project: Project, *arguments: str) -> str:
+def refused(project: Project, *arguments: str, status: int = 1) -> str:
     """Run what has to fail in one sentence, and return that."""
     result = project.run(*arguments)
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (status, "")
     assert result.stderr.startswith("dbscope: ")
     assert result.stderr.count("\n") == 1
     assert "Traceback" not in result.stderr
@@ -67,7 +67,9 @@ def test_a_wrong_password(project: Project, kind, private_postgres: OwnServer):
     """It says whose it is, and not what it is."""
     url = make_url(private_postgres.url(kind[1])).set(password=SECRET)
     project.write(url.render_as_string(hide_password=False), kind=kind[0])
-    assert 'password authentication failed for user "postgres"' in refused(project, "ping")
+    assert 'password authentication failed for user "postgres"' in refused(
+        project, "ping", status=2
+    )
     seen = project.doctor()
     assert seen["connection"].is_bad("serious", "password authentication failed")
 
@@ -75,15 +77,17 @@ def test_a_wrong_password(project: Project, kind, private_postgres: OwnServer):
 def test_a_database_that_does_not_exist(project: Project, kind, postgres: PostgresServer):
     """It says so."""
     project.write(postgres.url(kind[1], "no_such_database"), kind=kind[0])
-    assert 'database "no_such_database" does not exist' in refused(project, "ping")
+    assert 'database "no_such_database" does not exist' in refused(project, "ping", status=2)
 
 
 def test_a_driver_that_is_not_installed(project: Project):
-    """It says what to install."""
+    """It says what to install; nothing could begin."""
     project.do("init")
     project.write(f"mysql+mysqldb://me:{SECRET}@127.0.0.1/shop")
     for command in COMMANDS:
-        assert "The driver 'mysqldb' is not installed" in refused(project, *command)
+        told = refused(project, *command, status=2)
+        assert "The driver 'mysqldb' is not installed" in told
+        assert "pip install mysqlclient." in told
 
 
 def test_ping_makes_no_file(project: Project):

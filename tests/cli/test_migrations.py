@@ -15,6 +15,8 @@ REFUSED = {
     "sql": ["sql", "nothing"],
     "merge": ["merge", "nothing", "else"],
     "a branch": ["revision", "-m", "x", "--branch", "nothing"],
+    "the head of a branch": ["upgrade", "nothing@head"],
+    "a branch to merge": ["merge", "--branch", "nothing"],
 }
 
 
@@ -133,12 +135,24 @@ def test_init_asks_if_there_are_several_bases(project: Project):
     assert "wrote" in project.do("init", "--metadata", "shop:Other.metadata")
 
 
+def test_init_takes_tables_that_have_no_class(project: Project):
+    """Their metadata, if it is one."""
+    (project.root / "shop.py").write_text(
+        "from dbscope import Database\nfrom sqlalchemy import Column, Integer, MetaData, Table\n"
+        "db = Database('sqlite:///shop.db')\napp = db\nnotes = Table('notes', MetaData(), "
+        "Column('id', Integer, primary_key=True))\n"
+        "others = Table('others', notes.metadata, Column('id', Integer))\n"
+    )
+    project.migrate()
+    assert "create_table('notes'" in project.revisions()[0].read_text()
+
+
 def test_init_is_done_once(project: Project):
     """What is there is not written over."""
     project.do("init")
     env = (project.root / "migrations" / "env.py").read_text()
     result = project.run("init", "other")
-    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert (project.root / "migrations" / "env.py").read_text() == env
     assert (project.root / "pyproject.toml").read_text().startswith(PYPROJECT)
 
@@ -151,13 +165,25 @@ def test_what_does_not_exist_is_told_in_one_sentence(project: Project, arguments
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("dbscope: ")
     assert result.stderr.count("\n") == 1
-    assert "nothing" in result.stderr
+    assert re.search(r"There is no (revision or )?branch 'nothing'", result.stderr)
+    assert "schema" in result.stderr or "`dbscope history` shows them" in result.stderr
+
+
+def test_autogenerating_what_is_behind_is_told_in_one_sentence(project: Project):
+    """What is pending would be written once more; it says which command runs it."""
+    project.migrate()
+    project.do("revision", "-m", "second")
+    result = project.run("revision", "-m", "third", "--autogenerate")
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+    assert "is behind: " in result.stderr
+    assert "Run `dbscope upgrade`" in result.stderr
+    assert len(project.revisions()) == 2
 
 
 def test_without_settings_it_says_what_writes_them(project: Project):
     """`dbscope init`."""
     result = project.run("upgrade")
-    assert (result.exit_code, "`dbscope init` writes it" in result.stderr) == (1, True)
+    assert (result.exit_code, "`dbscope init` writes it" in result.stderr) == (2, True)
 
 
 def test_a_revision_that_fails_is_told_in_one_sentence(project: Project):

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(150)  # each command is a process of its own
 ESCAPE = "\x1b["
 COMMANDS = (
     "init revision merge upgrade downgrade stamp current heads history branches check sql ping "
-    "shell doctor"
+    "shell doctor explain"
 )
 
 
@@ -182,9 +182,9 @@ def test_help_imports_neither_application_nor_drivers(project: Project):
     assert re.findall(rf"^{unwanted}$", told.stdout, re.MULTILINE) == []
 
 
-@pytest.mark.parametrize("missing", ["typer", "alembic"])
-def test_a_missing_package_is_named(project: Project, missing: str):
-    """The command is an extra; alone, the library has neither."""
+@pytest.mark.parametrize(("missing", "extra"), [("typer", "cli"), ("alembic", "migrations")])
+def test_a_missing_package_is_named(project: Project, missing: str, extra: str):
+    """The command is an extra; alone, the library has neither. Nothing could begin: status 2."""
     (project.root / "shop.py").write_text(
         "from dbscope import Database\napp = Database('sqlite:///shop.db')\n"
     )
@@ -196,8 +196,8 @@ def test_a_missing_package_is_named(project: Project, missing: str):
         check=False,
         cwd=project.root,
     )
-    assert (done.returncode, done.stdout) == (1, "")
-    assert f"{missing.title()}: pip install 'dbscope[cli]'" in done.stderr
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.search(rf"{missing.title()} .*: pip install 'dbscope\[{extra}\]'", done.stderr)
     assert done.stderr.count("\n") == 1
 
 

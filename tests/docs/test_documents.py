@@ -4,10 +4,16 @@ import ast
 import asyncio
 import inspect
 import re
+import socket
 import sqlite3
+import subprocess
+import sys
+import tomllib
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Self
+from urllib.request import Request, urlopen
 
 import pytest
 from sqlalchemy import Connection, Engine, event
@@ -22,6 +28,8 @@ from dbscope import AsyncDatabase, Database, DBScopeError, errors
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 DOCUMENTS = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+REPOSITORY = PROJECT["urls"]["Source"]
 URL = "sqlite:///app.db"  # what the documents say; another database is put in its place
 
 REQUEST = re.compile(r"-- (?P<method>[A-Z]+) (?P<path>\S+) -> (?P<status>\d{3})$")
@@ -177,23 +185,46 @@ def test_documents_are_true_on_postgresql(path, tmp_path, monkeypatch, wire, pos
     Run(path, postgres_url, wire)()
 
 
-def test_the_example_of_the_readme_stores_what_it_answers_for(tmp_path, monkeypatch, wire, capsys):
-    """A 201 means that it is stored, and that the hook has run."""
-    monkeypatch.chdir(tmp_path)
-    readme = Run(README, URL, wire)
-    readme()
-    with sqlite3.connect("app.db") as connection:
-        connection.execute("CREATE TABLE notes (words TEXT)")
-    status, sent = readme.request(readme.document.namespace["app"], "POST", "/notes?words=hi")
-    assert (status, sent[0], sent[-1]) == (201, "BEGIN", "COMMIT")
-    assert connection.execute("SELECT words FROM notes").fetchall() == [("hi",)]
-    assert capsys.readouterr().out == "stored: hi\n"
-    connection.close()
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Run `uvicorn app:app` in a folder, with its output in `log`; give its address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, (folder / "log").open("wb") as log:
+        command = [sys.executable, "-m", "uvicorn", "app:app", "--fd", str(listener.fileno())]
+        server = subprocess.Popen(
+            command, cwd=folder, stdout=log, stderr=log, pass_fds=[listener.fileno()]
+        )
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+def test_the_example_of_the_readme_runs_in_an_empty_folder(tmp_path):
+    """Pasted into app.py and served, it stores what it answers for, and the hook has run."""
+    (example,) = re.findall(r"^```python\n(.*?)^```", README.read_text("utf-8"), re.M | re.S)
+    (tmp_path / "app.py").write_text(example, encoding="utf-8")
+    with served(tmp_path) as address:
+        request = Request(f"{address}/notes?words=hi", method="POST")  # noqa: S310
+        with urlopen(request, timeout=50) as response:  # noqa: S310
+            assert (response.status, response.read()) == (201, b'"hi"')
+        with closing(sqlite3.connect(tmp_path / "app.db")) as connection:
+            assert connection.execute("SELECT words FROM notes").fetchall() == [("hi",)]
+    assert "stored: hi\n" in (tmp_path / "log").read_text(encoding="utf-8")
 
 
 def test_the_readme_fits_on_a_screen():
     """Who comes by reads one screen, and not a second."""
     assert len(README.read_text(encoding="utf-8").splitlines()) <= 70
+
+
+@pytest.mark.parametrize("package", ["SQLAlchemy", "FastAPI", "Starlette"])
+def test_the_readme_tells_the_oldest_release_that_is_allowed(package):
+    """As pyproject.toml has it, which tests/install tries."""
+    wanted = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["fastapi"]]
+    floor = re.search(rf"^{package}(?:\[\w+\])?>=(\S+)$", "\n".join(wanted), re.IGNORECASE | re.M)
+    assert floor is not None
+    assert f"{package} {floor[1]} to " in README.read_text(encoding="utf-8")
 
 
 def test_every_error_has_its_section():
@@ -209,7 +240,17 @@ def test_every_error_has_its_section():
 
 @by_document
 def test_links_lead_somewhere(path):
-    """What a document links to in the repository is there."""
+    """What a document links to in the repository is there; PyPI shows the README, so it links by URL."""
     text = path.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#:]*)(?:#[^)]*)?\)", text):
+        assert path != README
         assert (path.parent / target).exists(), target
+    for target in re.findall(rf"\]\({re.escape(REPOSITORY)}/blob/main/([^)#]*)(?:#[^)]*)?\)", text):
+        assert (ROOT / target).exists(), target
+
+
+def test_every_document_is_listed():
+    """In docs/README.md, which the README leads to."""
+    listed = re.findall(r"\]\(([^)#:]+)\)", (ROOT / "docs" / "README.md").read_text("utf-8"))
+    documents = {path.relative_to(ROOT / "docs").as_posix() for path in DOCUMENTS if path != README}
+    assert set(listed) == documents - {"README.md"}

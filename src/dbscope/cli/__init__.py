@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import sys
 
-NEEDED = "pip install 'dbscope[cli]'"
-
 
 def main() -> None:
     """Run the command, and end the process with its status."""
+    if sys.argv[1:2] in (["explain"], ["--version"]):
+        from dbscope.cli.plain import run
+
+        sys.exit(run(*sys.argv[1:]))
     try:
-        from dbscope.cli.commands import app
-    except ModuleNotFoundError as error:
-        if error.name != "typer":
-            raise
-        sys.exit(f"dbscope: the command needs Typer: {NEEDED}")
+        import typer  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    except ImportError as error:
+        from dbscope.extras import install
+
+        sys.stderr.write(f"dbscope: the command needs Typer ({error}): {install('typer')}.\n")
+        sys.exit(2)
+    from dbscope.cli.commands import app
+
     app(prog_name="dbscope")

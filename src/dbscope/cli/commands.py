@@ -2,21 +2,57 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from dbscope.cli import migrations
 from dbscope.cli.doctor import doctor
-from dbscope.cli.options import with_application
+from dbscope.cli.options import APP, DATABASE, TRACEBACK, Shared, with_application
 from dbscope.cli.ping import ping
+from dbscope.cli.plain import VERSION, run
 from dbscope.cli.shell import shell
 
 app = typer.Typer(
     help="Migrations, a shell and a doctor for the database of an application.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,  # plain text, whatever else is installed
     pretty_exceptions_enable=False,
 )
 
+
+def show_version(wanted: bool) -> None:
+    """Print the version, and end."""
+    if wanted:
+        typer.echo(VERSION)
+        raise typer.Exit
+
+
+@app.callback()
+def before_the_command(
+    context: typer.Context,
+    *,
+    app: Annotated[str | None, APP] = None,
+    database: Annotated[str | None, DATABASE] = None,
+    traceback: Annotated[bool, TRACEBACK] = False,
+    version: Annotated[  # noqa: ARG001
+        bool,
+        typer.Option("--version", callback=show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Take the options that all commands have in front of the command, too."""
+    context.obj = Shared(app, database, traceback)
+
+
 for command in (*migrations.CHANGING, *migrations.SHOWING, ping, shell, doctor):
     app.command(command.__name__)(with_application(command))
+
+
+@app.command()
+def explain(
+    errors: Annotated[
+        list[str] | None, typer.Argument(help="Their classes; else all names.")
+    ] = None,
+) -> None:
+    """Print what an error means, and what to do."""
+    raise typer.Exit(run("explain", *errors or ()))

@@ -8,7 +8,7 @@ from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, Table
 
 from dbscope.cli.find import Found, modules_of
 from dbscope.cli.say import Refusal
@@ -43,22 +43,37 @@ def makes(module: ModuleType, name: str) -> bool:
 def metadata_of(found: Found) -> str:
     """Return `module:Base.metadata` of the only base class of the application's models.
 
+    Where there is no such class, it is the only metadata of its tables.
+
     Raises:
         Refusal: there is none, or several.
     """
-    bases = {
-        value: f"{value.__module__}:{value.__qualname__}.metadata"
+    held = [
+        (module.__name__, name, value)
         for module in modules_of(found.module)
-        for value in vars(module).values()
+        for name, value in vars(module).items()
+    ]
+    there = {
+        value: f"{value.__module__}:{value.__qualname__}.metadata"
+        for _, _, value in held
         if is_base(value)
+    } or {
+        value.metadata: f"{module}:{name}.metadata"
+        for module, name, value in held
+        if is_table(value)
     }
-    if len(bases) != 1:
-        several = f"several ({', '.join(sorted(bases.values()))})" if bases else "none"
+    if len(there) != 1:
+        several = f"several ({', '.join(sorted(there.values()))})" if there else "none"
         raise Refusal(
             f"one base class of models was looked for, and {several} found; "
             "say where its tables are: --metadata module:Base.metadata."
         )
-    return bases.popitem()[1]
+    return there.popitem()[1]
+
+
+def is_table(value: Any) -> bool:
+    """Tell whether this is a table that was written without a class."""
+    return isinstance(value, Table)
 
 
 def is_base(value: Any) -> bool:

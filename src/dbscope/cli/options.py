@@ -7,12 +7,12 @@ import inspect
 import traceback as tracebacks
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 
-from dbscope import DBScopeError
-from dbscope.cli import NEEDED
+from dbscope import ConfigurationError, DBScopeError
 from dbscope.cli.find import find
 from dbscope.cli.say import Refusal, fail, one_line, whisper
 
@@ -25,23 +25,42 @@ DATABASE = typer.Option("--database", metavar="NAME", help="Which one, if there 
 TRACEBACK = typer.Option("--traceback", help="Show where an error came from.")
 
 
+@dataclass(frozen=True)
+class Shared:
+    """The options of all commands, as they were given in front of one."""
+
+    app: str | None = None
+    database: str | None = None
+    traceback: bool = False
+
+
 def with_application(function: Callable[..., None]) -> Callable[..., None]:
     """Make a command of a function whose first argument is what was found.
 
-    The command has the options --app, --database and --traceback, and says in one sentence why it
-    did not work. It ends with status 2 if it could not begin, and with 1 if it failed.
+    The command has the options --app, --database and --traceback, which may stand in front of it as
+    well, and says in one sentence why it did not work. It ends with status 2 if it could not begin,
+    and with 1 if it failed.
     """
     own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
     shared = [
+        inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
         option("app", str | None, None, APP),
         option("database", str | None, None, DATABASE),
         option("traceback", bool, False, TRACEBACK),
     ]
 
     @functools.wraps(function)
-    def command(*, app: str | None, database: str | None, traceback: bool, **options: Any) -> None:
-        with in_one_sentence(traceback=traceback):
-            function(find(app, database), **options)
+    def command(
+        *,
+        context: typer.Context,
+        app: str | None,
+        database: str | None,
+        traceback: bool,
+        **options: Any,
+    ) -> None:
+        before: Shared = context.obj
+        with in_one_sentence(traceback=traceback or before.traceback):
+            function(find(app or before.app, database or before.database), **options)
 
     command.__annotations__ = {}
     command.__dict__["__signature__"] = inspect.Signature([*own, *shared])
@@ -73,7 +92,5 @@ def told(error: Exception) -> tuple[str, int]:
     if isinstance(error, Refusal):
         return str(error), 2
     if isinstance(error, DBScopeError):
-        return f"{one_line(error)}.", 1
-    if isinstance(error, ModuleNotFoundError) and error.name == "alembic":
-        return f"this needs Alembic: {NEEDED}", 1
+        return f"{one_line(error)}.", 2 if isinstance(error, ConfigurationError) else 1
     return f"{one_line(error)} (--traceback shows where.)", 1

@@ -23,8 +23,8 @@ from dbscope.engine.options import TRANSLATED, keywords
 from dbscope.engine.reader import ReaderEngine
 from dbscope.engine.sqlite import files, recipe
 from dbscope.engine.sqlite.plain import on_top_of
-from dbscope.engine.url import missing_driver
 from dbscope.errors import ConfigurationError
+from dbscope.extras import needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -165,10 +165,10 @@ class Engines:
         # Found by name only now: tools put theirs in its place, perhaps after we were imported.
         module: Any = sqlalchemy_asyncio if self.is_async else sqlalchemy
         create = module.create_async_engine if self.is_async else module.create_engine
+        driver = self.url.get_driver_name()
         try:
-            engine: Engine | AsyncEngine = create(self.url, **self._arguments(), **more)
-        except ImportError as error:
-            raise missing_driver(self.url, error) from error
+            with needed(driver, f"The driver {driver!r}"):
+                engine: Engine | AsyncEngine = create(self.url, **self._arguments(), **more)
         except (ArgumentError, TypeError) as error:
             raise ConfigurationError(f"The engine cannot be made: {error}.") from error
         return engine

@@ -23,14 +23,6 @@ DRIVERS = {
     "mariadb": ("pymysql", "asyncmy"),
 }
 ALIASES = {"postgres": "postgresql"}
-EXTRAS = {
-    "inline": "sqlite",
-    "aiosqlite": "aiosqlite",
-    "psycopg": "postgres",
-    "asyncpg": "asyncpg",
-    "pymysql": "mysql",
-    "asyncmy": "mysql",
-}
 
 
 class Spelled(Protocol):
@@ -122,12 +114,3 @@ def serves(url: URL, *, is_async: bool) -> bool:
     if is_async:
         dialect = dialect.get_async_dialect_cls(url)
     return dialect.is_async is is_async
-
-
-def missing_driver(url: URL, error: ImportError) -> ConfigurationError:
-    """Say which extra brings the driver of this URL."""
-    driver = url.get_driver_name()
-    package = f"'dbscope[{EXTRAS[driver]}]'" if driver in EXTRAS else driver
-    return ConfigurationError(
-        f"The driver {driver!r} is not installed ({error}): pip install {package}."
-    )

@@ -6,6 +6,7 @@ import re
 from collections.abc import Generator
 from contextlib import contextmanager
 
+from alembic.script.revision import MultipleHeads, ResolutionError
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
@@ -22,9 +23,18 @@ def told(doing: str) -> Generator[None, None, None]:
     except DBScopeError:
         raise
     except CommandError as error:
-        raise MigrationError(f"{doing}: {_sentence(str(error))}") from error
+        raise MigrationError(f"{doing}: {_of_alembic(error)}") from error
     except Exception as error:
         raise MigrationError(f"{doing}: {said(error)}") from error
+
+
+def _of_alembic(error: CommandError) -> str:
+    cause = error.__cause__
+    if isinstance(cause, ResolutionError):
+        return f"There is no revision or branch {cause.argument!r}. `dbscope history` shows them."
+    if isinstance(cause, MultipleHeads):
+        return f"There are several heads: not {cause.argument!r}, but `heads`, or one: schema@head."
+    return _sentence(str(error))
 
 
 def said(error: BaseException) -> str:

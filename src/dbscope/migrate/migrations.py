@@ -160,8 +160,10 @@ class Migrations:
                 the heads of "schema", whose tables it is written for.
 
         Raises:
-            MigrationError: the database is not up to date, the branch has several heads, …
+            MigrationError: the database is not up to date, no such branch, it has several heads, …
         """
+        if autogenerate:
+            self.check()
         with self._turn():
             script = self._script()
             if depends_on is None and branch == "data" and place.has_branches(script):
@@ -195,7 +197,9 @@ class Migrations:
             MigrationError: there is one head only.
         """
         with self._turn():
-            heads = revisions or place.heads_of(self._script(), branch)
+            script = self._script()
+            place.require(script, branch)
+            heads = revisions or place.heads_of(script, branch)
             if len(heads) <= 1:
                 raise MigrationError(f"There is nothing to merge: {branch} has {len(heads)} head.")
             merged = command.merge(place.load(self._config), list(heads), message)

@@ -12,7 +12,7 @@ from typing import Any
 from alembic.config import Config
 from alembic.script import Script, ScriptDirectory
 
-from dbscope import ConfigurationError
+from dbscope import ConfigurationError, MigrationError
 from dbscope.migrate.revisions import Revision, Status
 
 INI = "alembic.ini"
@@ -69,17 +69,33 @@ def has_branches(script: ScriptDirectory) -> bool:
 
 
 def position(script: ScriptDirectory, branch: str) -> dict[str, Any]:
-    """Return what Alembic must be told to put a revision at the end of a branch."""
+    """Return what Alembic must be told to put a revision at the end of a branch.
+
+    Raises:
+        MigrationError: there is no such branch.
+    """
     if not has_branches(script):
         return {"head": "head", "branch_label": None, "version_path": None}
-    labelled = {label for each in script.walk_revisions() for label in each.branch_labels}
-    if branch in labelled:
+    if branch in require(script, branch):
         return {"head": f"{branch}@head", "branch_label": None, "version_path": None}
     return {
         "head": "base",
         "branch_label": branch,
         "version_path": str(Path(script.dir).absolute() / branch),
     }
+
+
+def require(script: ScriptDirectory, branch: str) -> set[str]:
+    """Return the labels of the branches that have a revision; a tree without branches takes any.
+
+    Raises:
+        MigrationError: this is none of them, and has no folder either.
+    """
+    labels = {label for each in script.walk_revisions() for label in each.branch_labels}
+    there = labels | {Path(folder).name for folder in script.version_locations}
+    if has_branches(script) and branch not in there:
+        raise MigrationError(f"There is no branch {branch!r}, but {' and '.join(sorted(there))}.")
+    return labels
 
 
 def put(directive: Any, script: ScriptDirectory, branch: str) -> None:

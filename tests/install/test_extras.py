@@ -1,0 +1,66 @@
+"""Each extra alone, and none, from the wheel: against the newest SQLAlchemy, and the oldest."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.install.environments import FLOOR, floors, make, told, wheel
+
+TRIAL = Path(__file__).parent / "trial.py"
+EXTRAS = [
+    "none",
+    "aiosqlite",
+    "postgres",
+    "asyncpg",
+    "mysql",
+    "fastapi",
+    "migrations",
+    "cli",
+    "all",
+]
+SERVERS = {  # by extra: the driver, and the fixture that has a server for it
+    "postgres": ("postgresql+psycopg", "postgres_url"),
+    "asyncpg": ("postgresql+asyncpg", "postgres_url"),
+    "all": ("postgresql+asyncpg", "postgres_url"),
+}
+
+pytestmark = [pytest.mark.ci, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the wheel."""
+    return wheel(tmp_path_factory.mktemp("wheel"))
+
+
+def test_every_extra_is_tried(built: Path):
+    """What the wheel offers is what is tried below; and it has a floor for all that it needs."""
+    assert {"none", *told(built, "Provides-Extra")} == set(EXTRAS)
+    assert [line for line in told(built, "Requires-Dist") if not FLOOR.match(line)] == []
+
+
+@pytest.mark.parametrize("versions", ["newest", "oldest"])
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_an_extra_alone_is_enough_for_what_it_promises(
+    extra: str, versions: str, built: Path, tmp_path: Path, request: pytest.FixtureRequest
+):
+    """Plain and async code run with any; what is missing is a sentence that names its extra."""
+    urls = []
+    if extra in SERVERS:
+        driver, fixture = SERVERS[extra]
+        url = request.getfixturevalue(fixture)
+        urls = [url.replace("postgresql+psycopg", driver, 1)]
+    constraints = tmp_path / "constraints.txt"
+    constraints.write_text("\n".join(floors(built)) if versions == "oldest" else "")
+    environment = make(tmp_path / "environment")
+    wanted = str(built) if extra == "none" else f"{built}[{extra}]"
+    environment.install("--constraint", str(constraints), wanted)
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (version,) = told(built, "Version")
+    command = [str(environment.python), "-I", str(TRIAL), extra, version, *urls]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
