@@ -12,10 +12,10 @@ from typing import Any
 import pymysql
 import pytest
 from sqlalchemy import event, select, text, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.util import await_only
 
-from dbscope import ImplicitCommit, TransactionBroken, UnexpectedRollback
+from dbscope import DatabaseUnavailable, ImplicitCommit, TransactionBroken, UnexpectedRollback
 from dbscope.engine import faults, guard, mysql
 from tests.support.look import Onlooker, pause
 from tests.worlds import MYSQL, Both, Item, World, insert, plain_engine
@@ -128,6 +128,30 @@ def test_a_deadlock_in_a_savepoint_by_hand_is_told_as_it_is(world: World) -> Non
     with rival(world) as meet, pytest.raises(UnexpectedRollback):
         world.run(body)
     assert world.items() == ["a", "b"]
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_statement_that_is_too_large_is_the_fault_of_who_sends_it(
+    world: World, times: int
+) -> None:
+    """The server closes the connection, in the middle of it if it is long; it is no outage."""
+    limit = world.look.scalar("SELECT @@max_allowed_packet")
+
+    def body(db: Both) -> None:
+        insert(db, "a")
+        db.execute(text("SELECT LENGTH(:text)"), {"text": "x" * (times * limit + 1000)})
+
+    def story(db: Both) -> None:
+        with pytest.raises(DBAPIError) as raised:
+            world.inside(db, body)
+        assert not isinstance(raised.value, DatabaseUnavailable)
+        assert not db.is_retryable(raised.value)
+        assert "max_allowed_packet" in str(raised.value.__notes__)
+        with db.scope():
+            insert(db, "b")
+
+    world.play(story)
+    assert world.items() == ["b"]
 
 
 def test_a_snapshot_that_is_out_of_date_takes_the_whole_transaction(world: World) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
 from dbscope.backends.postgresql.pooler import blame
-from dbscope.engine import deadline, faults, fitness, guard, notes, transaction
+from dbscope.engine import deadline, faults, fitness, guard, notes, packets, transaction
 from dbscope.errors import (
     ConfigurationError,
     ManualCommitForbidden,
@@ -81,7 +81,7 @@ def _on_error(
         unit.mark_broken(error)
         if connection.dialect.name == "sqlite" and unit.blocks:
             _look_at_sqlite(unit, connection, error)
-    if not is_of_database:
+    if not is_of_database or packets.is_too_large(context):
         return None
     if unit.timed and deadline.is_timeout(unit, context.original_exception):
         return TransactionTimeout(f"In {unit.block}:")

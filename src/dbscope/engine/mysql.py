@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import event
 from sqlalchemy.util import await_only
 
-from dbscope.engine import carry, faults, guard
+from dbscope.engine import carry, faults, guard, packets
 from dbscope.errors import ImplicitCommit
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def install(engine: Engine) -> None:
         transport = getattr(getattr(connection, "driver_connection", None), "_transport", None)
         if transport is not None:
             record.info["dbscope.address"] = transport.get_extra_info("sockname")
+        packets.ask(engine.dialect, connection)
 
     @event.listens_for(engine, "reset")
     def on_reset(connection: Any, record: Any, state: PoolResetState) -> None:
@@ -110,7 +111,9 @@ def _watch(engine: Engine, look: guard.Look) -> None:
         connection, error = context.connection, context.original_exception
         if connection is None or connection.closed or connection.invalidated:
             return
-        if faults.is_gone(error):
+        if packets.is_too_large(context):
+            packets.give_up(context)
+        elif faults.is_gone(error):
             context.is_disconnect = True
         elif context.statement is not None and context.sqlalchemy_exception is not None:
             _on_failed(connection, context, look)
