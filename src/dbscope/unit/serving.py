@@ -44,7 +44,7 @@ def _frames() -> Iterator[FrameType]:
         if frame.f_code.co_name == "run" and "cancel_scope" in frame.f_code.co_varnames:
             outermost = frame
     if outermost is not None:  # of anyio: the call that it was given is another task's
-        task = getattr(outermost.f_locals["cancel_scope"], "_host_task", None)
+        task = getattr(outermost.f_locals.get("cancel_scope"), "_host_task", None)
         yield from reversed(list(_frames_of(task)))
 
 
