@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from dbscope import (
     TransactionOutcomeUnknown,
     UnexpectedRollback,
 )
+from dbscope.engine import transaction
 from tests.support.proxy import Proxy
 from tests.unit.blocks import Trouble
 from tests.unit.test_ended_outside import driver
@@ -231,7 +233,8 @@ def test_the_error_of_commit_is_not_hidden_by_that_of_the_rollback(world: World,
             dialect.do_rollback = rolls_back
             raise second
 
-        dialect.do_commit, dialect.do_rollback = refuse_commit, refuse_rollback
+        dialect.do_commit = partial(transaction.send_commit, refuse_commit)
+        dialect.do_rollback = refuse_rollback
         if how == "by hand":
             db.session.commit()
 
