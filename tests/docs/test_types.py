@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,7 +33,8 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("documents")
     (folder / "helpers.py").write_text(HELPERS, encoding="utf-8")
     for document in DOCUMENTS:
-        write(document, folder / document.stem.lower().replace("-", "_"))
+        name = document.relative_to(ROOT).with_suffix("").as_posix()
+        write(document, folder / re.sub(r"\W", "_", name.lower()))
     return folder
 
 

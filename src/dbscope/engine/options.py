@@ -94,11 +94,13 @@ def number(*kinds: type, or_none: bool = False) -> Rule:
     return wrong
 
 
-ENGINE: dict[str, Rule] = {
+OF_POOL: dict[str, Rule] = {  # of those that have such an option
     "pool_size": number(int),
     "max_overflow": number(int),
     "pool_timeout": number(int, float, or_none=True),
     "pool_recycle": number(int, float),
+}
+ENGINE: dict[str, Rule] = {
     "isolation_level": no_autocommit,
     "execution_options": no_autocommit_inside,
     "pool": never(f"read-only scopes need a pool of their own; give `poolclass=`, or {READY}"),
@@ -193,7 +195,8 @@ def check_engine(options: Mapping[str, Any], url: URL, *, is_async: bool) -> Non
     known = names_of(dialect, options.get("poolclass") or found)
     if options.get("plugins") or "plugin" in url.query:
         known |= set(options)  # which they may take
-    _check("engine_options", options, ENGINE, known, f"{dialect.__name__} and {found.__name__}")
+    rules = ENGINE | {name: rule for name, rule in OF_POOL.items() if name in known}
+    _check("engine_options", options, rules, known, f"{dialect.__name__} and {found.__name__}")
     connect: dict[str, Any] = dict(options.get("connect_args") or ())
     _check("engine_options: connect_args", connect, CONNECT)
     _check("The URL", {name: _of_query(value) for name, value in url.query.items()}, CONNECT)
