@@ -85,11 +85,12 @@ def test_policies_see_the_tenant(world: World) -> None:
     with_tenant(world)
     role = f"dbscope_{secrets.token_hex(4)}"  # roles are those of all databases of the server
     world.look.execute(
-        "CREATE TABLE IF NOT EXISTS note (owner text, words text); TRUNCATE note;"
-        "ALTER TABLE note ENABLE ROW LEVEL SECURITY; ALTER TABLE note FORCE ROW LEVEL SECURITY;"
-        "DROP POLICY IF EXISTS own ON note;"
-        "CREATE POLICY own ON note USING (owner = current_setting('app.tenant'));"
-        f"CREATE ROLE {role}; GRANT ALL ON note TO {role}"
+        "CREATE TABLE IF NOT EXISTS tenant_note (owner text, words text); TRUNCATE tenant_note;"
+        "ALTER TABLE tenant_note ENABLE ROW LEVEL SECURITY;"
+        "ALTER TABLE tenant_note FORCE ROW LEVEL SECURITY;"
+        "DROP POLICY IF EXISTS own ON tenant_note;"
+        "CREATE POLICY own ON tenant_note USING (owner = current_setting('app.tenant'));"
+        f"CREATE ROLE {role}; GRANT ALL ON tenant_note TO {role}"
     )
 
     def one(db: Both, who: str) -> None:
@@ -98,8 +99,8 @@ def test_policies_see_the_tenant(world: World) -> None:
             with db.scope():
                 db.execute(text(f"SET LOCAL ROLE {role}"))
                 words = {"owner": who, "words": f"{who} {number}"}
-                db.execute(text("INSERT INTO note VALUES (:owner, :words)"), words)
-                seen = db.scalars(text("SELECT owner FROM note")).all()
+                db.execute(text("INSERT INTO tenant_note VALUES (:owner, :words)"), words)
+                seen = db.scalars(text("SELECT owner FROM tenant_note")).all()
                 assert set(seen) == {who}
                 assert len(seen) == number + 1
 
@@ -107,7 +108,7 @@ def test_policies_see_the_tenant(world: World) -> None:
         world.at_once(*(lambda who=who: one(db, who) for who in ("anna", "bert", "cleo")))
 
     world.play(story)
-    world.look.execute(f"DROP TABLE note; DROP ROLE {role}")
+    world.look.execute(f"DROP TABLE tenant_note; DROP ROLE {role}")
 
 
 @pytest.mark.worlds(drivers=is_sqlite, places=["scope"])

@@ -115,6 +115,7 @@ def check(family: str, ends: Ends, pieces: list[str]) -> None:
 @FUZZ
 @given(PIECES)
 @example(["\ufeff", "COMMIT"])
+@example([";", "COMMIT"])
 @example(["/*", "; ", "*/", "COMMIT", ";"])
 def test_what_sqlite_ends_is_seen(sqlite: Ends, pieces: list[str]) -> None:
     """Whatever stands before it."""

@@ -7,7 +7,7 @@ the server is gone (MariaDB, "max_allowed_packet").
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dbscope.engine import faults
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LIMIT = "dbscope_packet_limit"  # an attribute of the dialect, bytes
 TOO_LARGE = 1153
+SETS = (Mapping, tuple, list)  # of parameters
 
 
 def ask(dialect: Dialect, connection: Any) -> None:
@@ -56,10 +57,11 @@ def size(context: ExceptionContext) -> int:
 
 def _sets(parameters: Any) -> Iterator[Any]:
     if isinstance(parameters, Mapping):
-        yield parameters.values()
+        yield cast("Mapping[str, Any]", parameters).values()
     elif isinstance(parameters, tuple | list):
-        several = [each for each in parameters if isinstance(each, Mapping | tuple | list)]
-        yield from (next(_sets(each), ()) for each in several) if several else [parameters]
+        given = cast("list[Any]", parameters)
+        several: list[Any] = [each for each in given if isinstance(each, SETS)]
+        yield from (next(_sets(each), ()) for each in several) if several else [given]
 
 
 def _bytes(values: Any) -> int:

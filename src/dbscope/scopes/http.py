@@ -6,6 +6,7 @@ import sys
 from asyncio import CancelledError
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
+from weakref import ref
 
 from dbscope.engine import carry
 from dbscope.errors import ClientTimeout
@@ -16,7 +17,7 @@ from dbscope.scopes.keep import is_marked, without_marks
 from dbscope.scopes.settle import close, log_hooks, log_others, settled, used
 from dbscope.scopes.state import with_session
 from dbscope.unit import ending
-from dbscope.unit.current import Scope, current, served
+from dbscope.unit.current import Scope, current, open_scope, served
 from dbscope.unit.hooks import is_async
 from dbscope.unit.policy import (
     FIRST_ERROR_STATUS,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     ASGIApp = Callable[[ASGIScope, Receive, Send], Awaitable[None]]
 
 
+SCOPE = "dbscope"  # of an ASGI scope: the request that is served with it
 BODY_LIMIT = 64 * 1024  # bytes
 PATH = "/!$&'()*+,;=:@~"  # RFC 3986, 3.3: all that a path may have as it is
 
@@ -50,8 +52,9 @@ PATH = "/!$&'()*+,;=:@~"  # RFC 3986, 3.3: all that a path may have as it is
 class DBSessionMiddleware:
     """Open one scope for each HTTP request; commit before the answer leaves, or roll back.
 
-    It needs no list of databases: their units join the scope on first use. Inside a scope that is
-    open already (a mounted application, a test) it does nothing.
+    It needs no list of databases: their units join the scope on first use. Where another of its
+    kind serves the same request already (a mounted application), or a test has opened a scope
+    around it, it does nothing.
 
     Args:
         app: the application.
@@ -100,8 +103,9 @@ class DBSessionMiddleware:
             self._meet(application)
         if self.states:
             scope["state"] = with_session(scope.get("state", {}), self.states)
-        around = current.get()
-        if around is not None and not around.closed:
+        known, outer = scope.get(SCOPE), open_scope()
+        is_served = known is not None and is_open(known())
+        if is_served or (outer is not None and is_of_test(outer, application)):
             await self.app(scope, receive, send)
             return
         if self.retry or Routes.retry:
@@ -114,6 +118,7 @@ class DBSessionMiddleware:
     async def serve(self, request: RequestScope, receive: Receive) -> None:
         """Serve a request in this scope."""
         request.client_receive = receive
+        request.asgi[SCOPE] = ref(request)
         token = current.set(request)
         try:
             await self.app(request.asgi, request.receive, request.send)
@@ -124,7 +129,7 @@ class DBSessionMiddleware:
             await request.end_failed(error)
         finally:
             request.closed = True
-            if request.units:
+            if request.units or request.parent is not None:
                 close(request)
             request.exception = None  # it refers to frames that refer to the request
             current.reset(token)
@@ -134,6 +139,21 @@ class DBSessionMiddleware:
         self._known = application
         if application is not None:
             witness.place_at(application)
+
+
+def is_open(request: RequestScope | None) -> bool:
+    """Tell whether a request is still being served."""
+    return request is not None and not request.closed
+
+
+def is_of_test(outer: Scope, application: Any) -> bool:
+    """Tell whether a scope that is around a request is that of a test, which the request joins.
+
+    It is of no other request, and of no middleware: there is none but ours that is so far out.
+    """
+    listed: Any = getattr(application, "user_middleware", ())
+    is_outermost = not listed or getattr(listed[0].cls, "opens_scopes", False)
+    return is_outermost and not any(isinstance(s, RequestScope) for s in outer.with_ancestors())
 
 
 def check_veto(commit_veto: Any) -> None:
@@ -163,6 +183,11 @@ class RequestScope(Scope):
         self.will_write = asgi["method"] not in SAFE_METHODS
         self._send = send
         self._commit_veto = commit_veto
+        if (outer := open_scope()) is not None:
+            # Of a middleware further out, or of the request that makes this one: it is not joined,
+            # since it would decide when this one commits, and whether.
+            self.parent = outer
+            outer.note_opened(self)
         if (around := sys.exception()) is not None:
             self._around = around
         if "session" in asgi:

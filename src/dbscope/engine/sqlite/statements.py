@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from enum import Enum
-from itertools import count, islice
+from itertools import count, dropwhile, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dbscope.engine.sqlite.plain import ask
@@ -114,7 +114,8 @@ class Statements:
 
 def by_words(sql: str) -> Kind | None:
     """Return the kind of a statement that need not be compiled to know it; else None."""
-    head, second, third = (*islice(tokens(sql, "sqlite"), 3), "", "", "")[:3]
+    parts = dropwhile(";".__eq__, tokens(sql, "sqlite"))  # empty statements come before it
+    head, second, third = (*islice(parts, 3), "", "", "")[:3]
     if head in BY_PROGRAM:
         return None
     if head == "ROLLBACK":
