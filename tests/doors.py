@@ -32,27 +32,27 @@ class Base(DeclarativeBase):
 
 
 class Note(Base):
-    __tablename__ = "note"
+    __tablename__ = "door_note"
     id: Mapped[int] = mapped_column(primary_key=True)
     text: Mapped[str] = mapped_column(TEXT)
 
 
 class Author(Base):
-    __tablename__ = "author"
+    __tablename__ = "door_author"
     id: Mapped[int] = mapped_column(primary_key=True)
     books: Mapped[list[Book]] = relationship()
 
 
 class Book(Base):
-    __tablename__ = "book"
+    __tablename__ = "door_book"
     id: Mapped[int] = mapped_column(primary_key=True)
-    author_id: Mapped[int] = mapped_column(ForeignKey("author.id"))
+    author_id: Mapped[int] = mapped_column(ForeignKey("door_author.id"))
 
 
 class Told(Base):
     """What the server says of the transaction in which a row was written."""
 
-    __tablename__ = "told"
+    __tablename__ = "door_told"
     id: Mapped[int] = mapped_column(primary_key=True)
     isolation: Mapped[str] = mapped_column(TEXT)
     seconds: Mapped[float]
@@ -61,7 +61,7 @@ class Told(Base):
 
 POSTGRES = """
 CREATE FUNCTION tell() RETURNS trigger AS $$ BEGIN
-  INSERT INTO told (isolation, seconds, tenant) SELECT
+  INSERT INTO door_told (isolation, seconds, tenant) SELECT
     upper(current_setting('transaction_isolation')),
     extract(epoch FROM current_setting('statement_timeout')::interval),
     coalesce(current_setting('app.tenant', true), '');
@@ -74,7 +74,7 @@ POSTGRES_TRIGGER = (
 )
 MYSQL_TRIGGER = (
     "CREATE TRIGGER tell_{table}_{kind} AFTER {kind} ON {table} FOR EACH ROW"
-    " INSERT INTO told (isolation, seconds, tenant)"
+    " INSERT INTO door_told (isolation, seconds, tenant)"
     " SELECT REPLACE(@@SESSION.tx_isolation, '-', ' '), @@SESSION.max_statement_time, ''"
 )
 
@@ -86,11 +86,11 @@ def open_doors(world: World) -> None:
     """Let the database of a world have the tables and their triggers; on a server made once."""
     if world.look.url.database not in _made:
         make_tables(world)
-    for table in ("book", "author", "note"):
+    for table in ("door_book", "door_author", "door_note"):
         world.look.execute(f"DELETE FROM {table}")
-    world.look.execute("INSERT INTO note VALUES (?, 'old')", OLD)
-    world.look.execute("INSERT INTO author VALUES (?)", OLD)
-    world.look.execute("DELETE FROM told")  # of these rows
+    world.look.execute("INSERT INTO door_note VALUES (?, 'old')", OLD)
+    world.look.execute("INSERT INTO door_author VALUES (?)", OLD)
+    world.look.execute("DELETE FROM door_told")  # of these rows
 
 
 def make_tables(world: World) -> None:
@@ -99,7 +99,7 @@ def make_tables(world: World) -> None:
     engine = create_engine(url.set(drivername=PLAIN[url.get_backend_name()]))
     Base.metadata.create_all(engine)
     engine.dispose()
-    tables = [table for table in Base.metadata.tables if table != "told"]
+    tables = [table for table in Base.metadata.tables if table != "door_told"]
     if world.look.is_mysql:
         for table in tables:
             for kind in ("INSERT", "UPDATE", "DELETE"):
@@ -113,8 +113,8 @@ def make_tables(world: World) -> None:
 
 def told(world: World, column: str) -> set[Any]:
     """Return what the server says of all transactions that have written, and forget it."""
-    found = {value for (value,) in world.look.rows(f"SELECT {column} FROM told")}
-    world.look.execute("DELETE FROM told")
+    found = {value for (value,) in world.look.rows(f"SELECT {column} FROM door_told")}
+    world.look.execute("DELETE FROM door_told")
     return found
 
 
@@ -140,7 +140,7 @@ def statement(db: Both) -> None:
 
 
 def words(db: Both) -> None:
-    db.execute(text("INSERT INTO note (text) VALUES ('a')"))
+    db.execute(text("INSERT INTO door_note (text) VALUES ('a')"))
 
 
 def read_then_add(db: Both) -> None:

@@ -28,15 +28,35 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return tables.url.set(drivername=name).render_as_string(hide_password=False)
 
 
+KEPT = ("child", "item")  # beside those of `tests.doors`, which are made once too
+
+
 def empty(tables: Onlooker) -> None:
-    """Empty the tables."""
+    """Empty the tables, and drop those that a test before has left."""
+    drop_others(tables)
     if tables.is_mysql:
         # Not by DELETE: what it leaves behind for a while still takes locks.
-        tables.execute("SET foreign_key_checks = 0")
-        for table in ("child", "item"):
+        for table in KEPT:
             tables.execute(f"TRUNCATE {table}")
     else:
         tables.execute("TRUNCATE item, child RESTART IDENTITY")
+
+
+def drop_others(tables: Onlooker) -> None:
+    """Drop the tables of single tests, so that no test's table is in the way of another's."""
+    if tables.is_mysql:
+        names = [name for (name,) in tables.rows("SHOW TABLES")]
+        cascade = ""
+        tables.execute("SET foreign_key_checks = 0")
+    else:
+        query = (
+            "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = ?::regnamespace"
+        )
+        names = [name for (name,) in tables.rows(query, "public")]
+        cascade = "CASCADE"
+    for name in names:
+        if name not in KEPT and not name.startswith("door_"):
+            tables.execute(f"DROP TABLE {name} {cascade}")
 
 
 @pytest.fixture(scope="session")

@@ -48,8 +48,8 @@ def tables(world: World) -> None:
 
 def again(world: World) -> None:
     """Have the row that acts change or delete."""
-    if not world.look.rows("SELECT id FROM note WHERE id = ?", OLD):
-        world.look.execute("INSERT INTO note VALUES (?, 'old')", OLD)
+    if not world.look.rows("SELECT id FROM door_note WHERE id = ?", OLD):
+        world.look.execute("INSERT INTO door_note VALUES (?, 'old')", OLD)
     told(world, "id")
 
 
@@ -128,7 +128,7 @@ def test_a_block_cannot_be_made_to_autocommit(world: World, how: str) -> None:
                 add(db)
                 transaction: Any = plain(db).get_transaction()
                 transaction.connection(Note, execution_options=options)
-        assert list(world.look.rows("SELECT text FROM note")) == [("old",)]
+        assert list(world.look.rows("SELECT text FROM door_note")) == [("old",)]
 
     world.play(story)
 
@@ -465,9 +465,9 @@ def test_nothing_is_written_in_what_is_read_only_whatever_comes_first(
         for act in acts:
             with pytest.raises(ReadOnlyViolation):
                 way(world, db, act)
-            rows = list(world.look.rows("SELECT id, text FROM note"))
+            rows = list(world.look.rows("SELECT id, text FROM door_note"))
             assert rows == [(OLD, "old")], act.__name__
-            assert world.look.scalar("SELECT count(*) FROM book") == 0, act.__name__
+            assert world.look.scalar("SELECT count(*) FROM door_book") == 0, act.__name__
 
     world.play(story)
 
@@ -488,7 +488,7 @@ def test_where_no_second_connection_can_be_had_it_is_our_error_whatever_comes_fi
                 read(db)
                 with pytest.raises(PoolTimeout, match="scope around it holds"), db.scope():
                     act(db)
-            assert world.look.scalar("SELECT text FROM note") == "old", act.__name__
+            assert world.look.scalar("SELECT text FROM door_note") == "old", act.__name__
 
     world.play(story)
 
@@ -531,7 +531,7 @@ def test_another_event_loop_is_our_error_whatever_comes_first(
         await world.database.dispose()  # type: ignore[misc]
 
     asyncio.run(both())
-    assert world.look.scalar("SELECT text FROM note") == "old"
+    assert world.look.scalar("SELECT text FROM door_note") == "old"
 
 
 def outcome(coroutine: Any) -> BaseException | None:
@@ -595,7 +595,7 @@ def test_what_writes_to_sqlite_waits_for_its_turn(
 
         together = world.barrier(2)
         world.at_once(write, wait_all)
-        assert world.look.scalar("SELECT count(*) FROM note") == 2
+        assert world.look.scalar("SELECT count(*) FROM door_note") == 2
 
     world.play(story)
 
@@ -641,7 +641,7 @@ def test_a_session_may_route_a_transaction_to_one_engine_of_several(
                     act(db)
                     assert (other.pool.checkedout() > 0) <= chosen
                 assert changed(world), (act.__name__, chosen)
-                world.look.execute("DELETE FROM note")
+                world.look.execute("DELETE FROM door_note")
         assert db.real.stats()["pool_checked_out"] == 0
         assert other.pool.checkedout() == 0
 
@@ -650,9 +650,9 @@ def test_a_session_may_route_a_transaction_to_one_engine_of_several(
 
 def changed(world: World) -> bool:
     """Tell whether an act has left something, and take it away."""
-    rows = list(world.look.rows("SELECT id, text FROM note"))
-    books = world.look.rows("SELECT id FROM book")
-    world.look.execute("DELETE FROM book")
+    rows = list(world.look.rows("SELECT id, text FROM door_note"))
+    books = world.look.rows("SELECT id FROM door_book")
+    world.look.execute("DELETE FROM door_book")
     return rows != [(OLD, "old")] or bool(books)
 
 
@@ -669,7 +669,7 @@ def test_a_second_engine_in_one_transaction_is_refused(world: World, act: Act) -
             db.session.flush()
             plain(db).info["other"] = True
             act(db)
-        assert list(world.look.rows("SELECT text FROM note")) == [("old",)]
+        assert list(world.look.rows("SELECT text FROM door_note")) == [("old",)]
         assert other.pool.checkedout() == 0
 
     world.play(story)
@@ -689,7 +689,7 @@ def test_what_a_block_asks_for_is_had_on_an_engine_that_it_is_routed_to(
             again(world)
             with db.scope(atomic=False), db.atomic(isolation=level, timeout=1000):
                 act(db)
-            rows = world.look.rows("SELECT isolation, seconds > 900, tenant FROM told")
+            rows = world.look.rows("SELECT isolation, seconds > 900, tenant FROM door_told")
             assert set(rows) == {(level, True, "anna")}, act.__name__
 
     world.play(story)
