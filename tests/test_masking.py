@@ -39,6 +39,15 @@ SPELLINGS = [
     f"connect(password='{SECRET}', host='db')",
     f"SECRET_KEYS={SECRET},older",
     f"https://{SECRET}@sentry.example.com/1",
+    f"password: {SECRET}",
+    f"- db:\n    password: {SECRET}\n    host: db",
+    f"Authorization: Bearer {SECRET}.abc",
+    f"authorization: basic {SECRET}==",
+    f"ALTER ROLE shop PASSWORD '{SECRET}'",
+    f"ALTER USER shop IDENTIFIED BY '{SECRET}'",
+    f"CREATE USER shop IDENTIFIED WITH mysql_native_password AS '{SECRET}'",
+    f"mssql+pyodbc:///?odbc_connect=Driver%3Da%3BPWD%3D{SECRET}%3BUID%3Da",
+    f"mssql+pyodbc:///?odbc_connect=pwd%3D{SECRET}",
     f"smtps://shop:{SECRET}@mail.example.com:465",
 ]
 WHERE: list[Callable[[str], str]] = [
@@ -125,7 +134,7 @@ def test_no_text_takes_for_ever(pieces: list[str]) -> None:
 @pytest.mark.parametrize("path", ["/a\nERROR forged", "/a\x1b[31m", "/ä b", "/\ud800"])
 def test_a_path_is_quoted_in_messages(path: str) -> None:
     """What a client has sent makes no line of its own in a log, and no colour on a terminal."""
-    from dbscope.scopes.http import RequestScope
+    from dbscope.scopes.request import RequestScope
 
     scope = RequestScope({"method": "GET", "path": path}, None, None)  # type: ignore[arg-type]
     assert str(scope).isascii()

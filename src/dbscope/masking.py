@@ -15,6 +15,15 @@ NAMES = ("password", "passwd", "passphrase", "pwd", "secret", "token", "apikey",
 GIVEN = re.compile(r"""(?<![\w%.-])(?P<name>[\w%.-]++)["']?\s*+(?P<sign>[=:])\s*+""")
 QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+\"""", re.DOTALL)
 WORD = re.compile(r"[^\s&]++")
+# Of a header, or a line of YAML; prose has colons too: "password: must be longer".
+AFTER_COLON = re.compile(r"(?![a-zA-Z]++ [a-z])[^\s&,;]++")
+# `IDENTIFIED BY 'a'`, `PASSWORD 'a'`; `Authorization: Bearer a`; `odbc_connect=…%3BPWD%3Da%3B`.
+IN_SQL = re.compile(r"\b(?:PASSWORD|BY|AS)\s++(?=['\"])", re.IGNORECASE)
+BEARER = re.compile(r"\b(?P<kind>Bearer|Basic)\s++[\w.~+/=-]{4,}+", re.IGNORECASE)
+ENCODED = re.compile(
+    r"(?P<name>(?:%3B|[?&;=]|(?<![\w%+.-]))(?:(?!%3[BD])[\w%+.-]){1,40}?)%3D(?:(?!%3B)[^\s&])++",
+    re.IGNORECASE,
+)
 # `user:password@` of a URL, as far as the last @: a password may have one that is not escaped.
 SCHEME = re.compile(r"(?<![\w+.-])[\w+.-]++://")
 PORT = re.compile(r":\d*+(?![^\s/?#])")
@@ -33,7 +42,7 @@ def masked(value: object) -> str:
     """
     render = getattr(value, "render_as_string", None)
     text = str(render(hide_password=True) if callable(render) else value)
-    return _without_given(_without_userinfo(text))
+    return _without_others(_without_given(_without_userinfo(text)))
 
 
 def is_secret(name: str) -> bool:
@@ -50,12 +59,26 @@ def _without_given(text: str) -> str:
         if not is_secret(found["name"]):
             continue
         quoted = QUOTED.match(text, start)
-        # Prose has colons: "password: must be longer".
-        given = quoted or (WORD.match(text, start) if found["sign"] == "=" else None)
+        given = quoted or (WORD if found["sign"] == "=" else AFTER_COLON).match(text, start)
         if given is not None:
             quote = given[0][0] if quoted else ""
             parts += [text[done:start], quote, HIDDEN, quote]
             done = start = given.end()
+    return "".join([*parts, text[done:]])
+
+
+def _without_others(text: str) -> str:
+    """Hide what stands behind words of SQL and of HTTP, and in a URL within a URL."""
+    text = BEARER.sub(rf"\g<kind> {HIDDEN}", text)
+    text = ENCODED.sub(lambda m: f"{m['name']}%3D{HIDDEN}" if is_secret(m["name"]) else m[0], text)
+    parts: list[str] = []
+    done = 0
+    for found in IN_SQL.finditer(text):
+        quoted = QUOTED.match(text, found.end())
+        if quoted is not None and found.end() >= done:
+            quote = quoted[0][0]
+            parts += [text[done : found.end()], quote, HIDDEN, quote]
+            done = quoted.end()
     return "".join([*parts, text[done:]])
 
 

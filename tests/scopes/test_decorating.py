@@ -145,6 +145,19 @@ async def test_so_it_is_for_a_middleware() -> None:
     assert "the middleware" in await refused_start(app)
 
 
+@pytest.mark.parametrize("decorator", DECORATORS)
+@pytest.mark.parametrize("kind", [AsyncDatabase, Database])
+async def test_a_function_of_a_route_may_serve_elsewhere_too(kind: Any, decorator: str) -> None:
+    """`nightly = db.scope(function)` beside its route: nothing of that is passed over."""
+    db, app = kind("sqlite://"), FastAPI()
+    db.install(app)
+    function = work if db.is_async else plain_work
+    app.get("/")(function)
+    nightly = DECORATORS[decorator](db)(function)
+    assert (await ask(app, "GET", "/")).status == 200
+    del nightly
+
+
 async def test_below_it_works_and_marks_work_either_way() -> None:
     """What a route calls is what our decorator has made; a mark stays on the function itself."""
     db, app = AsyncDatabase("sqlite://"), FastAPI()

@@ -1,13 +1,16 @@
 """Plain code does not wait on an event loop: it would stop all that goes on there."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
 import pytest
-from fastapi import FastAPI
+import uvicorn
+from fastapi import Depends, FastAPI
 from sqlalchemy import select
 
 from dbscope import AsyncDatabase, Database, SynchronousOnlyOperation
@@ -64,6 +67,52 @@ async def test_what_is_only_kept_for_the_end_is_stored_in_a_thread(stage: Stage)
         stage.real.session.add(Item(name="a"))
 
     assert (await stage.ask()).items == ["a"]
+
+
+@only(*SYNC)
+@pytest.mark.parametrize("use", USES)
+async def test_so_it_is_where_a_thread_has_begun_the_transaction(stage: Stage, use: str) -> None:
+    """A `def` dependency of an `async def` endpoint: its connection is there already."""
+
+    def reader() -> None:
+        stage.real.scalar(ONE)
+
+    @stage.app.post("/", dependencies=[Depends(reader)])
+    async def endpoint() -> None:
+        USES[use](stage.real)
+
+    seen = await stage.ask()
+    assert isinstance(seen.answer.error, SynchronousOnlyOperation)
+    assert f"on the event loop, at {__file__}:" in str(seen.answer.error)
+    assert (seen.status, seen.items) == (500, [])
+
+
+def test_a_module_may_use_it_while_a_server_loads_it(tmp_path: Path) -> None:
+    """Uvicorn's loop runs already then (`--reload`, `--workers`, `--factory`); nobody is served."""
+    (tmp_path / "loaded_here.py").write_text(
+        "from dbscope import Database\n"
+        "from sqlalchemy import text\n"
+        "from fastapi import FastAPI\n"
+        f"db = Database('sqlite:///{tmp_path}/a.db')\n"
+        "with db.scope():\n"
+        "    assert db.scalar(text('SELECT 1')) == 1\n"
+        "def create_app():\n"
+        "    with db.scope():\n"
+        "        assert db.scalar(text('SELECT 1')) == 1\n"
+        "    return FastAPI()\n"
+    )
+
+    async def load() -> None:
+        config = uvicorn.Config("loaded_here:create_app", factory=True)
+        config.load()
+
+    sys.path.insert(0, str(tmp_path))
+    try:
+        asyncio.run(load())
+        sys.modules["loaded_here"].db.dispose()
+    finally:
+        sys.path.remove(str(tmp_path))
+        sys.modules.pop("loaded_here", None)
 
 
 @only("sqlite3")

@@ -178,6 +178,24 @@ def test_a_connection_that_was_closed_before_commit_has_stored_nothing(
     assert world.database.stats()["outcomes_unknown"] == 0
 
 
+@pytest.mark.worlds(places=["scope"])
+@pytest.mark.parametrize("way", CLOSED)
+def test_what_was_committed_before_is_not_nothing(world: World, way: str) -> None:
+    """So the error does not say that all of it can be done again."""
+
+    def body(db: Both) -> None:
+        db.session.add(Item(name="before"))
+        db.session.commit()
+        db.session.add(Item(name="a"))
+        db.session.flush()
+        CLOSED[way](db)
+
+    with pytest.raises(DatabaseUnavailable) as raised:
+        world.run(body)
+    assert not raised.value.nothing_was_stored
+    assert world.items() == ["before"]
+
+
 # -- the server ------------------------------------------------------------------------------------
 
 SERVERS = pytest.mark.worlds(drivers=lambda driver: not is_sqlite(driver), places=["scope"])

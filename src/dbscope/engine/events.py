@@ -99,8 +99,11 @@ def _unavailable(unit: Unit, error: BaseException, *, lost: bool) -> DBScopeErro
         return TransactionOutcomeUnknown(f"In {unit.scope}:")
     if lost:
         return fitness.unavailable(unit, error)
-    is_locked = error.orig is not None and faults.is_locked(error.orig)
-    return faults.locked(unit.scope, error.orig or error) if is_locked else None
+    if not faults.is_locked(error.orig):
+        return None
+    found = faults.locked(unit.scope, error.orig or error)
+    found.nothing_was_stored = not unit.scope.stored
+    return found
 
 
 def _look_at_sqlite(unit: Unit, connection: Connection, error: BaseException) -> None:

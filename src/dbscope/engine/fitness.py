@@ -60,5 +60,5 @@ def unavailable(unit: Unit, error: DBAPIError) -> DatabaseUnavailable:
     if refused:
         told = f"The server cannot serve {unit.scope} now"
     found = DatabaseUnavailable(f"{told}: {error.orig}.")
-    found.nothing_was_stored = refused
+    found.nothing_was_stored = refused and not unit.scope.stored
     return found

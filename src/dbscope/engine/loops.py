@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from asyncio import _get_running_loop  # pyright: ignore[reportPrivateUsage]  (the other one raises where there is none)
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 from sqlalchemy.util import await_only
 from sqlalchemy.util.queue import AsyncAdaptedQueue, Empty
 
+from dbscope.engine import carry
 from dbscope.errors import ConfigurationError, SynchronousOnlyOperation
 from dbscope.unit import place
 from dbscope.unit.serving import is_starting_or_ending
@@ -182,7 +182,7 @@ def check_blocking(name: str) -> None:
     Raises:
         SynchronousOnlyOperation: an event loop runs in it, and somebody may be served there.
     """
-    if _get_running_loop() is None or is_starting_or_ending():
+    if carry.running_loop() is None or is_starting_or_ending():
         return
     raise SynchronousOnlyOperation(f"{name} was used on the event loop, at {place.of_call()}.")
 

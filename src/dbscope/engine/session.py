@@ -137,6 +137,8 @@ class UnitSession(Session):
         autocommits: bool = True,
     ) -> Any:
         unit = self.dbscope_unit
+        if unit is not None and not unit.source.is_loops_own:
+            unit.source.check_loop()  # a thread may have begun what goes on here
         if unit is None or not unit.begin_use(will_write=will_write, is_alone=is_alone):
             return operation()
         connection = unit.connection

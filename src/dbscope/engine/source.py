@@ -101,6 +101,7 @@ class EngineSource:
         self.settings = settings
         self.name = settings.name
         self.is_async = is_async
+        self.is_loops_own = is_async or settings.allow_async_unsafe  # may wait on an event loop
         self.forbid_manual_commit = settings.manual_commit == "forbid"
         self.atomic_requests = settings.atomic_requests
         self.finish_timeout = FINISH_TIMEOUT
@@ -336,7 +337,7 @@ class EngineSource:
         """
         if self.is_async:
             self.loops.check(self.engines)
-        elif not self.settings.allow_async_unsafe:
+        elif not self.is_loops_own:
             loops.check_blocking(str(self))
 
     # -- the end -------------------------------------------------------------------------------

@@ -91,12 +91,11 @@ def send(look: Look, execute: Callable[..., None], renew: Renew, *args: Any, **k
         **kwargs: the same.
     """
     connection: Any = getattr(args[-1], "root_connection", None)
-    unit: Unit | None = None if connection is None else connection.__dict__.get(UNIT)
-    if unit is not None:  # a look at what may be said and done, by few calls: all statements pass
-        if unit.connection is not connection:
-            unit = None
-        else:
-            check_sent(unit, connection, look, args)
+    unit: Unit | None = getattr(connection, "__dict__", NOTHING).get(UNIT)
+    if unit is not None and unit.connection is not connection:
+        unit = None
+    if unit is not None:  # by few calls: all statements pass here
+        check_sent(unit, connection, look, args)
     try:
         execute(*args, **kwargs)
     except Exception as error:
@@ -104,7 +103,7 @@ def send(look: Look, execute: Callable[..., None], renew: Renew, *args: Any, **k
         if connection is None or not renew(args[0], connection, error, is_first):
             raise
         execute(*args, **kwargs)
-    if unit is not None and connection is not None and not unit.begun:
+    if unit is not None and not unit.begun:
         unit.begun = look(connection.connection.dbapi_connection) is Local.IN_TRANSACTION
 
 
@@ -201,7 +200,7 @@ def _raise_closed(unit: Unit, connection: Connection, how: str) -> None:
 def not_stored(unit: Unit, how: str) -> DatabaseUnavailable:
     """Return the error of a transaction whose connection is gone before COMMIT was sent."""
     error = DatabaseUnavailable(f"The connection of {unit.scope} {how} before COMMIT.")
-    error.nothing_was_stored = True
+    error.nothing_was_stored = not unit.scope.stored
     return error
 
 

@@ -11,6 +11,7 @@ from dbscope.errors import ClientTimeout, DatabaseUnavailable, PoolTimeout
 logger = logging.getLogger("dbscope")
 
 RETRY_AFTER = b"1"  # seconds
+PARTLY = "a part of the work may be stored"
 
 
 async def by_handler(scope: Any, failure: BaseException, send: Any) -> None:
@@ -51,40 +52,50 @@ def handler_of(scope: Any, failure: BaseException) -> Any:
     return None
 
 
-async def of_ours(error: BaseException, send: Any) -> bool:
-    """Answer an error for which there is a status, where the application has no answer."""
+async def of_ours(error: BaseException, send: Any, *, stored: bool) -> bool:
+    """Answer an error for which there is a status, where the application has no answer.
+
+    Args:
+        error: what has become of the request.
+        send: of the server.
+        stored: a part of the work was committed before, or may have been, so that the client is
+            not told to do all of it again.
+
+    Returns:
+        Whether it was answered.
+    """
     if isinstance(error, DatabaseUnavailable | PoolTimeout):
-        await unavailable(error, send)
+        await unavailable(error, send, stored)
     elif isinstance(error, ClientTimeout):
-        await too_slow(error, send)
+        await too_slow(error, send, stored)
     else:
         return False
     return True
 
 
-async def too_slow(error: ClientTimeout, send: Any) -> None:
+async def too_slow(error: ClientTimeout, send: Any, stored: bool) -> None:
     """Answer 408 (RFC 9110, 15.5.9), and close: what is still to come of the body is not read."""
     logger.warning("Answered 408: %s", error)
-    told = "The request took too long to arrive; nothing was stored."
-    await answer(408, told, (b"connection", b"close"), send)
+    told = f"The request took too long to arrive; {PARTLY if stored else 'nothing was stored'}."
+    await answer(408, told, [(b"connection", b"close")], send)
 
 
-async def unavailable(error: Exception, send: Any) -> None:
+async def unavailable(error: Exception, send: Any, stored: bool) -> None:
     """Answer 503 with `Retry-After` (RFC 9110, 15.6.4): the database is away or all is in use."""
     # All at once, when the pool is used up: a thousand tracebacks would take the loop seconds.
     shown = None if isinstance(error, PoolTimeout) else error
     logger.error("Answered 503: %s", error, exc_info=shown)
-    told = "The database is not available; try again."
-    await answer(503, told, (b"retry-after", RETRY_AFTER), send)
+    told = f"The database is not available; {PARTLY if stored else 'try again'}."
+    await answer(503, told, [] if stored else [(b"retry-after", RETRY_AFTER)], send)
 
 
-async def answer(status: int, detail: str, header: tuple[bytes, bytes], send: Any) -> None:
-    """Send a short answer, in the form of FastAPI's own, with one more header."""
+async def answer(status: int, detail: str, more: list[tuple[bytes, bytes]], send: Any) -> None:
+    """Send a short answer, in the form of FastAPI's own, with some more headers."""
     body = json.dumps({"detail": detail}).encode()
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
-        header,
+        *more,
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

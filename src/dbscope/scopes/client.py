@@ -21,7 +21,7 @@ from dbscope.unit.current import current
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from dbscope.scopes.http import Message, Receive, RequestScope
+    from dbscope.scopes.request import Message, Receive, RequestScope
     from dbscope.unit.unit import Unit
 
 logger = logging.getLogger("dbscope")

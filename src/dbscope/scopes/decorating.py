@@ -37,12 +37,17 @@ def check_routes(app: Any) -> None:
     """
     for registered, function in _functions_of(app):
         what = _decorated.get(function) if inspect.isfunction(function) else None
-        if what is not None:
+        if what is not None and not _is_there_as_it_is(function):
             raise ConfigurationError(
                 f"`@db.{what}` stands above the decorator of the {registered}, which has the "
                 f"function at {place.of(function)} without it, so that it would do nothing. "
                 f"Write `@db.{what}` below the other one, next to the function."
             )
+
+
+def _is_there_as_it_is(function: Any) -> bool:
+    """Tell whether the function's name is still its own: `nightly = db.scope(route_function)`."""
+    return function.__globals__.get(function.__name__) is function
 
 
 def _functions_of(app: Any) -> Iterator[tuple[str, Any]]:

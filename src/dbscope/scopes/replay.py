@@ -14,13 +14,14 @@ from dbscope.errors import ScopeClosed
 from dbscope.scopes import cookies
 from dbscope.scopes.attempts import Attempts
 from dbscope.scopes.dependencies import route_retries
-from dbscope.scopes.http import RequestScope
+from dbscope.scopes.request import RequestScope
 from dbscope.scopes.state import StateOfAttempt
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from dbscope.scopes.http import ASGIScope, DBSessionMiddleware, Message, Receive, Send
+    from dbscope.scopes.http import DBSessionMiddleware
+    from dbscope.scopes.request import ASGIScope, Message, Receive, Send
     from dbscope.unit.policy import BeforeRetry, CommitVeto
     from dbscope.unit.unit import Unit
 

@@ -13,7 +13,6 @@ from dbscope.scopes.decorating import wraps
 from dbscope.scopes.job import AsyncF, AsyncJobScope, F, SyncJobScope
 from dbscope.scopes.verbs import unit_here
 from dbscope.unit.block import Block, Outcome
-from dbscope.unit.current import open_scope
 from dbscope.unit.policy import Mode
 from dbscope.unit.unit import is_by_hand
 
@@ -62,8 +61,7 @@ async def run_async(
         async with atomic:
             result = await function()
         return result  # noqa: RET504  (None if the block was left by Rollback)
-    if open_scope() is None:
-        unserved.check(atomic.source, atomic.where)
+    unserved.check(atomic.source, atomic.where)
     attempts = Attempts(retries)
     while True:
         block: Block | None = None
@@ -89,8 +87,7 @@ def run(atomic: SyncAtomic, function: Callable[[], T], retries: int) -> T | None
         with atomic:
             result = function()
         return result  # noqa: RET504  (None if the block was left by Rollback)
-    if open_scope() is None:
-        unserved.check(atomic.source, atomic.where)
+    unserved.check(atomic.source, atomic.where)
     attempts = Attempts(retries)
     while True:
         block: Block | None = None

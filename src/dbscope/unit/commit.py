@@ -99,7 +99,7 @@ def _found_out(unit: Unit, error: BaseException) -> Outcome:
 def nothing_stored(unit: Unit) -> DatabaseUnavailable:
     """Return the error of a COMMIT that is known to have come to nothing."""
     error = DatabaseUnavailable(f"The connection of {unit.scope} was lost at COMMIT.")
-    error.nothing_was_stored = True
+    error.nothing_was_stored = not unit.scope.stored
     return error
 
 

@@ -33,7 +33,18 @@ def scopes() -> Iterator[dict[str, Any]]:
 
 def is_starting_or_ending() -> bool:
     """Tell whether an application starts or ends here, so that nobody is served meanwhile."""
-    return any(scope["type"] == "lifespan" for scope in scopes())
+    return any(scope["type"] == "lifespan" for scope in scopes()) or _is_being_loaded()
+
+
+def _is_being_loaded() -> bool:
+    """Tell whether a server loads the application, as uvicorn does when its loop runs already."""
+    for frame in place.frames():
+        module: str = frame.f_globals.get("__name__", "")
+        if module == "uvicorn.config" and frame.f_code.co_name == "load":
+            return True
+        if module.startswith("asyncio."):  # what is further out has started the loop
+            return False
+    return False
 
 
 def _frames() -> Iterator[FrameType]:

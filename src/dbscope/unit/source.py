@@ -38,6 +38,7 @@ class Source(Protocol):
     sql_family: str  # whose SQL it understands
     retry_codes: Collection[str]  # that are conflicts, too
     is_async: bool
+    is_loops_own: bool  # it may wait on an event loop
     commits_last: bool  # among several databases
     forbid_manual_commit: bool
     atomic_requests: AtomicRequests

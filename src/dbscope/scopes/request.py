@@ -1,0 +1,227 @@
+"""The scope of one HTTP request: it ends before the answer leaves, as the answer says."""
+
+from __future__ import annotations
+
+import sys
+from asyncio import CancelledError
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from dbscope.engine import carry
+from dbscope.errors import ClientTimeout
+from dbscope.scopes import answer, client, cookies, forgotten, unended
+from dbscope.scopes.dependencies import refuse_override, route_choice
+from dbscope.scopes.keep import is_marked, without_marks
+from dbscope.scopes.settle import log_hooks, log_others, settled, used
+from dbscope.unit import ending
+from dbscope.unit.current import Scope, open_scope
+from dbscope.unit.policy import (
+    FIRST_ERROR_STATUS,
+    SAFE_METHODS,
+    CommitVeto,
+    Mode,
+    keeps,
+    mode,
+    wants_atomic,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, MutableMapping
+
+    from dbscope.unit.source import Source
+    from dbscope.unit.unit import Unit
+
+    Message = MutableMapping[str, Any]
+    ASGIScope = MutableMapping[str, Any]
+    Receive = Callable[[], Awaitable[Message]]
+    Send = Callable[[Message], Awaitable[None]]
+    ASGIApp = Callable[[ASGIScope, Receive, Send], Awaitable[None]]
+
+
+PATH = "/!$&'()*+,;=:@~"  # RFC 3986, 3.3: all that a path may have as it is
+
+
+class RequestScope(Scope):
+    """The scope of one HTTP request, and what stands between the application and its client."""
+
+    exception: BaseException | None = None
+    failure: BaseException | None = None
+    started = False
+    _around: BaseException | None = None
+    mark: bytes | None = None  # of the response that `db.keep` was called for
+    _cookies: cookies.Memory | None = None
+    _client: client.Client | None = None
+    client_receive: Receive
+    inner: dict[Scope, unended.Opener] | None = None  # what was opened in it, and has not ended
+
+    def __init__(self, asgi: ASGIScope, send: Send, commit_veto: CommitVeto | None) -> None:
+        self.asgi = asgi
+        self.units = {}
+        self.will_write = asgi["method"] not in SAFE_METHODS
+        self._send = send
+        self._commit_veto = commit_veto
+        if (outer := open_scope()) is not None:
+            # Of a middleware further out, or of the request that makes this one: it is not joined,
+            # since it would decide when this one commits, and whether.
+            self.parent = outer
+            outer.note_opened(self)
+        if (around := sys.exception()) is not None:
+            self._around = around
+        if "session" in asgi:
+            self._cookies = cookies.remember(asgi)
+
+    def __str__(self) -> str:
+        return f"{self.asgi['method']} {quote(self.asgi['path'], safe=PATH, errors='replace')}"
+
+    def mode_of(self, source: Source) -> Mode:
+        """Return what this request is to a database: by its route, or by the setting."""
+        refuse_override(self.asgi, source)
+        chosen = route_choice(self.asgi, source)
+        return chosen or mode(atomic=wants_atomic(source.atomic_requests, self.asgi))
+
+    def note_opened(self, inner: Scope) -> None:
+        """Note a scope that was opened inside, and who has opened it."""
+        if self.started or self.closed or unended.is_in_body():
+            return
+        if self.inner is None:
+            self.inner = {}
+        self.inner[inner] = unended.opener()
+
+    def note_ended(self, inner: Scope) -> None:
+        """Forget a scope that has ended."""
+        if self.inner:
+            self.inner.pop(inner, None)
+
+    def receive(self) -> Awaitable[Message]:
+        """Wait for the client, and not for ever while a transaction is open."""
+        if self._client is None:
+            self._client = client.Client(self, self.client_receive)
+        if self.started or self._client.is_heard:
+            return self.client_receive()
+        return self._client.receive()
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """Commit before `http.response.start` leaves; let everything else pass."""
+        if self.started:
+            if not message.get("more_body", False):
+                self.will_write = True  # background tasks are next
+        elif message["type"] == "http.response.start":
+            if self.units or self.inner or self.forgotten or self.failure is not None:
+                return self._send_start(message)
+            self._start(message)
+        return self._send(message)
+
+    async def _send_start(self, message: Message) -> None:
+        await self._before_start(message)
+        self._start(message)
+        await self._send(message)
+
+    def _start(self, message: Message) -> None:
+        self.started = True
+        self.forgotten = ()
+        self.will_write = False
+        message["headers"] = without_marks(message.get("headers", ()))
+
+    async def _before_start(self, message: Message) -> None:
+        if self.failure is not None and not self._tells(message, self.failure):
+            raise self.failure
+        if self.units or self.inner or self.forgotten:
+            keep = is_marked(message, self.mark) or keeps(
+                self._commit_veto, self.asgi, message, self._seen_exception()
+            )
+            if keep or message["status"] < FIRST_ERROR_STATUS:
+                error = unended.error_of(self, self.inner) or forgotten.error_of(self)
+                if error is not None:
+                    await self._refuse(error)
+            await self._settle(keep=keep)
+
+    def _tells(self, message: Message, failure: BaseException) -> bool:
+        """Tell whether the response is of the failure; of a body that is not there, any 400 is."""
+        if isinstance(failure, ClientTimeout) and self._seen_exception() is not failure:
+            return False
+        return bool(message["status"] >= FIRST_ERROR_STATUS)
+
+    async def _refuse(self, error: BaseException) -> None:
+        """Roll back everything: something would end only after the answer, or is missing in it."""
+        if units := used(self):
+            errors, hook_errors = await settled(units, keep=False)
+            log_others(errors, self)
+            log_hooks(hook_errors, self)
+        await self._fail([error])
+
+    def _seen_exception(self) -> BaseException | None:
+        # While a handler's response is sent, Python is still in the `except` that awaits it.
+        seen = sys.exception()
+        return self.exception or (None if seen is self._around else seen)
+
+    async def _settle(self, *, keep: bool) -> None:
+        if units := used(self):
+            if keep:
+                await carry.look_for_cancellation()
+            errors, hook_errors = await settled(units, keep=keep)
+            if hook_errors:
+                log_hooks(hook_errors, self)
+            if errors:
+                await self._fail(errors)
+        for unit in self.units.values():
+            unit.renew()
+
+    async def _fail(self, errors: list[BaseException]) -> None:
+        self.failure, *others = errors
+        log_others(others, self)
+        # The application's handler for this error gets units of its own.
+        failed, self.units = self.units, {}
+        for unit in failed.values():
+            ending.close(unit)
+        raise self.failure
+
+    async def end_served(self, units: list[Unit]) -> None:
+        """End what the application is done with; without an answer, nothing was promised."""
+        if self.started:
+            await self.end_tail(units)
+        else:
+            await self._drop_rest()
+
+    async def end_tail(self, units: list[Unit]) -> None:
+        """Commit what was done after the response had started, unless the client went away."""
+        was_cancelled = any(isinstance(unit.fault, CancelledError) for unit in units)
+        never_awaited = forgotten.error_of(self)
+        keep = not was_cancelled and never_awaited is None
+        errors, hook_errors = await settled(units, keep=keep) if units else ([], [])
+        log_hooks(hook_errors, self)
+        if never_awaited is not None:
+            errors.insert(0, never_awaited)
+        if errors:
+            raise errors[0]
+
+    async def end_failed(self, error: BaseException) -> None:
+        """Roll back what is left; answer, if that has not begun, or let the error go on."""
+        await self._drop_rest()
+        try:
+            await self._answer(error)
+        finally:
+            await self._drop_rest()
+            # They refer to the frames that refer to us, until the garbage collector comes.
+            self.exception = self.failure = self._around = None
+
+    async def _answer(self, error: BaseException) -> None:
+        if self.started or not isinstance(error, Exception):
+            raise error
+        cookies.restore(self._cookies)
+        failure = self.failure or error
+        has_handler = self.failure is not None and answer.handler_of(self.asgi, failure)
+        if not has_handler and await answer.of_ours(failure, self._send, stored=self.stored):
+            return
+        if self.failure is not None:
+            self.exception = failure  # which a task group may have wrapped
+            await answer.by_handler(self.asgi, self.failure, self.send)
+            if units := used(self):
+                await self.end_tail(units)
+        else:
+            raise error
+
+    async def _drop_rest(self) -> None:
+        if units := used(self):
+            errors, hook_errors = await settled(units, keep=False)
+            log_others(errors, self)
+            log_hooks(hook_errors, self)
