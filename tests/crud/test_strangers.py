@@ -40,7 +40,7 @@ def test_a_table_that_nothing_joins_is_refused(library: World, name: str) -> Non
     """It would be paired with every row; the sentence names it, and nothing is sent."""
 
     def body(db: Both) -> None:
-        with pytest.raises(TypeError, match="(some|lib_|other).* (without a join|joined)"):
+        with pytest.raises(TypeError, match=r"(some|lib_|other).* (without a join|joined)"):
             REFUSED[name](BothCRUD(db, Book))
 
     library.run(body)
@@ -54,7 +54,7 @@ def test_a_change_to_another_tables_column_is_refused(library: World) -> None:
     def body(db: Both) -> None:
         books = BothCRUD(db, Book)
         book = books.create({"title": "a"})
-        with pytest.raises(TypeError, match="Book.title cannot be set to a column of lib_author"):
+        with pytest.raises(TypeError, match=r"Book.title cannot be set to a column of lib_author"):
             books.update(book, {"title": Author.name})
         books.update(book, {"price": Book.price + 1})
         assert book.price == 4

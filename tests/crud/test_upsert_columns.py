@@ -11,9 +11,7 @@ from tests.crud.shop import BothCRUD
 from tests.worlds import MYSQL, Both, World, is_sqlite
 
 in_scope = pytest.mark.worlds(places=["scope"])
-with_partial_indexes = pytest.mark.worlds(
-    drivers=lambda name: name not in MYSQL, places=["scope"]
-)
+with_partial_indexes = pytest.mark.worlds(drivers=lambda name: name not in MYSQL, places=["scope"])
 
 
 @in_scope

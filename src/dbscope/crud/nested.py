@@ -99,6 +99,11 @@ def is_row(prop: RelationshipProperty[Any], value: Any) -> bool:
     return isinstance(value, prop.mapper.class_)
 
 
+def is_fields(value: Any) -> bool:
+    """Tell whether it is what `fields` reads."""
+    return isinstance(value, Mapping) or hasattr(value, "model_dump")
+
+
 def related(
     session: Session, prop: RelationshipProperty[Any], value: Any, row: Any, path: str
 ) -> Any:
@@ -135,7 +140,7 @@ def _several(value: Any, path: str) -> list[Any]:
         raise refusal(NullRefused, f"{path} must not be null.")
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
         raise TypeError(f"{path} is a list of rows or of their fields, not {value!r}.")
-    return list(cast("Iterable[Any]", value))
+    return list(value)
 
 
 def _one(
@@ -143,7 +148,7 @@ def _one(
 ) -> Any:
     if is_row(prop, value):
         return value
-    if not isinstance(value, Mapping) and not hasattr(value, "model_dump"):
+    if not is_fields(value):
         name = prop.mapper.class_.__name__
         raise TypeError(f"{path} is of {name}: an object of it or its fields, not {value!r}.")
     there = _there(session, prop, value, now)
@@ -188,9 +193,9 @@ def _load(session: Session, row: Any, name: str) -> None:
 
 def _collected(prop: RelationshipProperty[Any], rows: list[Any]) -> Any:
     """Return the rows as the relationship of a new object takes them."""
-    kind = prop.collection_class or list
+    kind: Any = cast("Any", prop).collection_class or list
     if isinstance(kind, type) and issubclass(kind, (list, set)):
-        return kind(rows)
+        return cast("Any", kind)(rows)
     holder: Any = prop.parent.class_manager.new_instance()
     _replace(holder, prop.key, rows)
     return getattr(holder, prop.key)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Column
-from sqlalchemy.orm import CompositeProperty, Mapper, RelationshipProperty, SynonymProperty
+from sqlalchemy.orm import Mapper, RelationshipProperty, SynonymProperty
 from sqlalchemy.orm.interfaces import MANYTOONE
 from sqlalchemy.types import TypeDecorator
 
@@ -31,17 +31,16 @@ def refuse_nulls(
             raise refusal(NullRefused, f"{path}{name} must not be null.")
 
 
-def columns_of(mapper: Mapper[Any], name: str) -> Sequence[Column[Any]]:
+def columns_of(mapper: Mapper[Any], name: str) -> list[Column[Any]]:
     """Return the columns that are NULL if this attribute is None."""
     prop: Any = mapper.attrs.get(name)
     while isinstance(prop, SynonymProperty):
         prop = mapper.attrs.get(prop.name)
     if isinstance(prop, RelationshipProperty):
-        return list(prop.local_columns) if prop.direction is MANYTOONE else ()
-    if isinstance(prop, CompositeProperty):
-        return [each for each in prop.columns if isinstance(each, Column)]
-    columns = getattr(prop, "columns", ())
-    return [each for each in columns if isinstance(each, Column)]
+        found: Any = prop.local_columns if prop.direction is MANYTOONE else ()
+    else:  # a composite has columns too
+        found = getattr(prop, "columns", ())
+    return [each for each in found if isinstance(each, Column)]
 
 
 def without(
@@ -70,11 +69,20 @@ def is_made(column: Column[Any]) -> bool:
 def writes_none(column: Column[Any]) -> bool:
     """Tell whether the column's type has something else to store for None."""
     kind: Any = column.type
-    if not isinstance(kind, TypeDecorator):
-        return False
-    if type(kind).process_bind_param is TypeDecorator.process_bind_param:
+    if not is_decorated(kind) or "process_bind_param" not in overridden(type(kind)):
         return False
     try:
-        return kind.process_bind_param(None, None) is not None  # type: ignore[arg-type]
+        return kind.process_bind_param(None, None) is not None
     except (AttributeError, TypeError, ValueError):
         return False
+
+
+def is_decorated(kind: Any) -> bool:
+    """Tell whether it is a TypeDecorator."""
+    return isinstance(kind, TypeDecorator)
+
+
+def overridden(kind: type[Any]) -> set[str]:
+    """Return the names that a class of types has by classes of the program."""
+    ours = (each for each in kind.__mro__ if not each.__module__.startswith("sqlalchemy."))
+    return {name for each in ours for name in vars(each)} - set(vars(object))

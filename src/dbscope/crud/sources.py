@@ -1,4 +1,4 @@
-"""Tables that come into a statement without a join: every row would be paired with all of theirs."""
+"""Tables that come in without a join: every row would be paired with all of theirs."""
 
 from __future__ import annotations
 
@@ -56,5 +56,10 @@ def foreign(mapper: Mapper[Any], clause: Any) -> list[str]:
         return []
     found: Any = select(clause).get_final_froms()  # type: ignore[call-overload]
     own = {*mapper.tables, mapper.persist_selectable}
-    strangers = [getattr(each, "element", each) for each in found if each not in own]
-    return sorted(str(getattr(each, "name", each)) for each in strangers)
+    strangers: list[Any] = [each for each in found if each not in own]
+    return sorted(_name_of(each) for each in strangers)
+
+
+def _name_of(source: Any) -> str:
+    source = getattr(source, "element", source)
+    return str(getattr(source, "name", source))
