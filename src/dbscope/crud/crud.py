@@ -163,7 +163,7 @@ class AsyncCRUD(CommonCRUD[Model, Create, Update]):
             TypeError: a name that is not one of a column, or no value for one of `on`.
             NullRefused: a None that the column does not take; with Starlette 422.
         """
-        return await self._run(upsert, self.model, data, on, where, more)
+        return await self._run(upsert, self.model, data, on, more, where=where)
 
     async def upsert_many(
         self,
@@ -183,7 +183,7 @@ class AsyncCRUD(CommonCRUD[Model, Create, Update]):
             where: the condition of the unique index, if it is a partial one.
             more: further attributes of all of them, which win.
         """
-        return await self._run(upsert_many, self.model, data, on, where, more)
+        return await self._run(upsert_many, self.model, data, on, more, where=where)
 
     async def exists(self, *filters: ColumnExpressionArgument[bool]) -> bool:
         """Tell whether there is a row that meets the conditions."""
@@ -259,7 +259,7 @@ class CRUD(CommonCRUD[Model, Create, Update]):
         **more: Any,
     ) -> Model:
         """Store a new row, or change the one that is there; see `AsyncCRUD.upsert`."""
-        return self._run(upsert, self.model, data, on, where, more)
+        return self._run(upsert, self.model, data, on, more, where=where)
 
     def upsert_many(
         self,
@@ -271,7 +271,7 @@ class CRUD(CommonCRUD[Model, Create, Update]):
         **more: Any,
     ) -> builtins.list[Model]:
         """Do the same with many rows; see `AsyncCRUD.upsert_many`."""
-        return self._run(upsert_many, self.model, data, on, where, more)
+        return self._run(upsert_many, self.model, data, on, more, where=where)
 
     def exists(self, *filters: ColumnExpressionArgument[bool]) -> bool:
         """Tell whether there is a row that meets the conditions."""

@@ -55,6 +55,7 @@ def change(
     row: Any,
     data: object,
     more: Mapping[str, Any] = NOTHING,
+    *,
     path: str = "",
 ) -> None:
     """Set what was given; nothing is set if something cannot be."""

@@ -35,7 +35,10 @@ class RowContext:
         self.current_parameters = parameters
         self.current_column: Column[Any] | None = None
 
-    def get_current_parameters(self, isolate_multiinsert_groups: bool = True) -> dict[str, Any]:
+    def get_current_parameters(
+        self,
+        isolate_multiinsert_groups: bool = True,  # noqa: ARG002 - SQLAlchemy's own takes it
+    ) -> dict[str, Any]:
         """Return the values of this row."""
         return self.current_parameters
 
@@ -81,6 +84,7 @@ def made_by_update(
     rows: Sequence[Mapping[str, Any]],
     changed: Sequence[Column[Any]],
     key: Sequence[Column[Any]],
+    *,
     new: Any,
 ) -> dict[str, Any]:
     """Return what an UPDATE sets beside what is given, by the columns' keys.

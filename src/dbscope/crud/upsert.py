@@ -65,11 +65,12 @@ def upsert(
     model: type[T],
     data: object,
     on: Sequence[str],
-    where: Any,
     more: Mapping[str, Any],
+    *,
+    where: Any,
 ) -> T:
     """Store a new row, or change the one that is there; see `AsyncCRUD.upsert`."""
-    return upsert_many(session, model, [data], on, where, more)[0]
+    return upsert_many(session, model, [data], on, more, where=where)[0]
 
 
 def upsert_many(
@@ -77,8 +78,9 @@ def upsert_many(
     model: type[T],
     data: Iterable[object],
     on: Sequence[str],
-    where: Any,
     more: Mapping[str, Any],
+    *,
+    where: Any,
 ) -> list[T]:
     """Store new rows, or change those that are there; see `AsyncCRUD.upsert_many`."""
     mapper = inspect(model)
@@ -221,7 +223,7 @@ def changes(session: Session, target: Target, rows: Sequence[Row], new: Any) -> 
     if not changed:  # an UPDATE that changes nothing still locks and returns the row
         return {target.key[0].key: target.key[0]}
     values = [_by_column(target, row) for row in rows]
-    made = made_by_update(session, mapper, values, changed, target.key, new)
+    made = made_by_update(session, mapper, values, changed, target.key, new=new)
     return {**made, **{column.key: new[column.key] for column in changed}}
 
 
