@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 from sqlalchemy import inspect
@@ -139,7 +139,7 @@ def related(
 def _several(value: Any, path: str) -> list[Any]:
     if value is None:
         raise refusal(NullRefused, f"{path} must not be null.")
-    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+    if isinstance(value, (str, bytes, Mapping)) or not hasattr(value, "__iter__"):
         raise TypeError(f"{path} is a list of rows or of their fields, not {value!r}.")
     return list(value)
 

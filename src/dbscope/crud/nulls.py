@@ -69,7 +69,7 @@ def is_made(column: Column[Any]) -> bool:
 def writes_none(column: Column[Any]) -> bool:
     """Tell whether the column's type has something else to store for None."""
     kind: Any = column.type
-    if not is_decorated(kind) or "process_bind_param" not in overridden(type(kind)):
+    if not is_decorated(kind) or "process_bind_param" not in overridden(kind.__class__):
         return False
     try:
         return kind.process_bind_param(None, None) is not None

@@ -54,7 +54,7 @@ def foreign(mapper: Mapper[Any], clause: Any) -> list[str]:
         clause = clause.__clause_element__()
     if not isinstance(clause, ClauseElement):
         return []
-    found: Any = select(clause).get_final_froms()  # type: ignore[call-overload]
+    found: list[Any] = list(select(clause).get_final_froms())  # type: ignore[call-overload]
     own = {*mapper.tables, mapper.persist_selectable}
     strangers: list[Any] = [each for each in found if each not in own]
     return sorted(_name_of(each) for each in strangers)
