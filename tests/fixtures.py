@@ -29,6 +29,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 KEPT = ("child", "item")  # beside those of `tests.doors`, which are made once too
+LASTING: set[str] = set()  # those that a folder of tests makes once, and empties by itself
 
 
 def empty(tables: Onlooker) -> None:
@@ -55,7 +56,7 @@ def drop_others(tables: Onlooker) -> None:
         names = [name for (name,) in tables.rows(query, "public")]
         cascade = "CASCADE"
     for name in names:
-        if name not in KEPT and not name.startswith("door_"):
+        if name not in {*KEPT, *LASTING} and not name.startswith("door_"):
             tables.execute(f"DROP TABLE {name} {cascade}")
 
 

@@ -112,6 +112,7 @@ def test_both_have_the_same_methods() -> None:
 def test_neither_commits() -> None:
     """The names are the agreed ones."""
     names = {"get", "get_or_404", "list", "create", "update", "delete", "upsert", "exists", "count"}
+    names |= {"create_many", "upsert_many"}
     assert methods(CRUD).keys() == names
 
 

@@ -2,6 +2,6 @@
 
 from dbscope.crud.crud import CRUD, AsyncCRUD
 from dbscope.crud.page import Page
-from dbscope.crud.refusals import BadCursor, BadRequest, NotFound
+from dbscope.crud.refusals import BadCursor, BadRequest, NotFound, NullRefused
 
-__all__ = ["CRUD", "AsyncCRUD", "BadCursor", "BadRequest", "NotFound", "Page"]
+__all__ = ["CRUD", "AsyncCRUD", "BadCursor", "BadRequest", "NotFound", "NullRefused", "Page"]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import builtins
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import ColumnExpressionArgument
+from sqlalchemy import ColumnElement, ColumnExpressionArgument
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.interfaces import ORMOption
@@ -15,7 +16,7 @@ from dbscope.crud import operations, page
 from dbscope.crud.common import CommonCRUD, Create, Model, Update
 from dbscope.crud.order import OrderBy
 from dbscope.crud.page import Page, Wanted
-from dbscope.crud.upsert import upsert
+from dbscope.crud.upsert import upsert, upsert_many
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -113,6 +114,15 @@ class AsyncCRUD(CommonCRUD[Model, Create, Update]):
         """
         return await self._run(operations.create, self.model, data, more)
 
+    async def create_many(self, data: Iterable[Create], /, **more: Any) -> builtins.list[Model]:
+        """Store new rows: those with the same fields by one statement for each batch.
+
+        Args:
+            data: the fields of each; the rows are returned in this order.
+            more: further attributes of all of them, which win.
+        """
+        return await self._run(operations.create_many, self.model, data, more)
+
     async def update(self, obj: Model, data: Update, /, **more: Any) -> Model:
         """Change a row.
 
@@ -130,15 +140,50 @@ class AsyncCRUD(CommonCRUD[Model, Create, Update]):
         """Delete a row."""
         await self._run(operations.delete, obj)
 
-    async def upsert(self, data: Create, /, on: Sequence[str], **more: Any) -> Model:
+    async def upsert(
+        self,
+        data: Create,
+        /,
+        on: Sequence[str],
+        *,
+        where: ColumnElement[bool] | None = None,
+        **more: Any,
+    ) -> Model:
         """Store a new row, or change the one that is there: one statement, safe at any load.
+
+        The model's `@validates` and `onupdate` are run as in `create` and `update`.
 
         Args:
             data: the fields; where a row is there, only those that were set are changed.
             on: the attributes that are unique together.
+            where: the condition of the unique index, if it is a partial one.
             more: further attributes, which win.
+
+        Raises:
+            TypeError: a name that is not one of a column, or no value for one of `on`.
+            NullRefused: a None that the column does not take; with Starlette 422.
         """
-        return await self._run(upsert, self.model, data, on, more)
+        return await self._run(upsert, self.model, data, on, more, where=where)
+
+    async def upsert_many(
+        self,
+        data: Iterable[Create],
+        /,
+        on: Sequence[str],
+        *,
+        where: ColumnElement[bool] | None = None,
+        **more: Any,
+    ) -> builtins.list[Model]:
+        """Do the same with many rows: one statement for each batch that has the same fields.
+
+        Args:
+            data: the rows, which are returned in this order; of two that are the same, the later
+                one changes what the earlier one has stored.
+            on: the attributes that are unique together.
+            where: the condition of the unique index, if it is a partial one.
+            more: further attributes of all of them, which win.
+        """
+        return await self._run(upsert_many, self.model, data, on, more, where=where)
 
     async def exists(self, *filters: ColumnExpressionArgument[bool]) -> bool:
         """Tell whether there is a row that meets the conditions."""
@@ -192,6 +237,10 @@ class CRUD(CommonCRUD[Model, Create, Update]):
         """Store a new row; see `AsyncCRUD.create`."""
         return self._run(operations.create, self.model, data, more)
 
+    def create_many(self, data: Iterable[Create], /, **more: Any) -> builtins.list[Model]:
+        """Store new rows; see `AsyncCRUD.create_many`."""
+        return self._run(operations.create_many, self.model, data, more)
+
     def update(self, obj: Model, data: Update, /, **more: Any) -> Model:
         """Change a row; see `AsyncCRUD.update`."""
         return self._run(operations.update, self.model, obj, data, more)
@@ -200,9 +249,29 @@ class CRUD(CommonCRUD[Model, Create, Update]):
         """Delete a row; see `AsyncCRUD.delete`."""
         self._run(operations.delete, obj)
 
-    def upsert(self, data: Create, /, on: Sequence[str], **more: Any) -> Model:
+    def upsert(
+        self,
+        data: Create,
+        /,
+        on: Sequence[str],
+        *,
+        where: ColumnElement[bool] | None = None,
+        **more: Any,
+    ) -> Model:
         """Store a new row, or change the one that is there; see `AsyncCRUD.upsert`."""
-        return self._run(upsert, self.model, data, on, more)
+        return self._run(upsert, self.model, data, on, more, where=where)
+
+    def upsert_many(
+        self,
+        data: Iterable[Create],
+        /,
+        on: Sequence[str],
+        *,
+        where: ColumnElement[bool] | None = None,
+        **more: Any,
+    ) -> builtins.list[Model]:
+        """Do the same with many rows; see `AsyncCRUD.upsert_many`."""
+        return self._run(upsert_many, self.model, data, on, more, where=where)
 
     def exists(self, *filters: ColumnExpressionArgument[bool]) -> bool:
         """Tell whether there is a row that meets the conditions."""

@@ -22,7 +22,11 @@ def fields(
     Raises:
         TypeError: the model has no such attribute, or the data is of no known kind.
     """
+    related = mapper.relationships.keys()
     values = {**values_of(data, only_set=only_set), **more}
+    for name in values.keys() & set(related) - more.keys():
+        if not isinstance(data, Mapping):  # a nested model knows which of its fields were set
+            values[name] = getattr(data, name, values[name])
     known = mapper.all_orm_descriptors.keys()
     if unknown := sorted(set(values) - set(known)):
         told = ", ".join(unknown)

@@ -15,6 +15,7 @@ from dbscope.crud import cursor
 from dbscope.crud.operations import count
 from dbscope.crud.order import OrderBy, after, keys_of
 from dbscope.crud.refusals import BadCursor, BadRequest, refusal
+from dbscope.crud.sources import refuse_strangers
 
 T = TypeVar("T")
 
@@ -66,6 +67,8 @@ def list_page(
         statement = statement.offset(wanted.offset)
     statement = statement.order_by(*(clause for key in keys for clause in key.clauses))
     statement = statement.limit(wanted.limit + 1).options(*wanted.options)
+    if wanted.filters or wanted.options or not isinstance(wanted.order_by, str):
+        refuse_strangers(session, model, statement)
     rows = fetch(session, statement, trusted=wanted.after is None)
     shown = rows[: wanted.limit]
     return Page(

@@ -20,11 +20,15 @@ class BadCursor(BadRequest):
     """A cursor that no page of this list has given."""
 
 
+class NullRefused(BadRequest):
+    """A null for a field that must have a value; the message names it. With Starlette 422."""
+
+
 def refusal(kind: type[E], words: str) -> E:
     """Return the error, for Starlette too; who has not imported that is no web application.
 
     Args:
-        kind: one of the three above.
+        kind: one of those above.
         words: what a client may read.
     """
     if "starlette.exceptions" not in sys.modules:

@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, Table, UniqueConstraint, inspect, select
+from sqlalchemy import Column, ColumnElement, Table, UniqueConstraint, inspect, select, tuple_
 from sqlalchemy.orm import Mapper, Session
-from sqlalchemy.types import Integer
 
 from dbscope import ConfigurationError
 from dbscope.crud.fields import fields
+from dbscope.crud.nulls import is_made, refuse_nulls, takes_no_null
+from dbscope.crud.onupdate import is_asked_by_row, made_by_insert, made_by_update
+from dbscope.crud.sources import foreign, refuse_foreign_values
 
 T = TypeVar("T")
 
 FRESH = {"populate_existing": True}
+MAX_PARAMETERS = 32_000  # of a statement: SQLite takes 32766, PostgreSQL's drivers as many or more
+MAX_ROWS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Which row is the one.
+
+    Args:
+        mapper: the model's.
+        on: the attributes that are unique together.
+        where: the condition of the unique index, if it is partial.
+    """
+
+    mapper: Mapper[Any]
+    on: Sequence[str]
+    where: ColumnElement[bool] | None = None
+
+    @property
+    def key(self) -> list[Column[Any]]:
+        """The columns that are unique together."""
+        return [self.mapper.c[name] for name in self.on]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,120 +48,257 @@ class Row:
 
     Args:
         values: of all fields, by attribute.
-        on: the attributes that are unique together.
         changed: the attributes that an UPDATE sets.
     """
 
-    mapper: Mapper[Any]
     values: dict[str, Any]
-    on: Sequence[str]
-    changed: Sequence[str]
+    changed: tuple[str, ...]
 
     @property
-    def key(self) -> list[Column[Any]]:
-        """The columns that are unique together."""
-        return [self.mapper.c[name] for name in self.on]
-
-    def changes(self, new: Any) -> dict[str, Any]:
-        """Return what an UPDATE sets, by column; nothing of it is done by the ORM.
-
-        Args:
-            new: the columns as they would have been inserted.
-        """
-        if not self.changed:  # an UPDATE that changes nothing still locks and returns the row
-            return {self.key[0].key: self.key[0]}
-        table: Any = self.mapper.local_table
-        made: dict[str, Any] = {
-            column.key: _on_update(column) for column in table.c if column.onupdate is not None
-        }
-        given = [self.mapper.c[name].key for name in self.changed]
-        return {**made, **{key: new[key] for key in given}, **_next_version(self.mapper)}
+    def shape(self) -> tuple[Any, ...]:
+        """What rows of one statement have in common."""
+        return (frozenset(self.values), self.changed)
 
 
 def upsert(
-    session: Session, model: type[T], data: object, on: Sequence[str], more: Mapping[str, Any]
+    session: Session,
+    model: type[T],
+    data: object,
+    on: Sequence[str],
+    more: Mapping[str, Any],
+    *,
+    where: Any,
 ) -> T:
     """Store a new row, or change the one that is there; see `AsyncCRUD.upsert`."""
+    return upsert_many(session, model, [data], on, more, where=where)[0]
+
+
+def upsert_many(
+    session: Session,
+    model: type[T],
+    data: Iterable[object],
+    on: Sequence[str],
+    more: Mapping[str, Any],
+    *,
+    where: Any,
+) -> list[T]:
+    """Store new rows, or change those that are there; see `AsyncCRUD.upsert_many`."""
     mapper = inspect(model)
-    row = row_of(mapper, [on] if isinstance(on, str) else list(on), data, more)
+    target = target_of(mapper, [on] if isinstance(on, str) else list(on), where)
+    rows = [row_of(target, each, more) for each in data]
     session.flush()
-    stored: T = _store(session, row, session.get_bind(mapper).dialect.name)
+    stored: list[Any] = [None] * len(rows)
+    for places in batches(target, rows):
+        found = _store(session, target, [rows[place] for place in places])
+        for place, row in zip(places, found, strict=True):
+            stored[place] = row
     return stored
 
 
-def _store(session: Session, row: Row, dialect: str) -> Any:
-    model = row.mapper.class_
-    # Each is imported where it is in use already: all of them are a quarter of a second.
-    if dialect == "postgresql":
-        from sqlalchemy.dialects import postgresql
+def batches(target: Target, rows: Sequence[Row]) -> list[list[int]]:
+    """Return the places of the rows that go together: alike, and none twice.
 
-        return _on_conflict(session, row, postgresql.insert(model))
-    if dialect == "sqlite":
-        from sqlalchemy.dialects import sqlite
+    A row that comes twice is stored twice, in its order, as if there were no batches.
+    """
+    size = _rows_at_once(target)
+    turns: dict[Any, int] = {}
+    groups: dict[Any, list[int]] = {}
+    for place, row in enumerate(rows):
+        key = tuple(str(row.values[name]).casefold() for name in target.on)
+        turns[key] = turns.get(key, -1) + 1
+        groups.setdefault((turns[key], row.shape), []).append(place)
+    ordered = sorted(groups.items(), key=lambda item: item[0][0])
+    return [
+        places[first : first + size]
+        for _, places in ordered
+        for first in range(0, len(places), size)
+    ]
 
-        return _on_conflict(session, row, sqlite.insert(model))
-    if dialect in ("mysql", "mariadb"):
-        from sqlalchemy.dialects import mysql
 
-        return _on_duplicate_key(session, row, mysql.insert(model))
-    raise ConfigurationError(f"There is no upsert for {dialect}.")
+def _rows_at_once(target: Target) -> int:
+    table: Any = target.mapper.local_table
+    each = len(table.c)
+    if is_asked_by_row(target.mapper):
+        each += (len(target.on) + 1) * len(table.c)
+    return max(1, min(MAX_ROWS, MAX_PARAMETERS // each))
 
 
-def row_of(mapper: Mapper[Any], on: list[str], data: object, more: Mapping[str, Any]) -> Row:
-    """Return what is to be stored.
+def target_of(mapper: Mapper[Any], on: list[str], where: Any) -> Target:
+    """Return which row is the one.
 
     Raises:
-        TypeError: a name is not one of a column, or a value of the key is missing.
+        TypeError: a name is not one of a column, or the condition has another table's.
         ConfigurationError: the model inherits.
     """
     if mapper.polymorphic_on is not None or mapper.inherits is not None:
         raise ConfigurationError(f"{mapper} inherits, and upsert does not know how.")
-    values = fields(mapper, data, more)
-    for name in (*values, *on):
-        if name not in mapper.c:
-            raise TypeError(f"upsert stores columns, and {mapper.class_.__name__}.{name} is none.")
-    if not on or any(values.get(name) is None for name in on):
-        raise TypeError(f"upsert needs the values that are unique: {', '.join(on) or 'on=(...)'}.")
-    primary = _names(mapper, mapper.primary_key)
-    for name in primary:
-        if values.get(name) is None:
-            values.pop(name, None)
-    kept = {*on, *primary}
-    version, generate = mapper.version_id_col, mapper.version_id_generator
-    if version is not None and callable(generate):
+    for name in on:
+        _must_be_a_column(mapper, name)
+    if not on:
+        raise TypeError("upsert needs the values that are unique: on=(...).")
+    if strangers := foreign(mapper, where):
+        told = ", ".join(strangers)
+        raise TypeError(f"where= is the condition of an index, and has no columns of {told}.")
+    return Target(mapper, on, where)
+
+
+def _must_be_a_column(mapper: Mapper[Any], name: str) -> None:
+    if name not in mapper.c:
+        raise TypeError(f"upsert stores columns, and {mapper.class_.__name__}.{name} is none.")
+
+
+def row_of(target: Target, data: object, more: Mapping[str, Any]) -> Row:
+    """Return what is to be stored.
+
+    Raises:
+        TypeError: a name is not one of a column, or a value of the key is missing.
+        NullRefused: a value is None, which the column does not take.
+    """
+    mapper, on = target.mapper, target.on
+    given = fields(mapper, data, more)
+    for name in given:
+        _must_be_a_column(mapper, name)
+    set_fields = fields(mapper, data, more, only_set=True)
+    values = validated(mapper, given)
+    if any(values.get(name) is None for name in on):
+        raise TypeError(f"upsert needs the values that are unique: {', '.join(on)}.")
+    refuse_foreign_values(mapper, values)
+    kept = {*on, *_names(mapper, mapper.primary_key)}
+    changed = [n for n in values if (n in set_fields or n not in given) and n not in kept]
+    refuse_nulls(mapper, {name: values[name] for name in changed}, is_new=False)
+    refuse_nulls(mapper, values, is_new=True)
+    values = {n: value for n, value in values.items() if not _is_left_out(mapper, n, value)}
+    version = mapper.version_id_col
+    if version is not None and callable(mapper.version_id_generator):
         (name,) = _names(mapper, [version])
-        values[name] = generate(None)
-        kept.add(name)
-    given = fields(mapper, data, more, only_set=True)
-    return Row(mapper, values, on, [name for name in given if name not in kept])
+        values[name] = mapper.version_id_generator(None)
+        changed = [each for each in changed if each != name]
+    return Row(values, tuple(changed))
 
 
-def _on_conflict(session: Session, row: Row, insert: Any) -> Any:
-    changes = row.changes(insert.excluded)
-    insert = insert.values(row.values).on_conflict_do_update(index_elements=row.key, set_=changes)
-    insert = insert.returning(row.mapper.class_)
-    return session.scalars(insert, execution_options=FRESH).one()
+def _is_left_out(mapper: Mapper[Any], name: str, value: Any) -> bool:
+    """Tell whether the column's own value comes in the place of None, as it does in `create`."""
+    column = mapper.c[name]
+    return value is None and is_made(column) and takes_no_null(column, is_new=False)
 
 
-def _on_duplicate_key(session: Session, row: Row, insert: Any) -> Any:
+def validated(mapper: Mapper[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values as the model's `@validates` makes them, on an object that nobody has."""
+    row: Any = mapper.class_manager.new_instance()
+    for name, value in values.items():
+        setattr(row, name, value)
+    return {name: row.__dict__[name] for name in mapper.c.keys() if name in row.__dict__}  # noqa: SIM118
+
+
+def _store(session: Session, target: Target, rows: Sequence[Row]) -> Sequence[Any]:
+    model, dialect = target.mapper.class_, session.get_bind(target.mapper).dialect.name
+    if len(rows) > 1:
+        rows = [with_defaults(session, target, row) for row in rows]
+    # Each is imported where it is in use already: all of them are a quarter of a second.
+    if dialect == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
+        return _on_conflict(session, target, rows, postgresql.insert(model))
+    if dialect == "sqlite":
+        from sqlalchemy.dialects import sqlite
+
+        return _on_conflict(session, target, rows, sqlite.insert(model))
+    if dialect in ("mysql", "mariadb"):
+        from sqlalchemy.dialects import mysql
+
+        return _on_duplicate_key(session, target, rows, mysql.insert(model))
+    raise ConfigurationError(f"There is no upsert for {dialect}.")
+
+
+def changes(session: Session, target: Target, rows: Sequence[Row], new: Any) -> dict[str, Any]:
+    """Return what an UPDATE sets, by column; nothing of it is done by the ORM.
+
+    Args:
+        session: the statement's.
+        target: which row is the one.
+        rows: of one shape.
+        new: the columns as they would have been inserted.
+    """
+    mapper, changed = target.mapper, [target.mapper.c[name] for name in rows[0].changed]
+    if not changed:  # an UPDATE that changes nothing still locks and returns the row
+        return {target.key[0].key: target.key[0]}
+    values = [_by_column(target, row) for row in rows]
+    made = made_by_update(session, mapper, values, changed, target.key, new=new)
+    return {**made, **{column.key: new[column.key] for column in changed}}
+
+
+def with_defaults(session: Session, target: Target, row: Row) -> Row:
+    """Return the row with what its callables make: SQLAlchemy has no context for one of several."""
+    mapper = target.mapper
+    made = made_by_insert(session, mapper, _by_column(target, row))
+    named = {mapper.get_property_by_column(column).key: value for column, value in made.items()}
+    return Row({**row.values, **named}, row.changed)
+
+
+def _values(rows: Sequence[Row]) -> Any:
+    return rows[0].values if len(rows) == 1 else [row.values for row in rows]
+
+
+def _by_column(target: Target, row: Row) -> dict[str, Any]:
+    return {target.mapper.c[name].key: value for name, value in row.values.items()}
+
+
+def _on_conflict(
+    session: Session, target: Target, rows: Sequence[Row], insert: Any
+) -> Sequence[Any]:
+    mapper = target.mapper
+    statement = insert.values(_values(rows)).on_conflict_do_update(
+        index_elements=target.key,
+        index_where=target.where,
+        set_=changes(session, target, rows, insert.excluded),
+    )
+    statement = statement.returning(mapper.class_)
+    found = session.scalars(statement, execution_options=FRESH).all()
+    late = [each.key for each in mapper.column_attrs if _is_late(each.columns[0])]
+    for row in found if late else ():
+        session.refresh(row, late)
+    return _in_order(target, rows, found)
+
+
+def _is_late(column: Any) -> bool:
+    """Tell whether a trigger may set the column after RETURNING has read it."""
+    return getattr(column, "server_onupdate", None) is not None
+
+
+def _on_duplicate_key(
+    session: Session, target: Target, rows: Sequence[Row], insert: Any
+) -> Sequence[Any]:
     """Do the same where any unique key counts as the one, and nothing is returned."""
-    _must_be_the_only_key(row)
-    changes = row.changes(insert.inserted)
-    session.execute(insert.values(row.values).on_duplicate_key_update(changes))
+    if target.where is not None:
+        raise ConfigurationError("upsert's where= is for partial indexes, which MySQL has not.")
+    _must_be_the_only_key(target, rows[0])
+    made = changes(session, target, rows, insert.inserted)
+    statement = insert.values(_values(rows)).on_duplicate_key_update(made)
+    session.execute(statement)
     # Locked, because a snapshot that is older than the row would not show it.
-    same = {name: row.values[name] for name in row.on}
-    query = select(row.mapper.class_).filter_by(**same).with_for_update()
-    return session.scalars(query, execution_options=FRESH).one()
+    keys = [tuple(row.values[name] for name in target.on) for row in rows]
+    query = select(target.mapper.class_).where(tuple_(*target.key).in_(keys)).with_for_update()
+    return _in_order(target, rows, session.scalars(query, execution_options=FRESH).all())
 
 
-def _must_be_the_only_key(row: Row) -> None:
-    table: Any = row.mapper.local_table
+def _in_order(target: Target, rows: Sequence[Row], found: Sequence[Any]) -> Sequence[Any]:
+    """Return what was found in the order of the rows; by place if the database spells keys anew."""
+    if len(found) == 1:
+        return found
+    by_key = {tuple(getattr(each, name) for name in target.on): each for each in found}
+    keys = [tuple(row.values[name] for name in target.on) for row in rows]
+    return [by_key[key] for key in keys] if by_key.keys() >= set(keys) else found
+
+
+def _must_be_the_only_key(target: Target, row: Row) -> None:
+    mapper = target.mapper
+    table: Any = mapper.local_table
     keys = _unique_keys(table)
-    primary = row.mapper.primary_key
-    if not row.values.keys() & set(_names(row.mapper, primary)):  # a new one, for each new row
+    primary = mapper.primary_key
+    if not row.values.keys() & set(_names(mapper, primary)):  # a new one, for each new row
         keys.remove(set(primary))
-    if keys != [set(row.key)]:
-        told = ", ".join(row.on)
+    if keys != [set(target.key)]:
+        told = ", ".join(target.on)
         raise ConfigurationError(
             f"For upsert on={told}, MySQL needs {table.name} to have a unique key of these columns"
             " and no other: it takes a row that is the same by any of them for the one."
@@ -152,16 +313,3 @@ def _unique_keys(table: Table) -> list[set[Any]]:
 
 def _names(mapper: Mapper[Any], columns: Sequence[Any]) -> list[str]:
     return [mapper.get_property_by_column(column).key for column in columns]
-
-
-def _next_version(mapper: Mapper[Any]) -> dict[str, Any]:
-    version, generate = mapper.version_id_col, mapper.version_id_generator
-    if version is None or not callable(generate):
-        return {}
-    counts = isinstance(version.type, Integer)
-    return {str(version.key): version + 1 if counts else generate(None)}
-
-
-def _on_update(column: Column[Any]) -> Any:
-    default: Any = column.onupdate
-    return default.arg(None) if default.is_callable else default.arg

@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 
-from dbscope.crud.refusals import BadCursor, BadRequest, NotFound
+from dbscope.crud.refusals import BadCursor, BadRequest, NotFound, NullRefused
 
 
 class HTTPNotFound(NotFound, HTTPException):
@@ -27,8 +27,13 @@ class HTTPBadCursor(BadCursor, HTTPBadRequest):
     """422 too."""
 
 
+class HTTPNullRefused(NullRefused, HTTPBadRequest):
+    """422 too."""
+
+
 ANSWERS: dict[type[Exception], type[Any]] = {
     NotFound: HTTPNotFound,
     BadRequest: HTTPBadRequest,
     BadCursor: HTTPBadCursor,
+    NullRefused: HTTPNullRefused,
 }
