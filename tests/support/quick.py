@@ -8,7 +8,7 @@ from tests import worlds
 
 # These start servers and programs of their own, hundreds of times.
 LONG_FOLDERS = frozenset({"acceptance", "cli", "crud", "migrate", "tools"})
-DRIVERS = frozenset({"inline", "psycopg async", "psycopg sync"})  # of tests/worlds.py
+DRIVERS = frozenset({"inline", "sqlite3", "psycopg async"})  # of tests/worlds.py
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
