@@ -31,9 +31,9 @@ def compared(status: Status, migration: MigrationContext) -> Status:
     connection, metadata = migration.connection, migration.opts.get("target_metadata")
     if status.current or status.unknown or not made or connection is None or metadata is None:
         return status
-    if not made.intersection(inspect(connection).get_table_names()):
-        return status
     known = {table.name for each in to_list(metadata) for table in each.tables.values()}
+    if not made.intersection(known, inspect(connection).get_table_names()):
+        return status
     found = compare_metadata(migration, metadata)
     return replace(status, differences=tuple(_told(found, known)))
 
@@ -42,19 +42,21 @@ def refusal(database: object, status: Status) -> MigrationError | None:
     """Return why the revisions of such a database are not run."""
     if status.differences is None:
         return None
-    has = f"{database} has tables of the revisions, but no version: they were made by ensure_schema"
-    has += " or by hand. "
+    has = (
+        f"{database} has tables of the revisions, but no version: ensure_schema has made them, or "
+        "somebody by hand, or a revision that failed half way"
+    )
     if not status.differences:
         return MigrationError(
-            f"{has}It has all that the models have: `dbscope stamp heads` notes that, and "
+            f"{has}. All that the models have is there: `dbscope stamp heads` notes that, and "
             "`dbscope upgrade --adopt` does so too."
         )
     told = "; ".join(status.differences[:MOST])
     more = len(status.differences) - MOST
     return MigrationError(
-        f"{has}It differs from the models: {told}{f'; and {more} more' if more > 0 else ''}. "
-        "Stamp the revision that it is at (`dbscope stamp <revision>`), or bring it to the models "
-        "by hand and `dbscope stamp heads`."
+        f"{has}. It differs from the models: {told}{f'; and {more} more' if more > 0 else ''}. "
+        "Stamp the revision that it is at (`dbscope stamp <revision>`); or bring it to the models "
+        "by hand, and `dbscope stamp heads`; or undo what was half done, and start again."
     )
 
 
