@@ -159,9 +159,9 @@ def test_what_a_revision_has_half_done_is_told(project: Project):
     told = failure(project.migrations.upgrade)
     assert "It has done, and this stays: CREATE TABLE half." in told
     assert "cannot roll back DDL" in told
-    for told in (told, failure(project.migrations.upgrade)):
-        assert "To go on: undo by hand what is there of this revision" in told
-        assert "`dbscope stamp half`" in told
+    for each in (told, failure(project.migrations.upgrade)):
+        assert "To go on: undo by hand what is there of this revision" in each
+        assert "`dbscope stamp half`" in each
     project.migrations.stamp("half")
     assert project.migrations.upgrade() == ()
     assert path.exists()

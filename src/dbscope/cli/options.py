@@ -45,8 +45,8 @@ def with_application(function: Callable[..., None]) -> Callable[..., None]:
     """Make a command of a function whose first argument is what was found.
 
     The command has the options --app, --database, --config and --traceback, which may stand in
-    front of it as well, and says in one sentence why it did not work. It ends with status 2 if it could not begin,
-    and with 1 if it failed.
+    front of it as well, and says in one sentence why it did not work. It ends with status 2 if it
+    could not begin, and with 1 if it failed.
     """
     own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
     shared = [

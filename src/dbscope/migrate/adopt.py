@@ -71,7 +71,8 @@ def _told(differences: Iterable[Any], known: set[str]) -> Iterator[str]:
     """Tell each in words; a table that only the database has is somebody else's."""
     for each in differences:
         if isinstance(each, list):  # several changes of one column
-            for kind, _, table, column, *_values in each:
+            changes: list[Any] = each
+            for kind, _, table, column, *_values in changes:
                 yield f"another {kind.removeprefix('modify_')} of the column {table}.{column}"
             continue
         kind, *about = each

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 from sqlalchemy import Connection, event
@@ -39,9 +39,9 @@ class Ends:
     @contextmanager
     def listening(self) -> Generator[None, None, None]:
         """Listen to the connection, and leave it as it was."""
-        heard = {
-            "commit": lambda _: self._refuse("commit()"),
-            "rollback": lambda _: self._refuse("rollback()"),
+        heard: dict[str, Callable[..., Any]] = {
+            "commit": partial(self._heard, "commit()"),
+            "rollback": partial(self._heard, "rollback()"),
             "before_cursor_execute": self._before,
         }
         for name, hear in heard.items():
@@ -80,6 +80,9 @@ class Ends:
             yield
         finally:
             self._is_watching = before
+
+    def _heard(self, what: str, _connection: Connection) -> None:
+        self._refuse(what)
 
     def _before(self, _connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         if self._is_watching and (found := ending(statement)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -42,7 +42,10 @@ class Traces:
     @contextmanager
     def listening(self) -> Generator[None, None, None]:
         """Listen to the connection, and leave it as it was."""
-        heard = {"before_cursor_execute": self._before, "after_cursor_execute": self._after}
+        heard: dict[str, Callable[..., Any]] = {
+            "before_cursor_execute": self._before,
+            "after_cursor_execute": self._after,
+        }
         for name, hear in heard.items():
             event.listen(self._connection, name, hear)
         try:
