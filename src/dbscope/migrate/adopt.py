@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
@@ -71,7 +71,7 @@ def _told(differences: Iterable[Any], known: set[str]) -> Iterator[str]:
     """Tell each in words; a table that only the database has is somebody else's."""
     for each in differences:
         if isinstance(each, list):  # several changes of one column
-            for kind, _, table, column, *_values in cast("list[Any]", each):
+            for kind, _, table, column, *_values in list[Any](each):
                 yield f"another {kind.removeprefix('modify_')} of the column {table}.{column}"
             continue
         kind, *about = each
