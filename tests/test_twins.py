@@ -142,7 +142,7 @@ ALLOWED = {
     "extras": {"errors"},
     "explain": {"errors"},
     "crud": {"crud", *PUBLIC},
-    "migrate": {"migrate", "extras", *PUBLIC},
+    "migrate": {"migrate", "backends", "extras", *PUBLIC},  # the looks of poolers
     "cli": {"cli", "migrate", "backends", "extras", "explain", "__version__", *PUBLIC},
 }
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dbscope.cli import migrations
 from dbscope.cli.doctor import doctor
-from dbscope.cli.options import APP, DATABASE, TRACEBACK, Shared, with_application
+from dbscope.cli.options import APP, CONFIG, DATABASE, TRACEBACK, Shared, with_application
 from dbscope.cli.ping import ping
 from dbscope.cli.plain import VERSION, run
 from dbscope.cli.shell import shell
@@ -34,6 +35,7 @@ def before_the_command(
     *,
     app: Annotated[str | None, APP] = None,
     database: Annotated[str | None, DATABASE] = None,
+    config: Annotated[Path | None, CONFIG] = None,
     traceback: Annotated[bool, TRACEBACK] = False,
     version: Annotated[  # noqa: ARG001
         bool,
@@ -41,7 +43,7 @@ def before_the_command(
     ] = False,
 ) -> None:
     """Take the options that all commands have in front of the command, too."""
-    context.obj = Shared(app, database, traceback)
+    context.obj = Shared(app, database, traceback, config)
 
 
 for command in (*migrations.CHANGING, *migrations.SHOWING, ping, shell, doctor):

@@ -28,6 +28,7 @@ class Found:
     application: Any | None
     databases: dict[str, AnyDatabase]
     chosen: str | None = None
+    config: Path | None = None
 
     @property
     def name(self) -> str:

@@ -13,6 +13,7 @@ import typer
 
 from dbscope.cli.find import Found
 from dbscope.cli.guess import import_path_of, metadata_of
+from dbscope.cli.revisions import of_database
 from dbscope.cli.say import paint, plural, say
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 Message = Annotated[str, typer.Option("--message", "-m", help="What it does.")]
 Branch = Annotated[str, typer.Option("--branch", help="schema, or data.")]
+Alone = Annotated[bool, typer.Option("--alone", help="On Galera: nobody migrates by another node.")]
 TARGET = "heads, schema@head, data@+1, a revision …; as in Alembic."
 Target = Annotated[str, typer.Argument(help=TARGET)]
 
@@ -63,19 +65,33 @@ def revision(
         say(f"wrote {shown(made.path)}")
 
 
-def upgrade(found: Found, target: Target = "heads") -> None:
+def upgrade(
+    found: Found,
+    target: Target = "heads",
+    *,
+    adopt: Annotated[
+        bool,
+        typer.Option("--adopt", help="Stamp a database without a version that has all tables."),
+    ] = False,
+    alone: Alone = False,
+) -> None:
     """Bring the database up to date, or to the target."""
+    migrations = migrations_of(found, alone=alone)
     with progress():
-        done = migrations_of(found).upgrade(target)
+        done = migrations.upgrade(target, adopt=adopt)
     say(f"{plural(len(done), 'revision')} run." if done else "Nothing to do.")
 
 
 def downgrade(
-    found: Found, target: Annotated[str, typer.Argument(help="data@-1, data@base, base …")]
+    found: Found,
+    target: Annotated[str, typer.Argument(help="data@-1, data@base, base …")],
+    *,
+    alone: Alone = False,
 ) -> None:
     """Take the database back to the target."""
+    migrations = migrations_of(found, alone=alone)
     with progress():
-        done = migrations_of(found).downgrade(target)
+        done = migrations.downgrade(target)
     say(f"{plural(len(done), 'revision')} taken back." if done else "Nothing to do.")
 
 
@@ -128,9 +144,10 @@ def stamp(
     purge: Annotated[
         bool, typer.Option("--purge", help="Forget first what the database says.")
     ] = False,
+    alone: Alone = False,
 ) -> None:
     """Note that the database is at the target, and run nothing."""
-    migrations_of(found).stamp(target, purge=purge)
+    migrations_of(found, alone=alone).stamp(target, purge=purge)
     say(f"Stamped: {target}.")
 
 
@@ -154,11 +171,11 @@ CHANGING = (init, revision, merge, upgrade, downgrade, stamp)
 SHOWING = (current, heads, history, branches, check, sql)
 
 
-def migrations_of(found: Found) -> Migrations:
-    """Return the migrations of the database that is meant; Alembic is imported only now."""
-    from dbscope.migrate import Migrations
-
-    return Migrations(found.database)
+def migrations_of(found: Found, *, alone: bool = False) -> Migrations:
+    """Return the migrations of the database that is meant; see `of_database`."""
+    migrations = of_database(found, found.database)
+    migrations.alone = alone or migrations.alone
+    return migrations
 
 
 def show(revisions: Iterable[Revision], indent: str = "") -> None:

@@ -7,7 +7,8 @@ import inspect
 import traceback as tracebacks
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -22,6 +23,11 @@ APP = typer.Option(
     help="The application or the database; else [tool.fastapi] entrypoint of pyproject.toml.",
 )
 DATABASE = typer.Option("--database", metavar="NAME", help="Which one, if there are several.")
+CONFIG = typer.Option(
+    "--config",
+    metavar="FILE",
+    help="Alembic's settings; only for an application that has no Migrations of its own.",
+)
 TRACEBACK = typer.Option("--traceback", help="Show where an error came from.")
 
 
@@ -32,20 +38,22 @@ class Shared:
     app: str | None = None
     database: str | None = None
     traceback: bool = False
+    config: Path | None = None
 
 
 def with_application(function: Callable[..., None]) -> Callable[..., None]:
     """Make a command of a function whose first argument is what was found.
 
-    The command has the options --app, --database and --traceback, which may stand in front of it as
-    well, and says in one sentence why it did not work. It ends with status 2 if it could not begin,
-    and with 1 if it failed.
+    The command has the options --app, --database, --config and --traceback, which may stand in
+    front of it as well, and says in one sentence why it did not work. It ends with status 2 if it
+    could not begin, and with 1 if it failed.
     """
     own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
     shared = [
         inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
         option("app", str | None, None, APP),
         option("database", str | None, None, DATABASE),
+        option("config", Path | None, None, CONFIG),
         option("traceback", bool, False, TRACEBACK),
     ]
 
@@ -55,12 +63,14 @@ def with_application(function: Callable[..., None]) -> Callable[..., None]:
         context: typer.Context,
         app: str | None,
         database: str | None,
+        config: Path | None,
         traceback: bool,
         **options: Any,
     ) -> None:
         before: Shared = context.obj
         with in_one_sentence(traceback=traceback or before.traceback):
-            function(find(app or before.app, database or before.database), **options)
+            found = find(app or before.app, database or before.database)
+            function(replace(found, config=config or before.config), **options)
 
     command.__annotations__ = {}
     command.__dict__["__signature__"] = inspect.Signature([*own, *shared])

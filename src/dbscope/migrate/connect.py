@@ -24,10 +24,12 @@ class Patience:
     Args:
         lock: seconds, for another process that is migrating.
         ddl: seconds, of a statement for a lock that somebody's transaction holds.
+        alone: on Galera, nobody migrates by another node.
     """
 
     lock: float = 60.0
     ddl: float = 10.0
+    alone: bool = False
 
 
 def look(db: Database[Any] | AsyncDatabase[Any], work: Callable[[Connection], T]) -> T:
@@ -40,8 +42,7 @@ def alone(
 ) -> T:
     """Call with a connection that is to migrate, while no other process does.
 
-    The lock is on this very connection, so that neither can outlive the other; on SQLite in a file
-    beside the database; a database in memory has nobody to be alone from.
+    A database in memory has nobody to be alone from.
 
     Raises:
         MigrationError: another process has been migrating for longer than that.
@@ -77,7 +78,7 @@ def _alone(engine: Engine, work: Callable[[Connection], T], patience: Patience) 
     own = _own(engine)
     _begin_with(own, patience.ddl)
     try:
-        with lock.held(own, patience.lock) as connection:
+        with lock.held(own, patience.lock, alone=patience.alone) as connection:
             return work(connection)
     finally:
         own.dispose()
@@ -114,6 +115,10 @@ def _begin_with(engine: Engine, seconds: float) -> None:
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:
-        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+        options = connection.get_execution_options()
+        if options.get("isolation_level") != "AUTOCOMMIT":
             for statement in statements:
                 connection.exec_driver_sql(statement)
+        elif engine.dialect.name == "postgresql" and lock.STILL not in options:
+            # For the session, which is our own; a pooler would give it to others.
+            connection.exec_driver_sql(f"SET lock_timeout = '{milliseconds}ms'")

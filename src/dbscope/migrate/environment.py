@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from logging.config import fileConfig
 from typing import Any, Literal
@@ -22,11 +22,14 @@ from dbscope.migrate.work import KEY, Work
 
 CONNECTION = "connection"  # in `Config.attributes`, as in Alembic's own recipes
 DONE = "dbscope.done"
+OWNER = "dbscope.owner"  # the database whose revisions were looked for in the working directory
 
 
 def run(
     db: Database[Any] | AsyncDatabase[Any],
     metadata: MetaData | Sequence[MetaData],
+    *,
+    before: Callable[[Connection], None] | None = None,
     **options: Any,
 ) -> None:
     """Be the `env.py` of an application.
@@ -38,6 +41,8 @@ def run(
     Args:
         db: the database; `Migrations` brings its own connection to it.
         metadata: of the models, for autogenerate.
+        before: called with the connection whenever something is about to be run, in a transaction
+            of its own and before the version table is looked for: `CREATE SCHEMA IF NOT EXISTS`.
         **options: more for Alembic's `context.configure`, or others than ours:
             `render_as_batch=True` writes what runs on SQLite while PostgreSQL is connected.
 
@@ -46,6 +51,7 @@ def run(
         >>> from server.models import Base, db
         >>> run(db, Base.metadata)
     """
+    place.refuse_other(context.config, db, context.config.attributes.get(OWNER))
     settings = {
         "target_metadata": metadata,
         "compare_type": True,
@@ -58,9 +64,9 @@ def run(
     if context.is_offline_mode():
         _offline(db, settings)
     elif connection is not None:
-        _online(settings, connection)
+        _online(settings, before, connection)
     else:
-        _from_command_line(db, partial(_online, settings))
+        _from_command_line(db, partial(_online, settings, before))
 
 
 def _as_stored(kind: str, item: Any, _: object) -> str | Literal[False]:
@@ -71,7 +77,12 @@ def _as_stored(kind: str, item: Any, _: object) -> str | Literal[False]:
     return f"sa.{stored!r}"
 
 
-def _online(settings: dict[str, Any], connection: Connection) -> None:
+def _online(
+    settings: dict[str, Any], before: Callable[[Connection], None] | None, connection: Connection
+) -> None:
+    if before is not None and _changes_something():
+        before(connection)
+        connection.commit()
     work = Work(connection, context.config.attributes.setdefault(DONE, []))
     is_sqlite = connection.dialect.name == "sqlite"
     ours: dict[str, Any] = {

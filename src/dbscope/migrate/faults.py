@@ -39,6 +39,8 @@ def _of_alembic(error: CommandError) -> str:
 
 def said(error: BaseException) -> str:
     """Return what the database said, without the SQL, its values, and the DETAIL that has them."""
+    if isinstance(error, DBScopeError) and error.what:
+        return _sentence(error.what)
     if not isinstance(error, DBAPIError):
         return _sentence(f"{type(error).__name__}: {error}")
     words = _sentence(re.sub(r"^<class '[^']*'>: ", "", str(error.orig)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from io import StringIO
 from os import PathLike
 from pathlib import Path
@@ -13,13 +14,15 @@ import anyio.to_thread
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
 from sqlalchemy import Connection
 
 from dbscope import AsyncDatabase, ConfigurationError, Database, MigrationError
+from dbscope.migrate import adopt as adoption
 from dbscope.migrate import connect, layout, place
 from dbscope.migrate.connect import Patience
-from dbscope.migrate.environment import CONNECTION, DONE
+from dbscope.migrate.environment import CONNECTION, DONE, OWNER
 from dbscope.migrate.place import revision_of
 from dbscope.migrate.revisions import Revision, Status
 from dbscope.migrate.turn import turn
@@ -36,6 +39,7 @@ class Migrations:
             None: the nearest of these files, from the working directory upwards.
         lock_timeout: seconds to wait for another process that is migrating.
         ddl_timeout: seconds that a statement of a revision waits for a lock of others.
+        alone: on a Galera cluster, whose nodes share no locks: nobody migrates by another node.
 
     Example:
         >>> migrations = Migrations(db)
@@ -49,9 +53,11 @@ class Migrations:
         *,
         lock_timeout: float = 60.0,
         ddl_timeout: float = 10.0,
+        alone: bool = False,
     ) -> None:
         self.db = db
-        self._config = config
+        self.config = config
+        self.alone = alone
         self._patience = Patience(lock_timeout, ddl_timeout)
 
     # -- with the database ---------------------------------------------------------------------
@@ -73,22 +79,27 @@ class Migrations:
             work: Callable[[], object] = self.upgrade if mode == "upgrade" else self.check
             await anyio.to_thread.run_sync(work)
 
-    def upgrade(self, target: str = "heads") -> tuple[Revision, ...]:
-        """Upgrade to the target under the lock, and return what was run.
+    def upgrade(self, target: str = "heads", *, adopt: bool = False) -> tuple[Revision, ...]:
+        """Upgrade to the target under the lock, and return what was run; no lock if it is there.
 
         Args:
             target: `heads`, `schema@head`, `data@+1`, a revision; as in Alembic.
+            adopt: a database without a version that has all that the models have is stamped.
 
         Raises:
             MigrationError: a revision failed, there is no such target, the database is ahead, or
-                another process migrated for longer than `lock_timeout`.
+                has tables but no version, or another process migrated for longer than
+                `lock_timeout`.
         """
-        if target == "heads":
-            status = self.status()
+        with self._turn():
+            status = self._status()
             self._refuse_if_ahead(status)
-            if not status.pending:
+            if not place.to_run(self._script(), target, status):
                 return ()
-        return self._change(command.upgrade, target)
+        if adopt and status.differences == ():
+            self.stamp("heads")
+            return ()
+        return self._change(command.upgrade, lambda _: target, self._refuse_if_unversioned)
 
     def downgrade(self, target: str) -> tuple[Revision, ...]:
         """Downgrade to the target under the lock, and return what was run.
@@ -99,7 +110,9 @@ class Migrations:
         Raises:
             MigrationError: see `upgrade`.
         """
-        return self._change(command.downgrade, target)
+        return self._change(
+            command.downgrade, lambda status: place.below(self._script(), target, status)
+        )
 
     def stamp(self, target: str = "heads", *, purge: bool = False) -> None:
         """Write to the version table that the database is at the target; run nothing.
@@ -108,34 +121,21 @@ class Migrations:
             target: as for `upgrade`.
             purge: forget what the table says first, ids without a file included.
         """
-        self._change(command.stamp, target, purge=purge)
+        self._change(command.stamp, lambda _: target, purge=purge)
 
     def check(self) -> None:
         """Raise MigrationError if the database is behind or ahead."""
         status = self.status()
         self._refuse_if_ahead(status)
+        self._refuse_if_unversioned(status)
         if status.pending:
             behind = ", ".join(map(str, status.pending))
             raise MigrationError(f"{self.db} is behind: {behind}. Run `dbscope upgrade`.")
 
     def status(self) -> Status:
         """Return where the database is; nothing is locked or changed."""
-
-        def read(connection: Connection) -> Status:
-            config = place.load(self._config, **{CONNECTION: connection})
-            script = ScriptDirectory.from_config(config)
-            stored: list[str] = []
-
-            def keep(heads: tuple[str, ...], _: Any) -> list[Any]:
-                stored.extend(heads)
-                return []
-
-            with EnvironmentContext(config, script, fn=keep, dont_mutate=True):
-                script.run_env()
-            return place.status_of(script, stored)
-
         with self._turn():
-            return connect.look(self.db, read)
+            return self._status()
 
     # -- with the files ------------------------------------------------------------------------
 
@@ -171,7 +171,7 @@ class Migrations:
             where = place.position(script, branch)
 
             def write(connection: Connection | None) -> Any:
-                config = place.load(self._config, **{CONNECTION: connection})
+                config = self._load(**{CONNECTION: connection})
                 return command.revision(
                     config,
                     message,
@@ -202,7 +202,7 @@ class Migrations:
             heads = revisions or place.heads_of(script, branch)
             if len(heads) <= 1:
                 raise MigrationError(f"There is nothing to merge: {branch} has {len(heads)} head.")
-            merged = command.merge(place.load(self._config), list(heads), message)
+            merged = command.merge(self._load(), list(heads), message)
             assert merged is not None
             return revision_of(merged)
 
@@ -236,7 +236,7 @@ class Migrations:
             MigrationError: no such revision, or one that has to read (`session()`).
         """
         with self._turn():
-            config = place.load(self._config)
+            config = self._load()
             config.output_buffer = StringIO()
             change = command.downgrade if downgrade else command.upgrade
             change(config, target, sql=True)
@@ -269,27 +269,61 @@ class Migrations:
     # -- inside --------------------------------------------------------------------------------
 
     def _change(
-        self, change: Callable[..., None], target: str, **options: Any
+        self,
+        change: Callable[..., None],
+        target: Callable[[Status], str],
+        refuse: Callable[[Status], None] = lambda _: None,
+        **options: Any,
     ) -> tuple[Revision, ...]:
         done: list[Script] = []
 
         def work(connection: Connection) -> None:
-            config = place.load(self._config, **{CONNECTION: connection, DONE: done})
-            change(config, target, **options)
+            status = self._read(connection)  # another process may have changed it meanwhile
+            if not options.get("purge"):
+                self._refuse_if_ahead(status)
+            refuse(status)
+            connection.rollback()
+            change(self._load(**{CONNECTION: connection, DONE: done}), target(status), **options)
 
         with self._turn():
-            connect.alone(self.db, work, self._patience)
+            connect.alone(self.db, work, replace(self._patience, alone=self.alone))
             return tuple(map(revision_of, done))
+
+    def _status(self) -> Status:
+        return connect.look(self.db, self._read)
+
+    def _read(self, connection: Connection) -> Status:
+        config = self._load(**{CONNECTION: connection})
+        script = ScriptDirectory.from_config(config)
+        found: list[Status] = []
+
+        def keep(heads: tuple[str, ...], migration: MigrationContext) -> list[Any]:
+            found.append(adoption.compared(place.status_of(script, heads), migration))
+            return []
+
+        with EnvironmentContext(config, script, fn=keep, dont_mutate=True):
+            script.run_env()
+        return found[0] if found else place.status_of(script, ())
+
+    def _load(self, **attributes: Any) -> Config:
+        if place.depends_on_where(self.config):
+            attributes[OWNER] = self.db
+        return place.load(self.config, **attributes)
 
     def _turn(self) -> AbstractContextManager[None]:
         return turn(f"Migrations of {self.db}")
 
     def _script(self) -> ScriptDirectory:
-        return ScriptDirectory.from_config(place.load(self._config))
+        return ScriptDirectory.from_config(self._load())
 
     def _refuse_if_ahead(self, status: Status) -> None:
         if status.unknown:
             raise MigrationError(
                 f"{self.db} is ahead: it is at {', '.join(status.unknown)}, of which there is no "
-                "file here. Newer code has migrated it; deploy that, or downgrade with it first."
+                "file here. Newer code has migrated it, or another application; deploy that, or "
+                "downgrade with it first."
             )
+
+    def _refuse_if_unversioned(self, status: Status) -> None:
+        if refusal := adoption.refusal(self.db, status):
+            raise refusal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import tomllib
 from collections.abc import Iterable
 from os import PathLike
@@ -11,10 +12,12 @@ from typing import Any
 
 from alembic.config import Config
 from alembic.script import Script, ScriptDirectory
+from alembic.script.revision import RevisionError
 
-from dbscope import ConfigurationError, MigrationError
+from dbscope import AsyncDatabase, ConfigurationError, Database, MigrationError
 from dbscope.migrate.revisions import Revision, Status
 
+AnyDatabase = Database[Any] | AsyncDatabase[Any]
 INI = "alembic.ini"
 TOML = "pyproject.toml"
 
@@ -51,6 +54,31 @@ def _files(path: Path) -> tuple[Path | None, Path | None]:
     if not path.exists():
         raise ConfigurationError(f"There is no {path}.")
     return (None, path) if path.suffix == ".toml" else (path, None)
+
+
+def depends_on_where(given: str | PathLike[str] | Config | None) -> bool:
+    """Tell whether another working directory would lead to other files."""
+    return given is None or not (isinstance(given, Config) or Path(given).is_absolute())
+
+
+def refuse_other(config: Config, db: AnyDatabase, owner: AnyDatabase | None) -> None:
+    """Refuse the revisions of another application, which a working directory has led to.
+
+    Raises:
+        ConfigurationError: env.py is about another database than the owner of the migrations.
+    """
+    if owner is None or owner.url == db.url or owner in (*_companions(db), db):
+        return
+    where = config.get_main_option("script_location")
+    raise ConfigurationError(
+        f"The revisions in {where} are those of {db}, and not of {owner}; they were found from the "
+        f"working directory, {Path.cwd()}. Say where its own are: Migrations(db, '/.../{INI}'), or "
+        "--config."
+    )
+
+
+def _companions(db: AnyDatabase) -> tuple[Any, ...]:
+    return vars(db).get("sync"), vars(db).get("async_")
 
 
 def has_section(toml: Path) -> bool:
@@ -141,6 +169,48 @@ def heads_of(script: ScriptDirectory, branch: str) -> tuple[str, ...]:
     heads = script.get_revisions(script.get_heads())
     is_all = not has_branches(script)
     return tuple(each.revision for each in heads if is_all or branch in each.branch_labels)
+
+
+def to_run(script: ScriptDirectory, target: str, status: Status) -> bool:
+    """Tell whether an upgrade to a target may run anything; what is no target is for Alembic."""
+    if target == "heads":
+        return bool(status.pending)
+    at = tuple(each.id for each in status.current)
+    try:
+        return any(True for _ in script.iterate_revisions(target, at, implicit_base=True))
+    except RevisionError:
+        return True
+
+
+def below(script: ScriptDirectory, target: str, status: Status) -> str:
+    """Return the target of a downgrade by steps as Alembic understands it at a merge, too.
+
+    Args:
+        script: the files.
+        target: `schema@-1`; whatever else it is, is returned as it is.
+        status: where the database is.
+
+    Raises:
+        MigrationError: the steps lead past a merge, behind which there are several ways.
+    """
+    steps = re.fullmatch(r"(?:(\w+)@)?-(\d+)", target)
+    if steps is None:
+        return target
+    branch, left = steps[1], int(steps[2])
+    at = [each for each in status.current if branch is None or branch in each.branches]
+    current = at[0] if len(at) == 1 else None
+    while current is not None and left > 0:
+        left -= 1
+        if len(current.down) > 1:
+            if left == 0:
+                return current.down[0]
+            raise MigrationError(
+                f"{target} leads past {current}, a merge: there are several ways on, by "
+                f"{' and '.join(current.down)}. Name the revision to go back to."
+            )
+        found = script.get_revision(current.down[0]) if current.down else None
+        current = revision_of(found) if found else None
+    return target
 
 
 def _revisions(scripts: Iterable[Script]) -> tuple[Revision, ...]:

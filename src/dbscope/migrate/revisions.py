@@ -38,6 +38,9 @@ class Status:
     """What is behind: the revisions that `upgrade()` would run, in this order."""
     unknown: tuple[str, ...]
     """What is ahead: ids in the database that have no file here; newer code wrote them."""
+    differences: tuple[str, ...] | None = None
+    """Of a database that has tables of the revisions but no version: what the models have and it
+    has not; None: it is no such database."""
 
     @property
     def is_current(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from traceback import walk_tb
 from typing import Any
@@ -14,8 +14,11 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from dbscope import MigrationError
+from dbscope.migrate.ends import Ends
 from dbscope.migrate.faults import said
 from dbscope.migrate.foreign_keys import ForeignKeys, rollback
+from dbscope.migrate.lock import still_held
+from dbscope.migrate.traces import Traces
 
 KEY = "dbscope"
 NOT_HERE = "session() is for upgrade() and downgrade() of a revision, and none is running."
@@ -24,7 +27,8 @@ NOT_HERE = "session() is for upgrade() and downgrade() of a revision, and none i
 def session() -> Session:
     """Return the session of the revision that is running, in the transaction of the revision.
 
-    It is flushed when the revision ends, and committed together with it: call no `commit()`.
+    It is flushed when the revision ends, and committed together with it: its `commit()` is only a
+    flush, and its `rollback()` is refused. To undo a part: `with session().begin_nested(): ...`.
 
     Raises:
         MigrationError: no revision is running, or it is only written as SQL.
@@ -59,6 +63,8 @@ class Work:
         is_sqlite = connection.dialect.name == "sqlite"
         self._foreign_keys = ForeignKeys(connection) if is_sqlite and self._is_ours else None
         self._session: Session | None = None
+        self._ends = Ends(connection)
+        self._traces: Traces | None = None
 
     @property
     def session(self) -> Session:
@@ -85,22 +91,44 @@ class Work:
 
         # Alembic has no hook before the transaction of a revision.
         vars(migration)["_migrations_fn"] = each
+        self._traces = Traces(self.connection, can_undo=bool(migration.impl.transactional_ddl))
+        vars(migration)["autocommit_block"] = self._autocommit(migration.autocommit_block)
         try:
-            with self._foreign_keys.kept() if self._foreign_keys else nullcontext():
+            with ExitStack() as stack:
+                stack.enter_context(self._ends.listening())
+                stack.enter_context(self._traces.listening())
+                if self._foreign_keys:
+                    stack.enter_context(self._foreign_keys.kept())
                 yield
         except Exception as error:
             if self.running is None:
                 raise
-            raise MigrationError(self._blame(migration, self.running, error)) from error
+            cause = self._ends.refused or error
+            raise MigrationError(self._blame(migration, self.running, cause)) from cause
         finally:
             self.running = None
             self._close()
 
+    def _autocommit(self, block: Any) -> Any:
+        """Return Alembic's block, which alone may end the transaction."""
+
+        @contextmanager
+        def autocommit_block() -> Generator[None, None, None]:
+            assert self._traces is not None
+            self._flush()
+            with self._ends.allowed(), block(), self._traces.autocommit():
+                yield
+                self._flush()
+
+        return autocommit_block
+
     def _each(self, steps: Iterable[Any]) -> Generator[Any, None, None]:
         for step in steps:
             self.running = None if step.info.is_stamp else step.info
-            if self._is_ours and self.running is not None:
-                self._prepare(self.running)
+            if self.running is not None:
+                step.migration_fn = self._ends.watched(step.migration_fn)
+                if self._is_ours:
+                    self._prepare(self.running)
             yield step
             self.done.extend(step.info.up_revisions)
         self.running = None
@@ -108,17 +136,27 @@ class Work:
     # -- before and after each -----------------------------------------------------------------
 
     def _prepare(self, step: MigrationInfo) -> None:
+        still_held(self.connection)
+        if self._traces is not None:
+            self._traces.begin()
         self.connection.commit()  # the look at the version table has begun a transaction
         if self._foreign_keys is not None:
             self._foreign_keys.prepare(enforced=_labels(step) == {"data"})
 
     def finish(self, **_: Any) -> None:
         """End a revision, inside its transaction; Alembic calls it (`on_version_apply`)."""
-        if self._session is not None:
-            self._session.commit()
+        self._ends.check()
+        self._flush()
         self._close()
         if self._foreign_keys is not None:
             self._foreign_keys.check()
+        if self._traces is not None and (invalid := self._traces.invalid()):
+            raise ValueError(f"it leaves an invalid index: {', '.join(invalid)}")
+        still_held(self.connection)
+
+    def _flush(self) -> None:
+        if self._session is not None:
+            self._session.commit()  # it joins the next transaction then
 
     def _close(self) -> None:
         if self._session is not None:
@@ -132,11 +170,19 @@ class Work:
         way = "Revision" if step.is_upgrade else "The downgrade of revision"
         place = f"{_short(script.path)}{_line(script.path, error)}"
         message = f"{way} {script.revision} ({script.doc}) in {place} failed: "
-        message += f"{said(error)} {self._stored(migration)}"
-        if not migration.impl.transactional_ddl:
-            name = self.connection.dialect.name
-            message += f" What it did before that may stay, as {name} cannot roll back DDL."
-        return message
+        words = said(error)
+        message += f"{words} {self._stored(migration)}"
+        return message + self._left(str(script.revision), words)
+
+    def _left(self, revision: str, words: str) -> str:
+        if self._traces is None:
+            return ""
+        try:
+            told = self._traces.told(revision, words)
+            self.connection.rollback()
+        except Exception:  # the connection is lost, which was said already
+            return ""
+        return told
 
     def _stored(self, migration: MigrationContext) -> str:
         try:

@@ -272,8 +272,9 @@ class Unit:
         return any(is_read_from(context) for kept in self.results if (context := kept()))
 
     def commit_lost(self) -> None:
-        """Note that the answer to COMMIT was lost."""
-        self.scope.note_stored()
+        """Note that the answer to COMMIT was lost; if somebody can be asked, that is done next."""
+        if self.proof is None:
+            self.scope.note_stored()
         if self.blocks:
             self.blocks[0].outcome = Outcome.UNKNOWN
 

@@ -41,7 +41,7 @@ def doctor(
     seen = list(examine.examine_application(found))
     for name, db in databases.items():
         with working(f"looking at {name} …"):
-            seen += examine.examine_database(name, Case(db, processes, timeout))
+            seen += examine.examine_database(name, Case(db, processes, timeout, found))
     (print_json if as_json else print_text)(found, seen)
     if count(seen)["serious"]:
         raise typer.Exit(1)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from sqlalchemy import Engine
 
 from dbscope.cli.ask import plain_engine
-from dbscope.cli.find import AnyDatabase
+from dbscope.cli.find import AnyDatabase, Found
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,14 @@ class Case:
         db: the database.
         workers: processes that use it.
         timeout: seconds that it may take to answer.
+        found: the application that it is of.
         arguments: the driver was called with these to connect.
     """
 
     db: AnyDatabase
     workers: int
     timeout: float
+    found: Found
     arguments: dict[str, Any] = field(default_factory=dict[str, Any])
 
     @property

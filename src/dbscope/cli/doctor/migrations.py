@@ -7,17 +7,18 @@ from collections import Counter
 from dbscope import DBScopeError
 from dbscope.cli.ask import in_time
 from dbscope.cli.doctor.finding import Case, Finding, note, ok, serious
-from dbscope.cli.say import one_line, plural
-from dbscope.migrate import Migrations, Status
+from dbscope.cli.revisions import of_database
+from dbscope.cli.say import Refusal, one_line, plural
+from dbscope.migrate import Status
 
 
 def migrations(case: Case) -> Finding | None:
     """The database is where the files say, and they say one thing."""
     try:
-        status = in_time(Migrations(case.db).status, case.timeout)
-    except DBScopeError as error:
+        status = in_time(of_database(case.found, case.db).status, case.timeout)
+    except (DBScopeError, Refusal) as error:
         return serious(f"{one_line(error)}.", "Make dbscope current work.")
-    return ambiguous(status) or place(status)
+    return ambiguous(status) or without_version(status) or place(status)
 
 
 def ambiguous(status: Status) -> Finding | None:
@@ -28,6 +29,20 @@ def ambiguous(status: Status) -> Finding | None:
             where = f"of the branch {', '.join(labels)}" if labels else "without a label"
             return serious(f"There are {number} heads {where}.", "Join them: dbscope merge")
     return None
+
+
+def without_version(status: Status) -> Finding | None:
+    """Tell of tables that no revision has made."""
+    if status.differences is None:
+        return None
+    has = "There are tables of the revisions, but no version (made by ensure_schema, or by hand)"
+    if not status.differences:
+        return serious(f"{has}; all that the models have is there.", "dbscope stamp heads")
+    return serious(
+        f"{has}, and it differs from the models: {'; '.join(status.differences)}.",
+        "dbscope stamp, to the revision that it is at; or bring it to the models, "
+        "and dbscope stamp heads",
+    )
 
 
 def place(status: Status) -> Finding:
