@@ -6,16 +6,17 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 from logging.config import fileConfig
-from typing import Any, Literal
+from typing import Any
 
 from alembic import context
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError, to_tuple
-from sqlalchemy import Connection, MetaData, TypeDecorator
+from sqlalchemy import Connection, MetaData
 
 from dbscope import AsyncDatabase, Database, DBScopeError
-from dbscope.migrate import connect, place
+from dbscope.migrate import connect, named_types, place, rendering
+from dbscope.migrate.comparing import compare_type
 from dbscope.migrate.connect import Patience
 from dbscope.migrate.faults import told
 from dbscope.migrate.work import KEY, Work
@@ -48,8 +49,8 @@ def run(
     """
     settings = {
         "target_metadata": metadata,
-        "compare_type": True,
-        "render_item": _as_stored,
+        "compare_type": compare_type,
+        "render_item": rendering.render_item,
         "process_revision_directives": _directives,
         **options,
         "transaction_per_migration": True,
@@ -61,14 +62,6 @@ def run(
         _online(settings, connection)
     else:
         _from_command_line(db, partial(_online, settings))
-
-
-def _as_stored(kind: str, item: Any, _: object) -> str | Literal[False]:
-    """Write a `TypeDecorator` as its type of SQLAlchemy; False: as Alembic does."""
-    stored = item.impl if kind == "type" and isinstance(item, TypeDecorator) else None
-    if not type(stored).__module__.startswith("sqlalchemy.sql."):
-        return False
-    return f"sa.{stored!r}"
 
 
 def _online(settings: dict[str, Any], connection: Connection) -> None:
@@ -137,8 +130,13 @@ def _directives(migration: MigrationContext, _revision: Any, directives: list[An
     if not asked and writing.command_args["message"] is None:
         return
     (directive,) = directives
+    up, down = directive.upgrade_ops, directive.downgrade_ops
+    rendering.bring_originals(up.ops)
     if writing.command_args["autogenerate"] and directive.upgrade_ops.is_empty():
         directives.clear()
         config.print_stdout("Nothing to write: the models and the database agree.")
-    elif directive.head in (None, "head"):
+        return
+    models = to_tuple(migration.opts["target_metadata"], default=())
+    named_types.complete(up, down, [*models])
+    if directive.head in (None, "head"):
         place.put(directive, writing.script_directory, "schema")
