@@ -1,4 +1,4 @@
-"""Types as applications write them; no revision may need this module, but for what has SQL of its own."""
+"""Types as applications write them; no revision may need this module, but for own SQL."""
 
 from __future__ import annotations
 

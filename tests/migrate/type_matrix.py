@@ -54,7 +54,10 @@ OURS: dict[str, Case] = {
     "case": (lambda: ours.CaseInsensitive(20), "Abc"),
     "subclass": (ours.Short, "abc"),
     "own sql": (lambda: ours.Point(2), "x" * 14),
-    "variant of ours": (lambda: sa.String(36).with_variant(ours.CaseInsensitive(9), "sqlite", "mysql"), "a"),
+    "variant of ours": (
+        lambda: sa.String(36).with_variant(ours.CaseInsensitive(9), "sqlite", "mysql"),
+        "a",
+    ),
 }
 
 EVERYWHERE: dict[str, Case] = {
@@ -228,8 +231,20 @@ POSTGRESQL: dict[str, Case] = {
     ),
     **{
         name: (getattr(postgresql, name), None)
-        for name in "INT4RANGE INT8RANGE NUMRANGE DATERANGE TSRANGE TSTZRANGE INT4MULTIRANGE"
-        " INT8MULTIRANGE NUMMULTIRANGE DATEMULTIRANGE TSMULTIRANGE TSTZMULTIRANGE".split()
+        for name in [
+            "INT4RANGE",
+            "INT8RANGE",
+            "NUMRANGE",
+            "DATERANGE",
+            "TSRANGE",
+            "TSTZRANGE",
+            "INT4MULTIRANGE",
+            "INT8MULTIRANGE",
+            "NUMMULTIRANGE",
+            "DATEMULTIRANGE",
+            "TSMULTIRANGE",
+            "TSTZMULTIRANGE",
+        ]
     },
 }
 

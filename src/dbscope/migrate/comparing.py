@@ -26,7 +26,8 @@ def compare_type(
     Databases rename types: a REAL of MariaDB is a DOUBLE, and SQLite keeps every name. So what
     Alembic finds to differ is made as a temporary table, and differs if that looks different.
     """
-    if not migration.impl.compare_type(stored, column):
+    impl: Any = migration.impl
+    if not impl.compare_type(stored, column):
         return False
     connection = migration.connection
     assert connection is not None
@@ -46,7 +47,9 @@ def _apart(connection: sa.Connection) -> AbstractContextManager[Any]:
 
 def _made(connection: sa.Connection, type_: TypeEngine[Any]) -> TypeEngine[Any]:
     """Return the type as the database makes it."""
-    copied = type_.copy() if isinstance(type_, sa.Enum) else type_
+    copied: Any = type_
+    if isinstance(type_, sa.Enum):  # it listens to the table that it is in
+        copied = copied.copy()
     table = sa.Table(NAME, sa.MetaData(), sa.Column("c", copied), prefixes=["TEMPORARY"])
     connection.execute(CreateTable(table))
     try:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from functools import partial
+from contextlib import nullcontext
+from functools import cache, partial
 from logging.config import fileConfig
 from typing import Any
 
@@ -15,7 +16,7 @@ from alembic.util import CommandError, to_tuple
 from sqlalchemy import Connection, MetaData
 
 from dbscope import AsyncDatabase, Database, DBScopeError
-from dbscope.migrate import connect, named_types, place, rendering
+from dbscope.migrate import connect, named_types, place, rendering, sqlite
 from dbscope.migrate.comparing import compare_type
 from dbscope.migrate.connect import Patience
 from dbscope.migrate.faults import told
@@ -71,11 +72,32 @@ def _online(settings: dict[str, Any], connection: Connection) -> None:
         "render_as_batch": is_sqlite,
         "transactional_ddl": True if is_sqlite else None,  # by our own BEGIN
     }
+    if is_sqlite:
+        settings = settings | _without_virtual(connection, settings)
     after = (work.finish, *to_tuple(settings.get("on_version_apply"), default=()))
     settings = ours | settings | {"on_version_apply": after, KEY: work}
     context.configure(connection=connection, **settings)
-    with work.watched(context.get_context()), context.begin_transaction():
+    whole = sqlite.whole(connection) if is_sqlite else nullcontext()
+    with work.watched(context.get_context()), whole, context.begin_transaction():
         context.run_migrations()
+
+
+def _without_virtual(connection: Connection, settings: dict[str, Any]) -> dict[str, Any]:
+    """Leave out virtual tables and their shadows, which no `create_table` makes."""
+    virtual = cache(lambda: sqlite.virtual_tables(connection))
+    of_name, of_object = settings.get("include_name"), settings.get("include_object")
+
+    def include_name(name: Any, kind: str, parents: Any) -> bool:
+        if kind == "table" and name in virtual():
+            return False
+        return of_name is None or of_name(name, kind, parents)
+
+    def include_object(item: Any, name: Any, kind: str, *rest: Any) -> bool:
+        if kind == "table" and name in virtual():
+            return False
+        return of_object is None or of_object(item, name, kind, *rest)
+
+    return {"include_name": include_name, "include_object": include_object}
 
 
 def _offline(db: Database[Any] | AsyncDatabase[Any], settings: dict[str, Any]) -> None:

@@ -9,11 +9,12 @@ import sqlalchemy as sa
 from alembic.autogenerate import renderers
 from alembic.operations import ops
 from sqlalchemy.dialects import mysql, postgresql
+from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
 from dbscope.migrate.rendering import Existing, stored
 
-DIALECT = postgresql.dialect()
+DIALECT: Dialect = sa.make_url("postgresql://").get_dialect()()
 Named = postgresql.ENUM | postgresql.DOMAIN
 
 
@@ -51,9 +52,7 @@ def complete(upgrade: ops.UpgradeOps, downgrade: ops.DowngradeOps, models: list[
     _complete(downgrade.ops, upgrade.ops, kept, reflected=True)
 
 
-def _complete(
-    here: list[Any], back: list[Any], kept: set[str], *, reflected: bool = False
-) -> None:
+def _complete(here: list[Any], back: list[Any], kept: set[str], *, reflected: bool = False) -> None:
     """Complete one direction: what it makes the other one drops."""
     made: dict[str, Named] = {}
     first: list[Any] = []
@@ -92,9 +91,17 @@ def _named(
             type_ = item
         if not isinstance(type_, sa.Enum | postgresql.DOMAIN) or isinstance(type_, mysql.ENUM):
             continue
-        made = type_.dialect_impl(DIALECT)
-        if isinstance(made, Named) and (made.create_type or reflected):
+        made = _on_postgresql(type_)
+        if _is_named(made) and (made.create_type or reflected):
             yield f"{made.schema}.{made.name}", made
+
+
+def _on_postgresql(type_: Any) -> Any:
+    return type_.dialect_impl(DIALECT)
+
+
+def _is_named(type_: object) -> bool:
+    return isinstance(type_, Named)
 
 
 def _create(type_: Named) -> Any:

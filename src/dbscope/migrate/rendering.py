@@ -1,11 +1,11 @@
-"""How a revision writes the type of a column: as what is stored, so that it needs no application."""
+"""How a revision writes the type of a column: as what is stored, without the application."""
 
 from __future__ import annotations
 
 import ast
 import copy
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import import_module
 from typing import Any, Literal
@@ -25,8 +25,20 @@ PLACES: dict[str, Any] = {"sa": sa, "postgresql": postgresql, "mysql": mysql, "s
 PLACES["sa.types"] = sa.types
 DIALECTS = ("sqlite", "postgresql", "mysql", "mariadb")
 UNTOLD = {"astext_type", "text_type", "metadata", "quote"}  # what no table shows
-OF_ENUM = ("name", "schema", "native_enum", "create_constraint", "length", "collation")
-OF_ENUM += ("create_type", "charset", "ascii", "unicode", "binary", "national")
+OF_ENUM = [
+    "name",
+    "schema",
+    "native_enum",
+    "create_constraint",
+    "length",
+    "collation",
+    "create_type",
+    "charset",
+    "ascii",
+    "unicode",
+    "binary",
+    "national",
+]
 Type = TypeEngine[Any]
 
 
@@ -80,7 +92,7 @@ class Original(TypeDecorator[Any]):
 class Existing(Original):
     """A type whose enum PostgreSQL has already."""
 
-    def __init__(self, original: Type, there: postgresql.ENUM) -> None:
+    def __init__(self, original: Type, there: Any) -> None:
         super().__init__(original)
         self.there = postgresql.ENUM(
             *there.enums, name=there.name, schema=there.schema, create_type=False
@@ -94,12 +106,16 @@ def bring_originals(operations: Iterable[Any]) -> None:
             operation.columns = [*map(_uncopied, operation.columns)]
 
 
-def _uncopied(column: Any) -> Any:
-    if not isinstance(column, sa.Column):
-        return column
-    other = copy.copy(column)  # this one is the model's
-    if isinstance(column.type, sa.Enum):
-        other.type = Original(column.type)
+def _is_column(item: object) -> bool:
+    return isinstance(item, sa.Column)
+
+
+def _uncopied(item: Any) -> Any:
+    if not _is_column(item):
+        return item
+    other: Any = copy.copy(item)  # this one is the model's
+    if isinstance(other.type, sa.Enum):
+        other.type = Original(other.type)
     return other
 
 
@@ -108,11 +124,11 @@ def _uncopied(column: Any) -> Any:
 
 def _candidates(type_: Type, dialects: list[Dialect]) -> Iterator[str]:
     """Give texts, the best first."""
-    yield from _tried(lambda: _written(_bare(type_)) + _variants(type_))
+    yield from _tried(lambda: _nested(type_))
     yield from _as_stored(type_, dialects)
     for each in (type_, stored(type_, dialects[0])):
-        yield from _tried(lambda each=each: f"{type(each).__module__}.{each!r}")  # type: ignore[misc]
-        yield from _tried(lambda each=each: _call(type(each), type(each).__module__, each))  # type: ignore[misc]
+        yield from _tried(lambda each=each: f"{type(each).__module__}.{each!r}")
+        yield from _tried(lambda each=each: _call(type(each), type(each).__module__, each))
 
 
 def _tried(write: Any) -> Iterator[str]:
@@ -130,8 +146,12 @@ def _bare(type_: Type) -> Type:
 
 def _variants(type_: Type) -> str:
     """Write what other databases have instead."""
-    told = sorted(type_._variant_mapping.items())
+    told = sorted(_mapping(type_).items())
     return "".join(f".with_variant({_written(_bare(each))}, {name!r})" for name, each in told)
+
+
+def _mapping(type_: Type) -> Mapping[str, Type]:
+    return type_._variant_mapping  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
 def _as_stored(type_: Type, dialects: list[Dialect]) -> Iterator[str]:
@@ -143,7 +163,7 @@ def _as_stored(type_: Type, dialects: list[Dialect]) -> Iterator[str]:
     each_is = [stored(type_, each) for each in dialects]
     fit = [each for each in each_is if not isinstance(each, SchemaEventTarget)]
     for base in (stored(type_, DefaultDialect()), *fit, sa.String(1)):
-        yield from _tried(lambda base=base: _with_others(base, type_, dialects))  # type: ignore[misc]
+        yield from _tried(lambda base=base: _with_others(base, type_, dialects))
 
 
 def _with_others(base: Type, type_: Type, dialects: Iterable[Dialect]) -> str:
@@ -161,7 +181,7 @@ def stored(type_: Type, dialect: Dialect) -> Type:
     """Return the type of SQLAlchemy that a type is on a database, whatever is around it."""
     if isinstance(type_, Original):
         return stored(type_.original, dialect)
-    type_ = type_._variant_mapping.get(dialect.name, type_)
+    type_ = _mapping(type_).get(dialect.name, type_)
     if isinstance(type_, TypeDecorator):
         below = type_.type_engine(dialect)
         return below if below is type_ else stored(below, dialect)
@@ -190,13 +210,17 @@ def _call(kind: type, place: str, type_: Any) -> str:
     values = getattr(type_, "enums", None) or getattr(type_, "values", None) or ()
     told = [repr(str(each)) for each in values]
     for name, default in dict(reversed([*_parameters(kind, type_)])).items():
-        value = getattr(type_, name, getattr(type_, f"_{name}", default))
+        value: Any = getattr(type_, name, getattr(type_, f"_{name}", default))
         if isinstance(value, TypeEngine):
-            told.append(f"{name}={_written(_bare(value))}{_variants(value)}")
+            told.append(f"{name}={_nested(value)}")  # pyright: ignore[reportUnknownArgumentType]
         elif value != default and isinstance(value, bool | int | float | str):
             plain = str(value) if isinstance(value, str) else value
             told.append(f"{name}={plain!r}")
     return f"{place}.{kind.__qualname__}({', '.join(told)})"
+
+
+def _nested(type_: Type) -> str:
+    return _written(_bare(type_)) + _variants(type_)
 
 
 def _parameters(kind: type, type_: Any) -> Iterator[tuple[str, Any]]:

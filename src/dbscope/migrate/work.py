@@ -101,6 +101,8 @@ class Work:
             self.running = None if step.info.is_stamp else step.info
             if self._is_ours and self.running is not None:
                 self._prepare(self.running)
+                if self._foreign_keys is not None:
+                    step.migration_fn = self._foreign_keys.guarded(step.migration_fn, self._close)
             yield step
             self.done.extend(step.info.up_revisions)
         self.running = None
