@@ -15,7 +15,7 @@ import asyncmy.connection
 import asyncpg
 import pymysql
 import pytest
-from sqlalchemy import Column, MetaData, Table
+from sqlalchemy import Column, MetaData, String, Table, Text
 from sqlalchemy.engine import NestedTransaction
 from sqlalchemy.engine.default import DefaultExecutionContext
 from sqlalchemy.ext.asyncio import AsyncSessionTransaction
@@ -260,6 +260,11 @@ def test_a_statement_knows_whether_its_rows_are_read_in_pieces() -> None:
     assert DefaultExecutionContext._is_server_side is False
 
 
+def test_a_type_knows_what_it_is_on_other_databases() -> None:
+    """`with_variant` keeps them by the names of the databases; a revision writes them, too."""
+    assert set(String().with_variant(Text(), "sqlite")._variant_mapping) == {"sqlite"}
+
+
 def test_a_session_knows_that_it_is_flushing() -> None:
     """`_flushing` tells our flush from the one inside it."""
     assert Session()._flushing is False
@@ -325,7 +330,7 @@ def test_no_other_private_name_is_used_unnoticed() -> None:
     """Who needs one more adds it here, with a test that it exists."""
     known = {"_flushing", "_is_clean", "_sync_transaction", "_execute_internal", "_savepoint"}
     known |= {"_max_overflow", "_pool", "_do_return_conn", "_transaction", "_connections"}
-    known |= {"_is_server_side"}
+    known |= {"_is_server_side", "_variant_mapping"}
     of_drivers = {"_execute", "_tx", "_thread", "_running", "_connection", "_conn", "_top_xact"}
     of_drivers |= {"_transport", "_sock", "_result", "_deprecate_eof", "_stream_broken"}
     of_drivers |= {"_STOP_RUNNING_SENTINEL", "_prepared", "_invalidate_schema_cache"}

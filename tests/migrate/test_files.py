@@ -73,6 +73,28 @@ def test_a_target_without_a_colon_is_refused(bare_project: Project):
     assert not (bare_project.root / "migrations").exists()
 
 
+@anywhere
+@pytest.mark.parametrize("name", ["50%", "%s", "a%20b", "%(here)s", "%%"])
+@pytest.mark.parametrize("toml", [False, True])
+def test_a_folder_may_have_a_percent_sign_in_its_name(bare_project: Project, name: str, toml: bool):
+    """That of the project, and that of the migrations; the settings write it in their way."""
+    root = bare_project.root / name
+    root.mkdir()
+    if toml:
+        (root / "pyproject.toml").touch()
+    module = bare_project.module
+    written = Migrations.init(
+        f"migrations{name}", database=f"{module}:db", metadata=f"{module}:Base.metadata", root=root
+    )
+    migrations = Migrations(bare_project.db, written[-1])
+    made = migrations.revision("tables", autogenerate=True)
+    assert made is not None
+    assert made.path.parent == root / f"migrations{name}" / "schema"
+    assert [each.id for each in migrations.upgrade()] == [made.id]
+    assert migrations.status().is_current
+    assert "CREATE TABLE item" in migrations.sql()
+
+
 # -- revision --------------------------------------------------------------------------------------
 
 

@@ -75,15 +75,16 @@ def _told(differences: Iterable[Difference], known: set[str]) -> Iterator[str]:
     """Tell each in words; a table that only the database has is somebody else's."""
     for each in differences:
         if isinstance(each, list):  # several changes of one column
-            for kind, _, table, column, *_values in each:
-                yield f"another {kind.removeprefix('modify_')} of the column {table}.{column}"
+            for kind, _, of, column, *_values in each:
+                yield f"another {kind.removeprefix('modify_')} of the column {of}.{column}"
             continue
         kind, *about = each
         verb, _, what = kind.partition("_")
+        table: Any = getattr(about[0], "table", about[0])
         has = "no" if verb == "add" else "one more"
         if what == "column":
             yield f"{has} column {about[1]}.{about[2].name}"
         elif kind == "add_table":
             yield f"no table {about[0].name}"
-        elif (table := getattr(about[0], "table", about[0]).name) in known:
-            yield f"{has} {SHORT.get(what, what)} {about[0].name or ''} of {table}"
+        elif table.name in known:
+            yield f"{has} {SHORT.get(what, what)} {about[0].name or ''} of {table.name}"

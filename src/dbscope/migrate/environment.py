@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import partial
+from contextlib import nullcontext
+from functools import cache, partial
 from logging.config import fileConfig
-from typing import Any, Literal
+from typing import Any
 
 from alembic import context
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError, to_tuple
-from sqlalchemy import Connection, MetaData, TypeDecorator
+from sqlalchemy import Connection, MetaData
 
 from dbscope import AsyncDatabase, Database, DBScopeError
-from dbscope.migrate import connect, place
+from dbscope.migrate import connect, named_types, place, rendering, sqlite
+from dbscope.migrate.comparing import compare_type
 from dbscope.migrate.connect import Patience
 from dbscope.migrate.faults import told
 from dbscope.migrate.work import KEY, Work
@@ -54,8 +56,8 @@ def run(
     place.refuse_other(context.config, db, context.config.attributes.get(OWNER))
     settings = {
         "target_metadata": metadata,
-        "compare_type": True,
-        "render_item": _as_stored,
+        "compare_type": compare_type,
+        "render_item": rendering.render_item,
         "process_revision_directives": _directives,
         **options,
         "transaction_per_migration": True,
@@ -67,14 +69,6 @@ def run(
         _online(settings, before, connection)
     else:
         _from_command_line(db, partial(_online, settings, before))
-
-
-def _as_stored(kind: str, item: Any, _: object) -> str | Literal[False]:
-    """Write a `TypeDecorator` as its type of SQLAlchemy; False: as Alembic does."""
-    stored = item.impl if kind == "type" and isinstance(item, TypeDecorator) else None
-    if not type(stored).__module__.startswith("sqlalchemy.sql."):
-        return False
-    return f"sa.{stored!r}"
 
 
 def _online(
@@ -89,11 +83,32 @@ def _online(
         "render_as_batch": is_sqlite,
         "transactional_ddl": True if is_sqlite else None,  # by our own BEGIN
     }
+    if is_sqlite:
+        settings = settings | _without_virtual(connection, settings)
     after = (work.finish, *to_tuple(settings.get("on_version_apply"), default=()))
     settings = ours | settings | {"on_version_apply": after, KEY: work}
     context.configure(connection=connection, **settings)
-    with work.watched(context.get_context()), context.begin_transaction():
+    whole = sqlite.whole(connection) if is_sqlite else nullcontext()
+    with work.watched(context.get_context()), whole, context.begin_transaction():
         context.run_migrations()
+
+
+def _without_virtual(connection: Connection, settings: dict[str, Any]) -> dict[str, Any]:
+    """Leave out virtual tables and their shadows, which no `create_table` makes."""
+    virtual = cache(lambda: sqlite.virtual_tables(connection))
+    of_name, of_object = settings.get("include_name"), settings.get("include_object")
+
+    def include_name(name: Any, kind: str, parents: Any) -> bool:
+        if kind == "table" and name in virtual():
+            return False
+        return of_name is None or of_name(name, kind, parents)
+
+    def include_object(item: Any, name: Any, kind: str, *rest: Any) -> bool:
+        if kind == "table" and name in virtual():
+            return False
+        return of_object is None or of_object(item, name, kind, *rest)
+
+    return {"include_name": include_name, "include_object": include_object}
 
 
 def _offline(db: Database[Any] | AsyncDatabase[Any], settings: dict[str, Any]) -> None:
@@ -148,8 +163,13 @@ def _directives(migration: MigrationContext, _revision: Any, directives: list[An
     if not asked and writing.command_args["message"] is None:
         return
     (directive,) = directives
+    up, down = directive.upgrade_ops, directive.downgrade_ops
+    rendering.bring_originals(up.ops)
     if writing.command_args["autogenerate"] and directive.upgrade_ops.is_empty():
         directives.clear()
         config.print_stdout("Nothing to write: the models and the database agree.")
-    elif directive.head in (None, "head"):
+        return
+    models = to_tuple(migration.opts["target_metadata"], default=())
+    named_types.complete(up, down, [*models])
+    if directive.head in (None, "head"):
         place.put(directive, writing.script_directory, "schema")

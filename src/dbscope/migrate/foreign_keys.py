@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 from sqlalchemy import Connection
+
+from dbscope.migrate import sqlite
+
+REFERRING = """
+    SELECT 1 FROM sqlite_master m, pragma_foreign_key_list(m.name) f
+    WHERE m.type = 'table' AND lower(f."table") = lower(?) AND lower(m.name) <> lower(f."table")
+"""
+
+
+class _TableDropped(Exception):
+    """Ends the first attempt of a revision; that it was raised counts, even if it is caught."""
 
 
 class ForeignKeys:
@@ -37,6 +49,53 @@ class ForeignKeys:
         self._dangling = None if enforced else self._count_dangling()
         self._connection.commit()
 
+    def guarded(self, revision: Callable[..., None], undo: Callable[[], None]) -> Any:
+        """Return a revision that may drop tables although foreign keys are enforced.
+
+        What refers to the rows of a table would be deleted with it (ON DELETE CASCADE), and nothing
+        can be switched off inside a transaction. So when it comes to that the revision is rolled
+        back, and done again without them; what it leaves is checked.
+
+        Args:
+            revision: the function of it.
+            undo: forget what it has done besides.
+        """
+
+        @wraps(revision)
+        def run(**options: Any) -> None:
+            if self._dangling is None:
+                if not self._drops_tables(revision, options):
+                    return
+                undo()
+                self._begin_again()
+            revision(**options)
+
+        return run
+
+    def _drops_tables(self, revision: Callable[..., None], options: dict[str, Any]) -> bool:
+        """Run it, and tell whether it would have dropped a table, which it has not."""
+        seen: list[str] = []
+
+        def see(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+            table = sqlite.named(sqlite.DROP, statement)
+            if table is not None and sqlite.ask(self._connection, REFERRING, table):
+                seen.append(table)
+                raise _TableDropped(table)
+
+        try:
+            with sqlite.heard(self._connection, **{sqlite.BEFORE: see}):
+                revision(**options)
+        except Exception:
+            if not seen:
+                raise
+        return bool(seen)
+
+    def _begin_again(self) -> None:
+        self._connection.dialect.do_rollback(self._connection.connection)
+        self._pragma("foreign_keys=OFF")
+        sqlite.ask(self._connection, "BEGIN IMMEDIATE")
+        self._dangling = self._count_dangling()
+
     def check(self) -> None:
         """Raise ValueError if the revision leaves references that lead nowhere."""
         if self._dangling is None:
@@ -52,11 +111,8 @@ class ForeignKeys:
 
     def _pragma(self, setting: str) -> Any:
         # Not by SQLAlchemy, which would begin a transaction, where it has no effect.
-        cursor = self._connection.connection.cursor()
-        cursor.execute(f"PRAGMA {setting}")
-        row = cursor.fetchone()
-        cursor.close()
-        return row
+        rows = sqlite.ask(self._connection, f"PRAGMA {setting}")
+        return rows[0] if rows else None
 
 
 def rollback(connection: Connection) -> None:

@@ -90,6 +90,7 @@ def _refuse_a_second(root: Path, place: Path) -> None:
 
 def _configure(root: Path, folder: str) -> Path:
     toml, ini = root / TOML, root / INI
+    folder = folder.replace("%", "%%")
     if toml.exists():
         text = toml.read_text(encoding="utf-8").rstrip("\n")
         toml.write_text(f"{text}\n\n{SECTION.format(folder=folder, name=NAME)}", encoding="utf-8")

@@ -35,7 +35,15 @@ def load(given: str | PathLike[str] | Config | None, **attributes: Any) -> Confi
         file, toml = _find() if given is None else _files(Path(given))
         config = Config(file, toml, attributes=attributes)
     config.messaging_opts = {"quiet": True}
+    config.config_args = _Escaped(config.config_args)
     return config
+
+
+class _Escaped(dict[str, str]):
+    """Arguments for the file of settings: Alembic adds the folder, in which % is only a letter."""
+
+    def __setitem__(self, name: str, value: str) -> None:
+        super().__setitem__(name, value.replace("%", "%%"))
 
 
 def _find() -> tuple[Path | None, Path | None]:

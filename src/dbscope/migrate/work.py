@@ -129,6 +129,8 @@ class Work:
                 step.migration_fn = self._ends.watched(step.migration_fn)
                 if self._is_ours:
                     self._prepare(self.running)
+                if self._is_ours and self._foreign_keys is not None:
+                    step.migration_fn = self._foreign_keys.guarded(step.migration_fn, self._close)
             yield step
             self.done.extend(step.info.up_revisions)
         self.running = None
