@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial, wraps
 from typing import Any
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection
 
 from dbscope import ManualCommitForbidden
+from dbscope.migrate.listening import heard
 
 RULE = (
     "a revision is one transaction, which ends with it. To undo a part: "
@@ -36,21 +37,14 @@ class Ends:
         self._is_watching = False
         self.refused: ManualCommitForbidden | None = None
 
-    @contextmanager
-    def listening(self) -> Generator[None, None, None]:
+    def listening(self) -> AbstractContextManager[None]:
         """Listen to the connection, and leave it as it was."""
-        heard: dict[str, Callable[..., Any]] = {
-            "commit": partial(self._heard, "commit()"),
-            "rollback": partial(self._heard, "rollback()"),
-            "before_cursor_execute": self._before,
-        }
-        for name, hear in heard.items():
-            event.listen(self._connection, name, hear)
-        try:
-            yield
-        finally:
-            for name, hear in heard.items():
-                event.remove(self._connection, name, hear)
+        return heard(
+            self._connection,
+            commit=partial(self._heard, "commit()"),
+            rollback=partial(self._heard, "rollback()"),
+            before_cursor_execute=self._before,
+        )
 
     def watched(self, function: Callable[..., None]) -> Callable[..., None]:
         """Return the function of a revision, in which nothing may end the transaction."""

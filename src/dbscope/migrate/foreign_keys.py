@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from dbscope.migrate import sqlite
+from dbscope.migrate.listening import heard
 
 REFERRING = """
     SELECT 1 FROM sqlite_master m, pragma_foreign_key_list(m.name) f
@@ -83,7 +84,7 @@ class ForeignKeys:
                 raise _TableDropped(table)
 
         try:
-            with sqlite.heard(self._connection, **{sqlite.BEFORE: see}):
+            with heard(self._connection, **{sqlite.BEFORE: see}):
                 revision(**options)
         except Exception:
             if not seen:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection
+
+from dbscope.migrate.listening import heard
 
 NAME = r"""("(?:[^"]|"")+"|`[^`]+`|\[[^\]]+\]|\w+)"""
 DROP = re.compile(
@@ -46,23 +48,6 @@ def named(pattern: re.Pattern[str], statement: str) -> str | None:
 def virtual_tables(connection: Connection) -> frozenset[str]:
     """Return the virtual tables (FTS5, R*Tree), and those in which they keep what they know."""
     return frozenset(name for (name,) in ask(connection, VIRTUAL))
-
-
-@contextmanager
-def heard(connection: Connection, **listeners: Callable[..., None]) -> Generator[None, None, None]:
-    """Let functions see the statements that the block executes.
-
-    Args:
-        connection: whose.
-        **listeners: by the events of SQLAlchemy.
-    """
-    for name, listener in listeners.items():
-        event.listen(connection, name, listener)
-    try:
-        yield
-    finally:
-        for name, listener in listeners.items():
-            event.remove(connection, name, listener)
 
 
 @contextmanager

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, text
+
+from dbscope.migrate.listening import heard
 
 NAME = r'(?:IF\s+(?:NOT\s+)?EXISTS\s+)?((?:["`\[]?[\w$]+["`\]]?\.)*["`\[]?[\w$]+["`\]]?)'
 DDL = re.compile(
@@ -39,20 +41,13 @@ class Traces:
         self._tried: set[str] = set()
         self._in_autocommit = self.left_early = False
 
-    @contextmanager
-    def listening(self) -> Generator[None, None, None]:
+    def listening(self) -> AbstractContextManager[None]:
         """Listen to the connection, and leave it as it was."""
-        heard: dict[str, Callable[..., Any]] = {
-            "before_cursor_execute": self._before,
-            "after_cursor_execute": self._after,
-        }
-        for name, hear in heard.items():
-            event.listen(self._connection, name, hear)
-        try:
-            yield
-        finally:
-            for name, hear in heard.items():
-                event.remove(self._connection, name, hear)
+        return heard(
+            self._connection,
+            before_cursor_execute=self._before,
+            after_cursor_execute=self._after,
+        )
 
     @contextmanager
     def autocommit(self) -> Generator[None, None, None]:
