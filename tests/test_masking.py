@@ -110,6 +110,8 @@ def test_a_password_of_a_url_object_may_be_any_text(text: str) -> None:
         "http://127.0.0.1:8000 answers, write to anna@example.com",
         'password authentication failed for user "shop"',
         "the password: at least 8 characters",
+        'SELECT a AS "b" FROM t ORDER BY "b"',
+        "Basic rules: none; the bearer knows",
         "UPDATE users SET password_hash = %(password_hash)s".replace(" = %(password_hash)s", ""),
         "",
     ],

@@ -18,8 +18,14 @@ WORD = re.compile(r"[^\s&]++")
 # Of a header, or a line of YAML; prose has colons too: "password: must be longer".
 AFTER_COLON = re.compile(r"(?![a-zA-Z]++ [a-z])[^\s&,;]++")
 # `IDENTIFIED BY 'a'`, `PASSWORD 'a'`; `Authorization: Bearer a`; `odbc_connect=…%3BPWD%3Da%3B`.
-IN_SQL = re.compile(r"\b(?:PASSWORD|BY|AS)\s++(?=['\"])", re.IGNORECASE)
-BEARER = re.compile(r"\b(?P<kind>Bearer|Basic)\s++[\w.~+/=-]{4,}+", re.IGNORECASE)
+IN_SQL = re.compile(
+    r"\b(?P<words>(?:PASSWORD|IDENTIFIED\s++(?:(?:WITH|VIA)\s++\w++\s++)?(?:BY|AS|USING))\s++)"
+    rf"(?:{QUOTED.pattern})",
+    re.IGNORECASE | re.DOTALL,
+)
+BEARER = re.compile(  # words of prose are of letters only
+    r"\b(?P<kind>Bearer|Basic)\s++(?=[a-z]*+[\d._~+/=-])[\w.~+/=-]++", re.IGNORECASE
+)
 ENCODED = re.compile(
     r"(?P<name>(?:%3B|[?&;=]|(?<![\w%+.-]))(?:(?!%3[BD])[\w%+.-]){1,40}?)%3D(?:(?!%3B)[^\s&])++",
     re.IGNORECASE,
@@ -71,15 +77,7 @@ def _without_others(text: str) -> str:
     """Hide what stands behind words of SQL and of HTTP, and in a URL within a URL."""
     text = BEARER.sub(rf"\g<kind> {HIDDEN}", text)
     text = ENCODED.sub(lambda m: f"{m['name']}%3D{HIDDEN}" if is_secret(m["name"]) else m[0], text)
-    parts: list[str] = []
-    done = 0
-    for found in IN_SQL.finditer(text):
-        quoted = QUOTED.match(text, found.end())
-        if quoted is not None and found.end() >= done:
-            quote = quoted[0][0]
-            parts += [text[done : found.end()], quote, HIDDEN, quote]
-            done = quoted.end()
-    return "".join([*parts, text[done:]])
+    return IN_SQL.sub(rf"\g<words>'{HIDDEN}'", text)
 
 
 def _without_userinfo(text: str) -> str:

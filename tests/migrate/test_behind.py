@@ -187,13 +187,15 @@ def test_many_start_at_once_on_the_nodes_of_a_galera_cluster(project: Project):
 
 
 @pytest.mark.worlds(drivers=[*ON_POSTGRESQL, *ON_MYSQL, "sqlite3"])
-def test_a_start_with_nothing_to_do_takes_no_lock(project: Project, monkeypatch):
-    """Whoever holds it."""
+@pytest.mark.parametrize("target", ["heads", "schema@head", "data@head", "items"])
+def test_a_start_with_nothing_to_do_takes_no_lock(project: Project, monkeypatch, target: str):
+    """Whoever holds it, and whatever the target is."""
     project.write("items", 'op.execute("CREATE TABLE item (id int)")')
+    project.write("seed", "pass", branch="data", depends_on="items")
     project.migrations.upgrade()
 
     def held(*_: object, **__: object) -> None:
         raise AssertionError("the lock was asked for")
 
     monkeypatch.setattr(lock, "held", held)
-    assert project.migrations.upgrade() == ()
+    assert project.migrations.upgrade(target) == ()

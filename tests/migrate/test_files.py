@@ -156,6 +156,21 @@ def test_autogenerate_writes_batch_mode_on_sqlite(project: Project):
         project.execute("INSERT INTO item (name) VALUES (NULL)")
 
 
+def test_a_function_comes_before_the_first_revision(project: Project):
+    """Whatever they need: a schema, an extension. It is committed, and not called for nothing."""
+    env = project.root / "migrations" / "env.py"
+    call = "run(db, Base.metadata, before=before)"
+    text = env.read_text().replace("run(db, Base.metadata)", call)
+    made = (
+        "def before(connection):\n    connection.exec_driver_sql('CREATE TABLE earlier (id INT)')\n"
+    )
+    env.write_text(text.replace(call, f"\n\n{made}\n\n{call}"))
+    project.write("items", 'op.execute("INSERT INTO earlier VALUES (1)")')
+    project.migrations.upgrade()
+    project.migrations.upgrade()
+    assert project.column("SELECT id FROM earlier") == [1]
+
+
 # -- merge, and looking at the files ---------------------------------------------------------------
 
 
@@ -174,6 +189,19 @@ def test_merge_joins_the_heads_of_one_branch(project: Project):
     assert {each.id for each in project.migrations.heads()} == {merged.id, "seed"}
     project.migrations.upgrade()
     assert project.migrations.status().is_current
+
+
+def test_a_step_back_at_a_merge_is_the_merge(project: Project):
+    """Behind it are two ways, so more steps than that have to be told by name."""
+    project.write("items", 'op.execute("CREATE TABLE item (id INT)")')
+    for name in ("mine", "yours"):
+        project.write(name, "pass", down="items")
+    project.write("both", "pass", down=("mine", "yours"))
+    project.migrations.upgrade()
+    with pytest.raises(MigrationError, match="schema@-2 leads past both"):
+        project.migrations.downgrade("schema@-2")
+    assert [each.id for each in project.migrations.downgrade("schema@-1")] == ["both"]
+    assert {each.id for each in project.migrations.status().current} == {"mine", "yours"}
 
 
 @anywhere

@@ -13,6 +13,7 @@ from dbscope import ConfigurationError
 from dbscope.crud.fields import fields
 from dbscope.crud.nulls import is_made, refuse_nulls, takes_no_null
 from dbscope.crud.onupdate import is_asked_by_row, made_by_insert, made_by_update
+from dbscope.crud.operations import reload
 from dbscope.crud.sources import foreign, refuse_foreign_values
 
 T = TypeVar("T")
@@ -256,7 +257,8 @@ def _on_conflict(
     found = session.scalars(statement, execution_options=FRESH).all()
     late = [each.key for each in mapper.column_attrs if _is_late(each.columns[0])]
     for row in found if late else ():
-        session.refresh(row, late)
+        session.expire(row, late)
+    reload(session, mapper, found)
     return _in_order(target, rows, found)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from alembic.config import Config
 from alembic.script import Script, ScriptDirectory
-from alembic.script.revision import RevisionError
+from alembic.util import CommandError
 
 from dbscope import AsyncDatabase, ConfigurationError, Database, MigrationError
 from dbscope.migrate.revisions import Revision, Status
@@ -181,13 +181,13 @@ def heads_of(script: ScriptDirectory, branch: str) -> tuple[str, ...]:
 
 def to_run(script: ScriptDirectory, target: str, status: Status) -> bool:
     """Tell whether an upgrade to a target may run anything; what is no target is for Alembic."""
-    if target == "heads":
-        return bool(status.pending)
-    at = tuple(each.id for each in status.current)
-    try:
-        return any(True for _ in script.iterate_revisions(target, at, implicit_base=True))
-    except RevisionError:
+    if status.pending:
         return True
+    try:
+        script.get_revisions(target)
+    except CommandError:
+        return True
+    return False
 
 
 def below(script: ScriptDirectory, target: str, status: Status) -> str:
