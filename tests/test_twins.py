@@ -24,7 +24,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
 import dbscope
 from dbscope import AsyncDatabase, Database
-from dbscope.engine.sqlite.dialect import LoopPool
+from dbscope.sqlite_inline.pool import LoopPool
 
 SOURCE = Path(dbscope.__file__).parent
 
@@ -134,15 +134,18 @@ PUBLIC = set(NAMES.split())
 ALLOWED = {
     "arguments": {"errors"},
     "unit": {"unit", "arguments", "errors"},
-    "backends": {"backends", "engine", "errors"},  # the looks of drivers, and errors by code
-    "engine": {"engine", "backends", "unit", "arguments", "errors", "extras", "masking"},
-    "scopes": {"scopes", "engine", "unit", "arguments", "errors"},
+    "aio": {"aio", "unit"},  # for types
+    "sqlite_inline": {"sqlite_inline", "aio", "engine", "errors"},
+    "backends": {"backends", "sqlite_inline", "aio", "engine", "unit", "arguments", "errors"},
+    "engine": {"engine", "backends", "sqlite_inline", "aio", "unit", "arguments", "errors"}
+    | {"extras", "masking"},
+    "scopes": {"scopes", "engine", "aio", "unit", "arguments", "errors", "backends"},
     "errors": {"masking"},
     "masking": set(),
     "extras": {"errors"},
     "explain": {"errors"},
     "crud": {"crud", *PUBLIC},
-    "migrate": {"migrate", "backends", "extras", *PUBLIC},  # the looks of poolers
+    "migrate": {"migrate", "aio", "backends", "extras", *PUBLIC},  # the looks of poolers
     "cli": {"cli", "migrate", "backends", "extras", "explain", "__version__", *PUBLIC},
 }
 

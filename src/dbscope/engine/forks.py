@@ -12,9 +12,9 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import event
 
-from dbscope.engine import carry
-from dbscope.engine.sqlite import forks as sqlite
-from dbscope.engine.sqlite.lifetime import keep_for_good
+from dbscope.aio import threads
+from dbscope.backends.sqlite import forks as sqlite
+from dbscope.sqlite_inline.lifetime import keep_for_good
 from dbscope.unit.current import current
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _prepare() -> None:
 
 
 def _start_anew() -> None:
-    carry.forget_threads()
+    threads.forget_threads()
     opened = [record for record in _records if record.dbapi_connection is not None]
     sqlite.start_anew(map(_records.get, opened))
     for scope in list(_open_scopes()):
