@@ -134,7 +134,7 @@ PUBLIC = set(NAMES.split())
 ALLOWED = {
     "arguments": {"errors"},
     "unit": {"unit", "arguments", "errors"},
-    "aio": {"aio", "unit"},  # for types
+    "aio": {"aio"},
     "sqlite_inline": {"sqlite_inline", "aio", "engine", "errors"},
     "backends": {"backends", "sqlite_inline", "aio", "engine", "unit", "arguments", "errors"},
     "engine": {"engine", "backends", "sqlite_inline", "aio", "unit", "arguments", "errors"}

@@ -18,8 +18,6 @@ from dbscope.aio.threads import in_thread, uncounted
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from dbscope.unit.ownership import Gate
-
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -90,9 +88,6 @@ class ThreadGate:
         return True
 
 
-Gate = LoopGate | ThreadGate
-
-
 class Greenlets:
     """The world of `AsyncDatabase`: plain functions that wait on the event loop."""
 
@@ -102,7 +97,7 @@ class Greenlets:
         self.me: Callable[[], object] = getcurrent
         self.can_wait: Callable[[], bool] = carriers().can_wait  # reading an attribute cannot
 
-    def gate(self) -> Gate:
+    def gate(self) -> LoopGate:
         """Return a gate for the running loop."""
         return LoopGate()
 
@@ -127,7 +122,7 @@ class Threads:
     def __init__(self) -> None:
         self.me: Callable[[], object] = threading.get_ident
 
-    def gate(self) -> Gate:
+    def gate(self) -> ThreadGate:
         """Return a gate for threads."""
         return ThreadGate()
 

@@ -8,15 +8,25 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dbscope.aio.concurrency import Gate
-
 W = TypeVar("W")
+
+
+class Gate(Protocol):
+    """What a writer waits at, until another thread or task opens it."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait; False if it was not opened."""
+        ...
+
+    def open(self) -> bool:
+        """Open it; False if nobody can come any more."""
+        ...
 
 
 class Queue(Generic[W]):
