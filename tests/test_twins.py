@@ -135,14 +135,13 @@ ALLOWED = {
     "arguments": {"errors"},
     "unit": {"unit", "arguments", "errors"},
     "aio": {"aio"},
-    "sqlite_inline": {"sqlite_inline", "aio", "engine", "errors"},
-    "backends": {"backends", "sqlite_inline", "aio", "engine", "unit", "arguments", "errors"},
-    "engine": {"engine", "backends", "sqlite_inline", "aio", "unit", "arguments", "errors"}
-    | {"extras", "masking"},
+    "sqlite_inline": {"sqlite_inline", "aio", "errors"},
+    "backends": {"backends", "sqlite_inline", "aio", "unit", "errors"},
+    "engine": {"engine", "backends", "aio", "unit", "arguments", "errors", "masking", "extras"},
     "scopes": {"scopes", "engine", "aio", "unit", "arguments", "errors", "backends"},
     "errors": {"masking"},
     "masking": set(),
-    "extras": {"errors"},
+    "extras": {"errors", "backends"},
     "explain": {"errors"},
     "crud": {"crud", *PUBLIC},
     "migrate": {"migrate", "aio", "backends", "extras", *PUBLIC},  # the looks of poolers

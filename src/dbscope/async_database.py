@@ -303,7 +303,7 @@ class AsyncDatabase(AsyncQueries[A]):
         """Create the tables that are missing; safe when several processes start at once."""
         self._source.check_loop()
         async with self.engine.connect() as connection:
-            await connection.run_sync(schema.create_missing, metadata)
+            await connection.run_sync(schema.create_missing, metadata, self._source.backend)
 
     async def ping(self) -> None:
         """Check that the database answers.

@@ -204,7 +204,7 @@ class Database(Queries[S]):
     def ensure_schema(self, metadata: MetaData) -> None:
         """Create the tables that are missing; safe when several processes start at once."""
         with self.engine.connect() as connection:
-            schema.create_missing(connection, metadata)
+            schema.create_missing(connection, metadata, self._source.backend)
 
     def ping(self) -> None:
         """Check that the database answers; see `AsyncDatabase.ping`."""

@@ -5,25 +5,16 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 
+from dbscope.backends import registry
 from dbscope.errors import ConfigurationError
 
-EXTRAS = {
-    "aiosqlite": "aiosqlite",
-    "alembic": "migrations",
-    "asyncmy": "mysql",
-    "asyncpg": "asyncpg",
-    "psycopg": "postgres",
-    "pymysql": "mysql",
-    "starlette": "fastapi",
-    "typer": "cli",
-}
-OTHERS = {"mysqldb": "mysqlclient", "psycopg2": "psycopg2-binary"}  # where the name is another
+EXTRAS = {"alembic": "migrations", "starlette": "fastapi", "typer": "cli", **registry.EXTRAS}
 
 
 def install(package: str) -> str:
     """Return the command that installs a package, with what we need beside it."""
     extra = EXTRAS.get(package)
-    wanted = f"'dbscope[{extra}]'" if extra else OTHERS.get(package, package)
+    wanted = f"'dbscope[{extra}]'" if extra else registry.PACKAGES.get(package, package)
     return f"pip install {wanted}"
 
 

@@ -164,7 +164,7 @@ def test_sqlite_has_none(kind: Any) -> None:
 @pytest.mark.worlds(drivers=lambda driver: driver == "psycopg sync", places=["scope"])
 def test_behind_a_pooler_it_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The process that answers is not the one that the driver was told of."""
-    monkeypatch.setattr("dbscope.engine.advisory.process_of", lambda connection: -1)
+    monkeypatch.setattr("dbscope.backends.postgresql.backend.process_of", lambda connection: -1)
 
     def story(db: Both) -> None:
         with pytest.raises(ConfigurationError, match="pooler"), lock(db):

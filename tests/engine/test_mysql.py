@@ -16,9 +16,10 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.util import await_only
 
 from dbscope import DatabaseUnavailable, ImplicitCommit, TransactionBroken, UnexpectedRollback
-from dbscope.backends import errors
-from dbscope.backends.mysql import implicit_commit
-from dbscope.engine import guard
+from dbscope.backends import errors, sockets
+from dbscope.backends.base import ConnectionStatus
+from dbscope.backends.mysql import kill
+from dbscope.backends.mysql.drivers import DRIVERS
 from tests.support.look import Onlooker, pause
 from tests.worlds import MYSQL, Both, Item, World, insert, plain_engine
 
@@ -305,8 +306,8 @@ NUMBER = text("SELECT connection_id()")
 def can_know_its_end(connection: Any) -> bool:
     """Tell whether a driver has heard that its connection was ended; PyMySQL would have to read."""
     if isinstance(connection, pymysql.Connection):
-        return guard.has_unread_bytes(connection, {})
-    return guard.look_asyncmy(connection) is guard.Local.CLOSED
+        return sockets.has_unread_bytes(connection, {})
+    return DRIVERS["asyncmy"].status(connection) is ConnectionStatus.CLOSED
 
 
 def test_a_raw_connection_leaves_no_snapshot_behind(world: World) -> None:
@@ -342,5 +343,5 @@ def test_a_query_that_ends_before_it_is_killed_is_no_complaint(
     code: int, complaints: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Between the look and the KILL it may come to its end: 1094 is "Unknown thread id"."""
-    implicit_commit._report(pymysql.err.OperationalError(code, "told by the server"))
+    kill._report(pymysql.err.OperationalError(code, "told by the server"))
     assert len([each for each in caplog.records if each.name == "dbscope"]) == complaints

@@ -15,7 +15,7 @@ from dbscope import (
     TransactionEndedOutside,
     TransactionOutcomeUnknown,
 )
-from dbscope.engine.guard import has_unread_bytes
+from dbscope.backends.sockets import has_unread_bytes
 from tests.support.look import until
 from tests.support.proxy import Proxy
 from tests.worlds import MYSQL, Both, Item, World, insert, is_sqlite, waiting

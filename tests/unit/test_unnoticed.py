@@ -412,7 +412,7 @@ def test_a_thread_that_is_late_is_made_to_come_back(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its connection is not closed under it: that would end the process, or never wake it."""
-    monkeypatch.setattr("dbscope.engine.stop.CANCEL_TIMEOUT", 20)  # a busy server hears of it later
+    monkeypatch.setattr("dbscope.backends.base.CANCEL_TIMEOUT", 20)
     failed: list[BaseException] = []
 
     def work(db: Both) -> None:

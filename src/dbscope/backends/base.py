@@ -1,23 +1,43 @@
-"""What a database can do of what it may be asked for: one place decides it.
+"""The seam between us and a database: what one is asked for, and refuses unless it can do it.
 
-A dialect that is none of those here may speak the protocol of one, over its driver, and yet ignore
-what it is told (CockroachDB, Redshift). So whatever has no entry can nothing but what SQLAlchemy
-itself does for it, and is refused the rest instead of dropping it.
+Each kind of database has a package with a subclass of `Backend`, and one of `Driver` for each
+driver whose state can be known; nothing else names a database or a driver.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from sqlalchemy.engine.default import DefaultDialect
-
+from dbscope.backends import errors
+from dbscope.backends.sql_text import ending
 from dbscope.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from sqlalchemy import URL, Engine
+    from contextlib import AbstractContextManager
+
+    from sqlalchemy import URL, Connection, Engine
+    from sqlalchemy.engine import ExceptionContext
     from sqlalchemy.engine.interfaces import Dialect
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+    from dbscope.unit.unit import Unit
+
+Options = Mapping[str, Any]
+# Given a cursor, its connection, what it has raised, and whether it was the first of a unit's.
+Renew = Callable[[Any, Any, Exception, bool], bool]
+
+NOTHING: Options = {}
+CANCEL_TIMEOUT = 1.0  # seconds, for what asks a server to end a statement
+REFUSES = "dbscope.refuses"  # in the info of a connection that was made one that cannot write
+NO_CLASS = "ours goes on top of it, so it has to be a subclass of `sqlite3.Connection`"
+AUTOCOMMIT = "it keeps the work of a scope that fails; autocommit is `atomic_requests=False`"
+# What is known of the files that were open, in a child that was forked.
+after_fork: list[Callable[[Iterable[str | None]], None]] = []
 
 # How messages call what is asked for.
 WORDS = {
@@ -36,7 +56,7 @@ class Features:
     """What one kind of database can do; False is refused where it is asked for."""
 
     name: str  # how SQLAlchemy calls its dialect
-    family: str = ""  # whose SQL it is: postgresql, mysql, sqlite, or nobody's that we know
+    family: str = ""  # whose SQL it is; "": nobody's that we know
     autocommit_reads: bool = False  # a read alone needs no BEGIN and no COMMIT
     commits_last: bool = False  # among several databases
     readonly: bool = False  # the database itself refuses to write
@@ -48,73 +68,268 @@ class Features:
     advisory_locks: bool = False
     reset_session: bool = False
 
+
+class ConnectionStatus(Enum):
+    """What a driver knows about its connection without asking the server."""
+
+    IDLE = "idle"
+    IN_TRANSACTION = "in a transaction"
+    IN_ERROR = "in a failed transaction"
+    CLOSED = "closed"
+
+
+class Driver:
+    """What differs between drivers; this one stands for all of which nothing is known."""
+
+    polled = False  # it learns that the server has closed an idle connection only by reading
+    bound_to_loop = True  # its connections live in the event loop in which they were made
+    batches_parameters = False  # many sets of parameters are better sent in batches
+    says_goodbye = False  # what there is to be read of an idle connection may be the last word
+    resets_session = False
+
+    def futures_only(self, dialect: Any) -> bool:  # noqa: ARG002
+        """Tell whether COMMIT and ROLLBACK are known to wait for plain futures only."""
+        return False
+
+    def status(self, connection: Any) -> ConnectionStatus:  # noqa: ARG002
+        """Return the state of a connection, as the pool's guard wants it."""
+        return ConnectionStatus.IDLE
+
+    def transaction_status(self, connection: Any) -> ConnectionStatus:
+        """Return what the server has said last about the transaction."""
+        return self.status(connection)
+
+    def read_goodbye(self, connection: Connection, dbapi: Any) -> str:  # noqa: ARG002
+        """Return what the server has said to end a connection; "": nothing."""
+        return ""
+
+    def hang_up(self, driver: Any) -> None:
+        """Close the socket of a connection whose loop is closed; nothing else of it can be used."""
+
+
+class Backend:
+    """One database: what it can do, and how it is told. Whatever is not overridden is not there.
+
+    Args:
+        url: with the driver that is to be used.
+        name: what messages call the database.
+        dialect: of SQLAlchemy's, or a class of them.
+    """
+
+    features: Features
+    drivers: ClassVar[Mapping[str, Driver]] = {}
+    default_drivers: ClassVar[tuple[str, str]] = ("", "")  # of `Database`, of `AsyncDatabase`
+    alone_options: ClassVar[Options] = NOTHING  # of a statement that needs no transaction
+    readonly_options: ClassVar[Options] = NOTHING  # of BEGIN READ ONLY
+
+    def __init__(self, url: URL, name: str, dialect: Dialect | type[Dialect]) -> None:
+        self.url = url
+        self.name = name
+        if not hasattr(type(self), "features"):
+            self.features = self.features_of(dialect)
+
+    @classmethod
+    def features_of(cls, dialect: Dialect | type[Dialect]) -> Features:  # noqa: ARG003
+        """Return what a dialect of this family can do."""
+        return cls.features
+
+    @classmethod
+    def resetting_drivers(cls) -> list[str]:
+        """Return the drivers of which it is known how they make a session what it was."""
+        return [name for name, driver in cls.drivers.items() if driver.resets_session]
+
     def require(self, *names: str, where: str = "") -> None:
-        """Raise ConfigurationError for the first of these that the database cannot do.
+        """Raise ConfigurationError for the first of these features that the database has not.
 
         Args:
             names: of features.
             where: who asks, for the message.
         """
         for name in names:
-            if not getattr(self, name):
+            if not getattr(self.features, name):
                 raise ConfigurationError(
-                    f"{where}{WORDS[name]} was asked of a database that is called {self.name!r}, "
-                    f"where it would be ignored; {_who_can(name)}."
+                    f"{where}{WORDS[name]} was asked of a database that is called "
+                    f"{self.features.name!r}, where it would be ignored; leave it out"
+                    f"{who_can(name)}."
                 )
 
+    # -- engines -------------------------------------------------------------------------------
 
-POSTGRESQL = Features(
-    name="postgresql",
-    family="postgresql",
-    autocommit_reads=True,
-    readonly=True,
-    reader=True,
-    statement_timeout=True,
-    isolation=True,
-    session_settings=True,
-    verify_commit=True,
-    advisory_locks=True,
-    reset_session=True,
-)
-SQLITE = Features(
-    name="sqlite",
-    family="sqlite",
-    commits_last=True,
-    readonly=True,
-    reader=True,
-    statement_timeout=True,
-    isolation=True,  # which is SERIALIZABLE always
-)
-MYSQL = Features(
-    name="mysql",
-    family="mysql",
-    readonly=True,
-    reader=True,
-    statement_timeout=True,
-    isolation=True,
-    advisory_locks=True,
-    reset_session=True,
-)
-MARIADB = replace(MYSQL, name="mariadb")
-KNOWN = {each.name: each for each in (POSTGRESQL, SQLITE, MYSQL, MARIADB)}
+    @classmethod
+    def check_url(cls, url: URL) -> None:
+        """Raise ConfigurationError for what a URL of this kind cannot mean."""
+
+    @property
+    def file(self) -> str | None:
+        """The path of the file that the database is; None: it is a server, or in memory."""
+        return None
+
+    @property
+    def is_memory(self) -> bool:
+        """Whether the database is in the memory of this process, and ends with its connections."""
+        return False
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether a pooler is known to be in between, so that no session is ours."""
+        return False
+
+    @property
+    def has_reader(self) -> bool:
+        """Whether an engine of its own can be made for what only reads."""
+        return self.features.reader
+
+    def engine_options(self, *, is_async: bool) -> dict[str, Any]:  # noqa: ARG002
+        """Return what `create_engine` needs."""
+        return {}
+
+    def connect_args(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments of the driver's `connect`, with what ours need on top."""
+        return given
+
+    @classmethod
+    def wrong_argument(cls, name: str, value: Any) -> str | None:
+        """Say what is wrong with an argument of the driver's `connect`; None: nothing."""
+        if name == "init_command" and ending(str(value or ""), "mysql"):
+            return AUTOCOMMIT
+        if name != "factory" or value is None:
+            return None
+        fits = isinstance(value, type) and issubclass(value, sqlite3.Connection)
+        return None if fits else NO_CLASS
+
+    def install(self, engine: Engine) -> None:
+        """Listen to an engine before all others do: once for its life."""
+
+    def install_last(self, engine: Engine) -> None:
+        """Listen to an engine when all others do."""
+
+    def refuse_writes(self, connection: Any, dialect: Any) -> None:  # noqa: ARG002
+        """Make a new connection one that cannot write."""
+        self.require("reader")
+
+    def why_not_connected(self, error: Exception) -> str | None:  # noqa: ARG002
+        """Say what has to be there first, so that one can connect; None: that is not known."""
+        return None
+
+    def login_state(self, error: Exception) -> str | None:
+        """Return the SQLSTATE of an error of connecting."""
+        return errors.sqlstate(error)
+
+    def blame(self, error: BaseException) -> str | None:  # noqa: ARG002
+        """Say whether an error is that of somebody in between; None: it is not."""
+        return None
+
+    # -- transactions --------------------------------------------------------------------------
+
+    def isolation_options(self, level: str) -> Options:
+        """Return SQLAlchemy's option for an isolation level."""
+        return {"isolation_level": level}
+
+    def before_transaction(self, unit: Unit) -> None:
+        """Wait for what the unit must have before its transaction takes a connection."""
+
+    def before_write(self, unit: Unit) -> None:
+        """Wait for what a transaction must have that begins to write only now."""
+
+    def after_begin(self, unit: Unit, connection: Connection, *, has_reader: bool) -> None:
+        """Send what the database is told of a transaction, now that it is known."""
+
+    def after_transaction(self, unit: Unit) -> None:
+        """Give back what `before_transaction` and `before_write` have waited for."""
+
+    def check_second(self, unit: Unit) -> None:
+        """Refuse a transaction of its own inside this one's, if it could never come to be."""
+
+    def tell_deadline(self, unit: Unit, connection: Connection) -> None:  # noqa: ARG002
+        """Tell the database the time that is left, if it does not know yet."""
+        self.require("statement_timeout")
+
+    def forget_deadline(self, unit: Unit, connection: Connection) -> None:
+        """Tell the database that the deadline is no more: COMMIT may take as long as it needs."""
+
+    def set_session(self, connection: Connection, values: Mapping[str, str]) -> None:  # noqa: ARG002
+        """Set these values for the transaction that has just begun."""
+        self.require("session_settings")
+
+    def note_commit(self, unit: Unit, connection: Connection) -> None:  # noqa: ARG002
+        """Note as `unit.proof` by what a lost answer to COMMIT can be found out."""
+        self.require("verify_commit")
+
+    # -- failures ------------------------------------------------------------------------------
+
+    def after_failure(self, unit: Unit, connection: Connection, error: BaseException) -> None:
+        """See whether a failed statement has ended more than itself."""
+
+    def is_too_large(self, context: ExceptionContext) -> bool:  # noqa: ARG002
+        """Tell whether a statement was larger than the server takes: the fault of who sends it."""
+        return False
+
+    def became_read_only(self, connection: Connection) -> bool:  # noqa: ARG002
+        """Tell whether it is the session that cannot write any more, and not its transaction."""
+        return False
+
+    def renewing(self, engine: Engine) -> Renew:  # noqa: ARG002
+        """Return what tells whether a statement that has failed is to be sent once more."""
+        return never
+
+    def interrupt(self, connection: Connection) -> None:
+        """End what a cancelled task has left running on a connection."""
+
+    def stop(self, connection: Connection) -> bool:  # noqa: ARG002
+        """Let the statement fail that another thread or task is in; False: there is no way."""
+        return False
+
+    # -- the state of a session ----------------------------------------------------------------
+
+    def remember_session(self, connection: Any, dialect: Any) -> Any:  # noqa: ARG002
+        """Return how to make a session what it is now, when all have set it up."""
+        self.require("reset_session")
+
+    def reset_session(self, connection: Any, kept: Any) -> None:  # noqa: ARG002
+        """Make a session what it was."""
+        self.require("reset_session")
+
+    # -- locks ---------------------------------------------------------------------------------
+
+    def schema_lock(self, connection: Connection) -> AbstractContextManager[object]:  # noqa: ARG002
+        """Let nobody else create tables meanwhile."""
+        return nullcontext()
+
+    def lock(self, connection: Connection, key: str, timeout: float | None) -> bool:  # noqa: ARG002
+        """Take a lock by a name, for the session; False: somebody else has it for too long.
+
+        Args:
+            connection: which keeps it.
+            key: its name.
+            timeout: seconds; None: as long as it takes.
+
+        Raises:
+            ConfigurationError: the session would not be ours.
+        """
+        self.require("advisory_locks")
+        return False
+
+    def unlock(self, connection: Connection, key: str) -> bool:  # noqa: ARG002
+        """Give it back; False: the server does not know of it."""
+        self.require("advisory_locks")
+        return False
+
+    # -- forks ---------------------------------------------------------------------------------
+
+    def close_idle(self, engine: Engine) -> list[ConnectionPoolEntry]:  # noqa: ARG002
+        """Close what nobody uses and what may not be open across a fork; return whose it was."""
+        return []
 
 
-def _who_can(feature: str) -> str:
-    able = [each.name for each in KNOWN.values() if getattr(each, feature)]
-    return f"leave it out, or use {', '.join(able)}"
+def never(*args: object) -> bool:  # noqa: ARG001
+    """Send no statement once more."""
+    return False
 
 
-def features_of(url: URL, engine: Engine | AsyncEngine | None = None) -> Features:
-    """Return what the database of this URL can do, by the name of its dialect.
+def who_can(feature: str) -> str:
+    """Say which databases have a feature."""
+    from dbscope.backends import registry
 
-    Not by the name in the URL: whoever registers a dialect may call it as they like, and say by
-    its `name` that it is one of those that are known.
-    """
-    dialect = url.get_dialect() if engine is None else type(engine.dialect)
-    known = KNOWN.get(dialect.name)
-    return known or Features(name=dialect.name, isolation=_sets_isolation(dialect))
-
-
-def _sets_isolation(dialect: type[Dialect]) -> bool:
-    """Tell whether SQLAlchemy's own option for it does something there."""
-    return dialect.set_isolation_level is not DefaultDialect.set_isolation_level
+    features = [each.features for each in registry.known()]
+    able = [each.name for each in features if getattr(each, feature)]
+    return f", or use {', '.join(able)}" if able else ""

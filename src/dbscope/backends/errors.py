@@ -43,6 +43,8 @@ PERMANENT_WORDS = re.compile(
     "|unsupported startup parameter|bouncer config error|SSL required"
 )
 QUERY_CANCELED = "57014"
+# In the info of a connection: a transaction had failed there before this one began.
+LEFT_OVER = "dbscope.left_over"
 PRIMARY = 0xFF  # of SQLite's extended result codes (https://sqlite.org/rescode.html)
 
 # Two transactions met, one was rolled back, and would succeed if it came again: serialization
@@ -265,3 +267,28 @@ def _native_conflict(error: Any) -> str | None:
         return str(error.sqlite_errorname) if code & 0xFF == SQLITE_BUSY else None
     native = native_code(error)
     return str(native) if native in {DEADLOCK, CHANGED_SINCE_READ} else None
+
+
+UNDEFINED_TABLE = "42P01"
+NO_SUCH_TABLE = 1146  # of MySQL and MariaDB
+
+
+def is_missing_table(error: BaseException | None) -> bool:
+    """Tell whether a statement was about a table that there is not.
+
+    SQLite has one code for all that is wrong with a statement, so there its words have to tell.
+    """
+    if sqlstate(error) == UNDEFINED_TABLE or native_code(error) == NO_SUCH_TABLE:
+        return True
+    return str(error).startswith("no such table")
+
+
+# PostgreSQL ends an idle transaction, or one that takes too long, before it reads what is sent next
+# (idle_in_transaction_session_timeout, transaction_timeout): as an answer to COMMIT it says that
+# this was not done.
+ENDED_BEFORE = frozenset({"25P03", "25P04"})
+
+
+def ended_before(error: BaseException | None) -> bool:
+    """Tell whether the answer to COMMIT says that the transaction had been ended before."""
+    return sqlstate(error) in ENDED_BEFORE

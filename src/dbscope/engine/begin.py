@@ -1,13 +1,12 @@
-"""How a transaction begins: with which of SQLAlchemy's options, and with which BEGIN."""
+"""How a transaction begins: with which of SQLAlchemy's options."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
-from dbscope.backends.sqlite import recipe
+from dbscope.backends.base import NOTHING, Options
 from dbscope.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -16,15 +15,11 @@ if TYPE_CHECKING:
     from dbscope.engine.engines import Engines
     from dbscope.unit.unit import Unit
 
-Options = Mapping[str, Any]
-NOTHING: Options = {}
-AUTOCOMMIT: Options = {"isolation_level": "AUTOCOMMIT"}
-
 
 def options_of(unit: Unit, bind: Engine | Connection, engines: Engines) -> Options:
     """Return the options for the transaction of a unit, or for a statement that needs none.
 
-    All of them are taken back with the connection; PostgreSQL's drivers need no round trip.
+    All of them are taken back with the connection.
 
     Args:
         unit: who begins.
@@ -36,12 +31,14 @@ def options_of(unit: Unit, bind: Engine | Connection, engines: Engines) -> Optio
     """
     if isinstance(bind, Connection):
         return _leave_alone(unit)
+    backend = engines.backend
+    level = unit.blocks[0].isolation if unit.blocks else None
+    if unit.is_alone and not (unit.is_readonly and bind is not engines.reader):
+        return backend.alone_options
+    options = NOTHING if level is None else backend.isolation_options(level)
     if unit.is_readonly and bind is not engines.reader:
-        return {**isolation_of(bind, unit), **readonly_of(bind)}
-    if unit.is_alone:
-        # On MySQL it takes two round trips there and back, to save the one of COMMIT.
-        return AUTOCOMMIT if bind.dialect.name == "postgresql" else NOTHING
-    return isolation_of(bind, unit)
+        return {**options, **backend.readonly_options}
+    return options
 
 
 def _leave_alone(unit: Unit) -> Options:
@@ -51,28 +48,3 @@ def _leave_alone(unit: Unit) -> Options:
             "bound to a connection, for which only the owner of that connection can decide it."
         )
     return NOTHING
-
-
-def isolation_of(engine: Engine, unit: Unit) -> Options:
-    """Return the option for the isolation level that the block has asked for."""
-    level = unit.blocks[0].isolation if unit.blocks else None
-    if level is None or engine.dialect.name == "sqlite":  # which is SERIALIZABLE always
-        return NOTHING
-    if level == "READ UNCOMMITTED" and engine.dialect.name == "postgresql":
-        level = "READ COMMITTED"  # what it means there, and asyncpg does not know the other word
-    return {"isolation_level": level}
-
-
-def readonly_of(engine: Engine) -> Options:
-    """Return the option for BEGIN READ ONLY, where there is no engine for it."""
-    return {"postgresql_readonly": True} if engine.dialect.name == "postgresql" else NOTHING
-
-
-def after_begin(unit: Unit, connection: Connection, *, is_writer: bool) -> None:
-    """Send SQLite's BEGIN, now that it is known whether the unit will write."""
-    if unit.is_alone:
-        recipe.skip_begin(connection)
-    elif recipe.has_begun(connection):
-        recipe.begin(connection, immediate=is_writer, told=unit.scope)
-    if unit.is_readonly and not connection.info.get("dbscope.refuses"):
-        recipe.refuse_writes_for_now(connection)

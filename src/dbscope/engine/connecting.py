@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.util import await_only
 
 from dbscope.aio import threads
 from dbscope.backends import errors
-from dbscope.backends.postgresql import login
 from dbscope.errors import ConfigurationError, DatabaseUnavailable
 
 if TYPE_CHECKING:
@@ -18,16 +15,18 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+    from dbscope.backends.base import Backend
     from dbscope.errors import DBScopeError
 
 
-def install(engine: Engine, name: str) -> None:
+def install(engine: Engine, backend: Backend, name: str) -> None:
     """Say what an error of connecting means: once for the life of an engine.
 
     Not by its event `do_connect`, where the first listener is the last: the user may have one.
 
     Args:
         engine: the engine.
+        backend: that of its database.
         name: what messages call the database.
     """
     connect = engine.dialect.connect
@@ -36,7 +35,7 @@ def install(engine: Engine, name: str) -> None:
         try:
             return connect(*args, **kwargs)
         except Exception as error:
-            found = meaning(engine, name, error)
+            found = meaning(engine, backend, name, error)
             if found is None:
                 raise
             raise found from error
@@ -44,43 +43,24 @@ def install(engine: Engine, name: str) -> None:
     engine.dialect.connect = connect_or_say_why  # type: ignore[method-assign]
 
 
-def meaning(engine: Engine, name: str, error: Exception) -> DBScopeError | None:
+def meaning(engine: Engine, backend: Backend, name: str, error: Exception) -> DBScopeError | None:
     """Return what an error of connecting means; None: what it says."""
     if isinstance(error, TypeError):  # an argument that the driver does not know
         return ConfigurationError(f"{name} cannot be connected to: {error}.")
-    state = in_its_world(engine, state_of, error)
+    state = in_its_world(engine, backend.login_state, error)
     if errors.is_permanent(error, state):
         return ConfigurationError(f"{name} does not let us in: {error}.")
-    if folder := in_its_world(engine, missing_folder, error):
-        return ConfigurationError(f"{name} cannot be opened: there is no folder {folder}.")
+    if why := in_its_world(engine, backend.why_not_connected, error):
+        return ConfigurationError(f"{name} cannot be opened: {why}.")
     if errors.is_away(error, state):
         return DatabaseUnavailable(f"{name} cannot be reached: {error}.")
     return None
 
 
 def in_its_world(
-    engine: Engine, ask: Callable[[Engine, Exception], Any | None], error: Exception
-) -> Any:
+    engine: Engine, ask: Callable[[Exception], str | None], error: Exception
+) -> str | None:
     """Ask what takes a while, in a thread if there is a loop that must go on."""
     if engine.dialect.is_async:
-        return await_only(threads.in_thread(ask, engine, error))
-    return ask(engine, error)
-
-
-def state_of(engine: Engine, error: Exception) -> str | None:  # noqa: ARG001
-    """Return the SQLSTATE of an error of connecting."""
-    if not login.is_psycopg(error):
-        return errors.sqlstate(error)
-    if errors.is_permanent(error, None):  # by its words: no need to ask for the code
-        return None
-    return login.state_of(error)
-
-
-def missing_folder(engine: Engine, error: Exception) -> Path | None:
-    """Return the folder of a SQLite database whose file cannot be made because it is not there."""
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is None or code & errors.PRIMARY != sqlite3.SQLITE_CANTOPEN:
-        return None
-    name = engine.url.database or ""
-    folder = Path(name.removeprefix("file:").partition("?")[0]).absolute().parent
-    return None if folder.is_dir() else folder
+        return await_only(threads.in_thread(ask, error))
+    return ask(error)

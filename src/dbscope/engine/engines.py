@@ -16,17 +16,11 @@ from sqlalchemy.ext import asyncio as sqlalchemy_asyncio
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import StaticPool
 
-from dbscope.backends.mysql import implicit_commit
-from dbscope.backends.postgresql import connections
-from dbscope.backends.postgresql.pooler import refuse_writes
-from dbscope.backends.sqlite import recipe
 from dbscope.engine import pool as pools
 from dbscope.engine.options import TRANSLATED, keywords
 from dbscope.engine.reader import ReaderEngine
 from dbscope.errors import ConfigurationError
 from dbscope.extras import needed
-from dbscope.sqlite_inline import files
-from dbscope.sqlite_inline.pysqlite import on_top_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,13 +28,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Pool
     from sqlalchemy.engine.interfaces import Dialect
 
-    from dbscope.backends.base import Features
-    from dbscope.backends.postgresql.pooler import Pooler
+    from dbscope.backends.base import Backend
 
-REFUSE_WRITES = {
-    "mysql": implicit_commit.refuse_writes,
-    "sqlite": recipe.refuse_writes,
-}
+
 POOL_TIMEOUT = 5.0  # seconds
 OF_QUEUE = frozenset({"pool_timeout", "pool_size", "max_overflow"})
 
@@ -50,32 +40,29 @@ class Engines:
 
     Args:
         url: with the driver that is to be used.
-        features: what its database can do.
+        backend: that of the database.
         is_async: which kind of engine.
         given: a ready engine, instead of making one.
         options: for `create_engine`, over our defaults.
         prepare: makes an engine ours, once for its life.
-        pooler: what is known of a pooler in front of the database.
     """
 
     def __init__(
         self,
         url: URL,
         *,
-        features: Features,
+        backend: Backend,
         is_async: bool,
         given: Engine | AsyncEngine | None,
         options: Mapping[str, Any],
         prepare: Callable[[Engine], None],
-        pooler: Pooler,
     ) -> None:
         self.url = url
-        self.features = features
+        self.backend = backend
         self.is_async = is_async
         self.given = given
         self.options = options
         self.prepare = prepare
-        self.pooler = pooler
         self._main: Engine | AsyncEngine | None = None
         self.plain: Engine | None = None  # the main one, or for async the one inside, if made
         self._reader: Engine | None = None
@@ -111,9 +98,7 @@ class Engines:
     @property
     def has_reader(self) -> bool:
         """Tell whether a second engine can be made that sees the same data."""
-        if self.given is not None or not self.features.reader:
-            return False
-        return self.features.family != "sqlite" or not files.is_memory(self.url)
+        return self.given is None and self.backend.has_reader
 
     def require(self, bind: Engine | Connection, told: object) -> None:
         """Make an engine that a session routes to one of ours, the first time that it is seen.
@@ -157,11 +142,8 @@ class Engines:
         self._mutex = threading.Lock()
         self.dispose(close=False)
 
-    def _refuse_writes(self, connection: Any, record: Any) -> None:
-        if self.features.family == "postgresql":
-            refuse_writes(connection, plain(self.main).dialect, self.pooler)
-        else:
-            REFUSE_WRITES[self.features.family](connection, record)
+    def _refuse_writes(self, connection: Any) -> None:
+        self.backend.refuse_writes(connection, plain(self.main).dialect)
 
     def _create(self, **more: Any) -> Engine | AsyncEngine:
         # Found by name only now: tools put theirs in its place, perhaps after we were imported.
@@ -176,15 +158,14 @@ class Engines:
         return engine
 
     def _arguments(self) -> dict[str, Any]:
-        usual = usual_options(self.url, self.features, is_async=self.is_async)
+        usual = usual_options(self.backend, is_async=self.is_async)
         connect = usual.pop("connect_args", {}) | dict(self.options.get("connect_args") or {})
-        if "factory" in connect and self.features.family == "sqlite":
-            connect["factory"] = on_top_of(connect["factory"])
+        connect = self.backend.connect_args(connect)
         own = dict(self.options)
         if own.get("poolclass") is StaticPool:  # see `pools.class_for`
             own |= {"poolclass": None, "pool_size": 1, "max_overflow": 0}
         own["poolclass"] = own.get("poolclass") or usual.pop("poolclass", None)
-        own["poolclass"] = pools.class_for(own, self.url, self._dialect, is_async=self.is_async)
+        own["poolclass"] = pools.class_for(own, self.backend, self._dialect, is_async=self.is_async)
         for name in OF_QUEUE - takes(own["poolclass"]):
             usual.pop(name, None)
         return usual | own | {"connect_args": connect}
@@ -205,11 +186,7 @@ def takes(poolclass: type[Pool]) -> set[str]:
     return {TRANSLATED.get(name, name) for name in keywords(poolclass)}
 
 
-def usual_options(url: URL, features: Features, *, is_async: bool) -> dict[str, Any]:
+def usual_options(backend: Backend, *, is_async: bool) -> dict[str, Any]:
     """Return our options for `create_engine`."""
     options: dict[str, Any] = {"pool_timeout": POOL_TIMEOUT, "pool_reset_on_return": None}
-    if features.family == "sqlite":
-        options |= recipe.engine_options(url, is_async=is_async)
-    elif is_async:
-        options |= connections.engine_options(url.get_driver_name())
-    return options
+    return options | backend.engine_options(is_async=is_async)

@@ -10,9 +10,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
 from dbscope.backends import errors
-from dbscope.backends.mysql import packets
-from dbscope.backends.postgresql.pooler import blame
-from dbscope.engine import deadline, fitness, guard, notes, transaction
+from dbscope.engine import fitness, notes, transaction
 from dbscope.errors import (
     ConfigurationError,
     ManualCommitForbidden,
@@ -21,21 +19,20 @@ from dbscope.errors import (
     TransactionTimeout,
     UnexpectedRollback,
 )
+from dbscope.unit import deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sqlalchemy import Connection, Engine
     from sqlalchemy.engine import ExceptionContext
 
-    from dbscope.backends.postgresql.pooler import Pooler
+    from dbscope.backends.base import Backend
     from dbscope.errors import DBScopeError
     from dbscope.unit.unit import Unit
 
 logger = logging.getLogger("dbscope")
 
 
-def install(engine: Engine, on_cancel: Callable[[Connection], None], pooler: Pooler) -> None:
+def install(engine: Engine, backend: Backend) -> None:
     """Listen to an engine: once for its life.
 
     Only to its dialect: a single listener to its connections (`commit`, `begin`, …) makes
@@ -43,8 +40,7 @@ def install(engine: Engine, on_cancel: Callable[[Connection], None], pooler: Poo
 
     Args:
         engine: the engine.
-        on_cancel: what to do with a connection whose task was cancelled in a statement.
-        pooler: what is known of a pooler in front of the database.
+        backend: that of its database.
     """
 
     @event.listens_for(engine, "handle_error")
@@ -54,23 +50,25 @@ def install(engine: Engine, on_cancel: Callable[[Connection], None], pooler: Poo
             notes.add(context.sqlalchemy_exception)
         if connection is None or connection.closed or connection.invalidated:
             return None
-        blamed = blame(pooler, errors.sqlstate(context.original_exception))
+        blamed = backend.blame(context.original_exception)
         try:
             unit: Unit | None = connection.info.get("dbscope.unit")
         except NotImplementedError:  # the connection by which SQLAlchemy gets to know the server
             return None if blamed is None else ConfigurationError(blamed)
         if isinstance(context.original_exception, CancelledError):
-            on_cancel(connection)
+            backend.interrupt(connection)
         # COMMIT and ROLLBACK have no statement.
         is_commit = unit is not None and unit.committing and context.statement is None
-        if not is_commit and fitness.is_unfit(connection, unit, context.original_exception):
+        if not is_commit and fitness.is_unfit(
+            backend, connection, unit, context.original_exception
+        ):
             context.is_disconnect = True
-        found = None if unit is None else _on_error(unit, connection, context)
+        found = None if unit is None else _on_error(backend, unit, connection, context)
         return found if blamed is None else ConfigurationError(blamed)
 
 
 def _on_error(
-    unit: Unit, connection: Connection, context: ExceptionContext
+    backend: Backend, unit: Unit, connection: Connection, context: ExceptionContext
 ) -> BaseException | None:
     error = context.sqlalchemy_exception or context.original_exception
     # COMMIT and ROLLBACK have no statement.
@@ -81,15 +79,20 @@ def _on_error(
     is_of_database = isinstance(error, DBAPIError) or context.is_disconnect
     if is_of_database or context.execution_context is not None:  # something may have been sent
         unit.mark_broken(error)
-        if connection.dialect.name == "sqlite" and unit.blocks:
-            _look_at_sqlite(unit, connection, error)
-    if not is_of_database or packets.is_too_large(context):
+        backend.after_failure(unit, connection, error)
+    if not is_of_database or backend.is_too_large(context):
         return None
-    if unit.timed and deadline.is_timeout(unit, context.original_exception):
+    if unit.timed and _is_timeout(unit, context.original_exception):
         return TransactionTimeout(f"In {unit.block}:")
     if unit.is_readonly and errors.is_refused_write(context.original_exception):
         return ReadOnlyViolation(f"{unit.block or unit.scope} is read-only.")
     return _unavailable(unit, error, lost=context.is_disconnect)
+
+
+def _is_timeout(unit: Unit, error: BaseException | None) -> bool:
+    """Tell whether the database has ended a statement because the time of its block was up."""
+    block = unit.block
+    return block is not None and deadline.is_over(block) and errors.is_interrupted(error)
 
 
 def _unavailable(unit: Unit, error: BaseException, *, lost: bool) -> DBScopeError | None:
@@ -108,27 +111,20 @@ def _unavailable(unit: Unit, error: BaseException, *, lost: bool) -> DBScopeErro
     return found
 
 
-def _look_at_sqlite(unit: Unit, connection: Connection, error: BaseException) -> None:
-    # OR ROLLBACK, RAISE(ROLLBACK) and a full disk end all of it, savepoints by hand too
-    # (https://sqlite.org/lang_conflict.html).
-    if guard.look_sqlite(connection.connection.dbapi_connection) is not guard.Local.IN_TRANSACTION:
-        unit.break_all(error)
-
-
 def _failed_commit(
     unit: Unit, connection: Connection, error: BaseException, *, lost: bool
 ) -> BaseException | None:
     if isinstance(error, UnexpectedRollback):
         unit.committing = False
         return None
-    if isinstance(error, DBAPIError) and errors.sqlstate(error.orig) in transaction.ENDED_BEFORE:
+    if isinstance(error, DBAPIError) and errors.ended_before(error.orig):
         unit.committing = False
         return transaction.not_stored(unit, f"was closed ({error.orig})")
     if lost or not isinstance(error, DBAPIError) or errors.leaves_open(error.orig):
         unit.commit_lost()
         is_error = isinstance(error, Exception)  # and not a cancellation
         return TransactionOutcomeUnknown(f"In {unit.scope}:") if is_error else None
-    # SQLite stays in the transaction and keeps the write lock, and SQLAlchemy thinks it is over.
+    # A database may stay in the transaction with its locks, and SQLAlchemy thinks it is over.
     unit.committing = False
     try:
         connection.dialect.do_rollback(connection.connection)

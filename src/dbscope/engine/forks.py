@@ -13,8 +13,8 @@ from weakref import WeakKeyDictionary, WeakSet
 from sqlalchemy import event
 
 from dbscope.aio import threads
-from dbscope.backends.sqlite import forks as sqlite
-from dbscope.sqlite_inline.lifetime import keep_for_good
+from dbscope.aio.collecting import keep_for_good
+from dbscope.backends.base import after_fork
 from dbscope.unit.current import current
 
 if TYPE_CHECKING:
@@ -32,11 +32,13 @@ _records: WeakKeyDictionary[ConnectionPoolEntry, str | None] = WeakKeyDictionary
 _of_the_parent: list[Any] = []
 
 
-def watch(engine: Engine) -> None:
-    """Know the connections of an engine: once for its life, and before anything connects for it."""
-    file = sqlite.file_of(engine)
-    if file is not None:
-        sqlite.watch(engine, file)
+def watch(engine: Engine, file: str | None) -> None:
+    """Know the connections of an engine: once for its life, and before anything connects for it.
+
+    Args:
+        engine: the engine.
+        file: that its connections have open, if any.
+    """
 
     @event.listens_for(engine, "connect")
     def on_connect(connection: Any, record: ConnectionPoolEntry) -> None:  # noqa: ARG001
@@ -44,15 +46,18 @@ def watch(engine: Engine) -> None:
 
 
 def _prepare() -> None:
-    for engine in _engines():
-        for record in sqlite.close_idle(engine):
-            _records.pop(record, None)
+    for source in list(sources):
+        for engine in source.engines.made:
+            for record in source.backend.close_idle(engine):
+                _records.pop(record, None)
 
 
 def _start_anew() -> None:
     threads.forget_threads()
     opened = [record for record in _records if record.dbapi_connection is not None]
-    sqlite.start_anew(map(_records.get, opened))
+    files = [_records.get(record) for record in opened]
+    for start_anew in after_fork:
+        start_anew(files)
     for scope in list(_open_scopes()):
         _leave_to_the_parent(scope)
     _of_the_parent.extend(engine.pool for engine in _engines())

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import logging
 import select
-import sqlite3
 import weakref
-from collections.abc import Callable
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError
 
+from dbscope.backends.base import ConnectionStatus
+from dbscope.backends.sockets import has_unread_bytes
 from dbscope.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
@@ -26,121 +25,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
+    from dbscope.backends.base import Driver
+
 logger = logging.getLogger("dbscope")
-
-
-class Local(Enum):
-    """What a driver knows about its connection without asking the server."""
-
-    IDLE = "idle"
-    IN_TRANSACTION = "in a transaction"
-    IN_ERROR = "in a failed transaction"
-    CLOSED = "closed"
-
-
-Look = Callable[[Any], Local]
-
-
-def look_sqlite(connection: Any) -> Local:
-    """Look at sqlite3, or at what is around it."""
-    driver = getattr(connection, "driver_connection", connection)
-    life = getattr(getattr(driver, "_connection", driver), "life", None)  # aiosqlite has a thread
-    if life is not None and life.is_over:
-        return Local.CLOSED  # maybe a moment later
-    try:
-        return Local.IN_TRANSACTION if driver.in_transaction else Local.IDLE
-    except (ValueError, sqlite3.ProgrammingError):  # aiosqlite: "no active connection"
-        return Local.CLOSED
-
-
-def look_asyncpg(connection: Any) -> Local:
-    """Look at asyncpg: its protocol, and the transaction object that it nests others in."""
-    driver = connection.driver_connection
-    if driver.is_closed():
-        return Local.CLOSED
-    if driver.is_in_transaction() or getattr(driver, "_top_xact", None) is not None:
-        return Local.IN_TRANSACTION
-    return Local.IDLE
-
-
-def look_psycopg(connection: Any) -> Local:
-    """Look at psycopg: libpq's transaction status."""
-    driver = getattr(connection, "driver_connection", connection)
-    if driver.closed:
-        return Local.CLOSED
-    status = driver.pgconn.transaction_status
-    if status == PSYCOPG_IDLE:
-        return Local.IDLE
-    return Local.IN_ERROR if status == PSYCOPG_INERROR else Local.IN_TRANSACTION
-
-
-# libpq, PQtransactionStatus: PQTRANS_IDLE, PQTRANS_INERROR
-PSYCOPG_IDLE = 0
-PSYCOPG_INERROR = 3
-
-
-# The server's status, sent with each success: SERVER_STATUS_IN_TRANS
-MYSQL_IN_TRANSACTION = 1
-
-
-def look_pymysql(connection: Any) -> Local:
-    """Look at PyMySQL, which keeps the status that came last, but not the one after rows."""
-    if not connection.open:
-        return Local.CLOSED
-    is_open = connection.server_status & MYSQL_IN_TRANSACTION
-    return Local.IN_TRANSACTION if is_open else Local.IDLE
-
-
-def look_asyncmy(connection: Any) -> Local:
-    """Look at asyncmy, which keeps the status that came last, but no status of 0."""
-    driver = connection.driver_connection
-    if not driver.connected or driver._stream_broken:  # noqa: SLF001
-        return Local.CLOSED
-    status, last = driver.server_status, driver._result  # noqa: SLF001
-    if last is not None and (driver._deprecate_eof or not last.field_count):  # noqa: SLF001
-        status = last.server_status
-    return Local.IN_TRANSACTION if status & MYSQL_IN_TRANSACTION else Local.IDLE
-
-
-def look_anything(connection: Any) -> Local:  # noqa: ARG001
-    """Know nothing about a driver that has no entry here."""
-    return Local.IDLE
-
-
-LOOKS: dict[str, Look] = {
-    "pysqlite": look_sqlite,
-    "aiosqlite": look_sqlite,
-    "inline": look_sqlite,
-    "asyncpg": look_asyncpg,
-    "psycopg": look_psycopg,
-    "psycopg_async": look_psycopg,
-    "pymysql": look_pymysql,
-    "asyncmy": look_asyncmy,
-}
-
-POLLED = frozenset({"psycopg", "psycopg_async", "pymysql"})
-
-
-def has_unread_bytes(connection: Any, info: dict[str, Any]) -> bool:
-    """Tell whether an idle connection has something to read: it was told goodbye.
-
-    psycopg and PyMySQL learn that the server has closed a connection only by reading, and an idle
-    one is not read; the transports of asyncpg and asyncmy are watched by the loop.
-    """
-    poll = info.get("dbscope.poll")
-    if poll is None:
-        driver = getattr(connection, "driver_connection", connection)
-        socket = getattr(driver, "_sock", driver)  # PyMySQL's
-        if (transport := getattr(driver, "_transport", None)) is not None:
-            socket = transport.get_extra_info("socket")
-        poll = info["dbscope.poll"] = select.poll()
-        poll.register(socket.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
-    return bool(poll.poll(0))
-
-
-def look_of(engine: Engine) -> Look:
-    """Return the look for the driver of this engine."""
-    return LOOKS.get(engine.dialect.driver, look_anything)
 
 
 def keep_first_error(engine: Engine) -> None:
@@ -162,16 +49,17 @@ def keep_first_error(engine: Engine) -> None:
     engine.dialect.initialize = initialize_or_drop  # type: ignore[method-assign]
 
 
-def install(engine: Engine, counters: Counter[str]) -> None:
+def install(engine: Engine, driver: Driver, counters: Counter[str]) -> None:
     """Watch over the pool of an engine: once for its life."""
     keep_first_error(engine)
-    look = look_of(engine)
-    polled = engine.dialect.driver in POLLED and hasattr(select, "poll")
+    status = driver.status
+    polled = driver.polled and hasattr(select, "poll")
 
     @event.listens_for(engine, "checkout")
     def on_checkout(connection: Any, record: Any, proxy: Any) -> None:
-        state = look(connection)
-        if state is not Local.IDLE or (polled and has_unread_bytes(connection, record.info)):
+        state = status(connection)
+        is_told = polled and has_unread_bytes(connection, record.info)
+        if state is not ConnectionStatus.IDLE or is_told:
             counters["connections_discarded"] += 1
             refused = record.record_info.get("dbscope.refused")
             if refused is not None and refused() is proxy:
@@ -187,13 +75,13 @@ def install(engine: Engine, counters: Counter[str]) -> None:
         info = record.info
         unit = info.pop("dbscope.unit", None)
         info.pop("dbscope.begin", None)
-        found = look(connection)
-        if found is Local.IDLE:
+        found = status(connection)
+        if found is ConnectionStatus.IDLE:
             return
         counters["connections_discarded"] += 1
         where = "" if unit is None else f" from {unit.scope}"
         logger.error("A connection came back%s %s; it is discarded.", where, found.value)
-        if found is not Local.CLOSED and state.asyncio_safe:
+        if found is not ConnectionStatus.CLOSED and state.asyncio_safe:
             engine.dialect.do_rollback(connection)
         # An error here makes SQLAlchemy invalidate the connection.
         raise DisconnectionError(f"came back {found.value}")

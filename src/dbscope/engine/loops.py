@@ -1,8 +1,8 @@
 """Event loops: whose connections serve in any of them, and what becomes of those that do not.
 
-A connection of psycopg waits for its socket in whichever loop runs, and one of SQLite has a thread
-or none at all. Those of asyncpg and asyncmy have a transport of the loop that they were made in:
-there they live, and when it is closed they can only be forgotten, like the loop.
+A connection may wait for its socket in whichever loop runs, or have a thread of its own. Others
+have a transport of the loop that they were made in: there they live, and when it is closed they can
+only be forgotten, like the loop.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from sqlalchemy.util import await_only
 from sqlalchemy.util.queue import AsyncAdaptedQueue, Empty
 
 from dbscope.aio import threads
+from dbscope.backends import registry
 from dbscope.errors import ConfigurationError, SynchronousOnlyOperation
 from dbscope.unit import callsite
 from dbscope.unit.serving import is_starting_or_ending
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from dbscope.engine.engines import Engines
-
-# Drivers whose connections belong to no loop; the async one of psycopg has both names.
-FREE = frozenset({"inline", "aiosqlite", "psycopg", "psycopg_async"})
 
 
 class AnyLoopQueue(AsyncAdaptedQueue[Any]):
@@ -193,17 +191,18 @@ def serves_any(engine: Engine) -> bool:
     if isinstance(pool, NullPool):
         return True
     queue: Any = getattr(pool, "_pool", None)
-    return engine.dialect.driver in FREE and queue.__class__ is not AsyncAdaptedQueue
+    is_bound = registry.driver_of(engine.dialect).bound_to_loop
+    return not is_bound and queue.__class__ is not AsyncAdaptedQueue
 
 
 def forget(engine: Engine) -> None:
     """Begin anew without the connections of a loop that is closed; their sockets are closed."""
-    idle = list(_idle(engine.pool))
+    idle, driver = list(_idle(engine.pool)), registry.driver_of(engine.dialect)
     engine.dispose(close=False)
     for record in idle:
         connection: Any = record.dbapi_connection
         if connection is not None:
-            _hang_up(connection.driver_connection)
+            driver.hang_up(connection.driver_connection)
 
 
 def _idle(pool: Any) -> Iterator[Any]:
@@ -213,26 +212,3 @@ def _idle(pool: Any) -> Iterator[Any]:
             yield queue.get_nowait()
     if (single := getattr(pool, "_conn", None)) is not None:
         yield single
-
-
-def _hang_up(driver: Any) -> None:
-    """Close the socket of a connection whose loop is closed; nothing else of it can be used."""
-    if hasattr(driver, "pgconn"):
-        driver.pgconn.finish()
-        return
-    if hasattr(driver, "stop"):
-        from dbscope.backends.sqlite.aiosqlite import abandon
-
-        abandon(driver)
-        return
-    if hasattr(driver, "_aborted"):
-        driver._aborted = True  # noqa: SLF001  (asyncpg: it would complain when it is collected)
-    writer = getattr(driver, "_writer", None)
-    transport: Any = getattr(driver, "_transport", None) or getattr(writer, "transport", None)
-    with suppress(AttributeError, TypeError):
-        driver._writer = None  # noqa: SLF001  (asyncmy, likewise)
-    sock = getattr(transport, "_sock", None)
-    if sock is not None:  # uvloop has closed its own with the loop
-        transport._closing = True  # noqa: SLF001
-        transport._sock = None  # noqa: SLF001
-        sock.close()

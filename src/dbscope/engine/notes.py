@@ -15,8 +15,6 @@ from dbscope.backends import errors
 if TYPE_CHECKING:
     from sqlalchemy.exc import DBAPIError
 
-UNDEFINED_TABLE = "42P01"
-NO_SUCH_TABLE = 1146  # of MySQL and MariaDB
 MISSING = (
     "The table is not there. `db.ensure_schema(Base.metadata)` creates those that are missing; "
     "where there are migrations, `dbscope upgrade` does."
@@ -30,18 +28,8 @@ DETACHED = (
 
 def add(error: DBAPIError) -> None:
     """Note what is to be done about an error of the database, if that can be said."""
-    if is_missing_table(error.orig):
+    if errors.is_missing_table(error.orig):
         error.add_note(MISSING)
-
-
-def is_missing_table(error: BaseException | None) -> bool:
-    """Tell whether a statement was about a table that there is not.
-
-    SQLite has one code for all that is wrong with a statement, so there its words have to tell.
-    """
-    if errors.sqlstate(error) == UNDEFINED_TABLE or errors.native_code(error) == NO_SUCH_TABLE:
-        return True
-    return str(error).startswith("no such table")
 
 
 @cache

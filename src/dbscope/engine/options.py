@@ -6,7 +6,7 @@ out of our hands without anybody's noticing.
 
 from __future__ import annotations
 
-import sqlite3
+from functools import partial
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
@@ -16,26 +16,24 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
+from dbscope.backends.base import AUTOCOMMIT
 from dbscope.engine import pool
-from dbscope.engine.sql_text import ending
 from dbscope.errors import ConfigurationError
 from dbscope.unit.options import ISOLATION_LEVELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from sqlalchemy import URL
     from sqlalchemy.engine.interfaces import Dialect
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from dbscope.backends.base import Backend
     from dbscope.engine.settings import Settings
 
     Rule = Callable[[Any], str | None]  # returns what is wrong with a value
 
-AUTOCOMMIT = "it keeps the work of a scope that fails; autocommit is `atomic_requests=False`"
 ENGINE_IS_OURS = "the session belongs to the engine of its database; give the URL, or `engine=`"
 ONE_ENGINE = "a transaction is one of one engine; make a database for each of them"
-NO_CLASS = "ours goes on top of it, so it has to be a subclass of `sqlite3.Connection`"
 READY = "give the ready engine instead: `engine=create_engine(...)`"
 
 
@@ -47,10 +45,6 @@ def only(*allowed: Any, why: str) -> Rule:
 def never(why: str) -> Rule:
     """Return a rule that accepts nothing."""
     return lambda value: why  # noqa: ARG005
-
-
-def _is_class_of(value: Any, base: type) -> bool:
-    return value is None or (isinstance(value, type) and issubclass(value, base))
 
 
 def no_autocommit(level: Any) -> str | None:
@@ -127,8 +121,6 @@ ENGINE: dict[str, Rule] = {
 }
 CONNECT: dict[str, Rule] = {
     "autocommit": only(False, None, why=AUTOCOMMIT),
-    "init_command": lambda sql: AUTOCOMMIT if ending(str(sql or ""), "mysql") else None,
-    "factory": lambda cls: None if _is_class_of(cls, sqlite3.Connection) else NO_CLASS,
     "async_creator_fn": never(f"it connects past what a connection is told; {READY}"),
 }
 UNNAMED = {Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL}
@@ -182,24 +174,27 @@ def check_session(options: Mapping[str, Any], session_class: Any, *, is_async: b
     _check("session_options", options, rules, known, session_class.__name__)
 
 
-def check_engine(options: Mapping[str, Any], url: URL, *, is_async: bool) -> None:
+def check_engine(options: Mapping[str, Any], backend: Backend, *, is_async: bool) -> None:
     """Check the options of an engine that we are to make; nothing is imported but the dialect.
 
     Raises:
         ConfigurationError: one that there is not, or that cannot be honoured.
     """
+    url = backend.url
     dialect: type[Dialect] = url.get_dialect()
     if is_async:
         dialect = dialect.get_async_dialect_cls(url)
-    found = pool.class_for(options, url, dialect, is_async=is_async)
+    found = pool.class_for(options, backend, dialect, is_async=is_async)
     known = names_of(dialect, options.get("poolclass") or found)
     if options.get("plugins") or "plugin" in url.query:
         known |= set(options)  # which they may take
     rules = ENGINE | {name: rule for name, rule in OF_POOL.items() if name in known}
     _check("engine_options", options, rules, known, f"{dialect.__name__} and {found.__name__}")
     connect: dict[str, Any] = dict(options.get("connect_args") or ())
-    _check("engine_options: connect_args", connect, CONNECT)
-    _check("The URL", {name: _of_query(value) for name, value in url.query.items()}, CONNECT)
+    query = {name: _of_query(value) for name, value in url.query.items()}
+    for what, given in (("engine_options: connect_args", connect), ("The URL", query)):
+        of_driver = {name: partial(backend.wrong_argument, name) for name in given}
+        _check(what, given, of_driver | CONNECT)
 
 
 def names_of(dialect: type[Dialect], poolclass: type[Any]) -> set[str]:

@@ -17,15 +17,17 @@ from sqlalchemy.pool import (
 from sqlalchemy.util.queue import Empty, Queue
 
 from dbscope.aio import stopped, threads
-from dbscope.engine.loops import FREE, AnyLoopPool
+from dbscope.backends import registry
+from dbscope.engine.loops import AnyLoopPool
 from dbscope.errors import ConfigurationError
-from dbscope.sqlite_inline import files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy import URL, Engine, Pool
+    from sqlalchemy import Engine, Pool
     from sqlalchemy.pool import ConnectionPoolEntry
+
+    from dbscope.backends.base import Backend
 
 # Of these there is one connection at a time: for all, or for each thread.
 SINGLE = (AssertionPool, SingletonThreadPool, StaticPool)
@@ -59,7 +61,9 @@ class ThreadQueuePool(QueuePool):
             return super()._do_get()
 
 
-def class_for(options: Mapping[str, Any], url: URL, dialect: Any, *, is_async: bool) -> type[Pool]:
+def class_for(
+    options: Mapping[str, Any], backend: Backend, dialect: Any, *, is_async: bool
+) -> type[Pool]:
     """Return the class of the pool for these options of an engine.
 
     Raises:
@@ -68,13 +72,13 @@ def class_for(options: Mapping[str, Any], url: URL, dialect: Any, *, is_async: b
     asked: Any = options.get("poolclass")
     if asked is None or asked is StaticPool:
         # One connection for all would be one transaction for all: they take it in turn instead.
-        asked = dialect.get_pool_class(url) if is_async else QueuePool
+        asked = dialect.get_pool_class(backend.url) if is_async else QueuePool
     if asked is QueuePool and not is_async:
         return ThreadQueuePool
-    if asked is AsyncAdaptedQueuePool and dialect.driver in FREE:
+    if asked is AsyncAdaptedQueuePool and not registry.driver_of(dialect).bound_to_loop:
         return AnyLoopPool
     _check(asked, is_async=is_async)
-    if asked is NullPool and dialect.name == "sqlite" and files.is_memory(url):
+    if asked is NullPool and backend.is_memory:
         raise ConfigurationError(
             "engine_options: poolclass=NullPool would end a database in memory with each scope."
         )

@@ -2,7 +2,7 @@
 
 Whatever is said to the engine that people know (`db.engine`) is heard here too, before and after
 this one is made, since nothing here has listeners of its own: a token for each connection
-(`do_connect`), functions of SQLite (`connect`), a tracer.
+(`do_connect`), functions (`connect`), a tracer.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine.base import OptionEngine
 
+from dbscope.backends.base import REFUSES
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy import Engine, Pool
     from sqlalchemy.pool import ConnectionPoolEntry
-
-REFUSES = "dbscope.refuses"
 
 
 class ReaderEngine(OptionEngine):
@@ -29,7 +29,7 @@ class ReaderEngine(OptionEngine):
         refuse: makes a new connection one that cannot write.
     """
 
-    def __init__(self, main: Engine, spare: Engine, refuse: Callable[[Any, Any], None]) -> None:
+    def __init__(self, main: Engine, spare: Engine, refuse: Callable[[Any], None]) -> None:
         self.main = main
         self.refuse = refuse
         self._hear(spare.dialect)
@@ -60,7 +60,7 @@ class ReaderEngine(OptionEngine):
     def checkout(self, connection: Any, record: ConnectionPoolEntry, proxy: Any) -> None:
         """Make a new connection one that cannot write, when all others are done with it."""
         if not record.info.get(REFUSES):
-            self.refuse(connection, record)
+            self.refuse(connection)
             record.info[REFUSES] = True
         self.main.pool.dispatch.checkout(connection, record, proxy)
 

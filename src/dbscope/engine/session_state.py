@@ -13,55 +13,48 @@ from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import NullPool
 
-from dbscope.backends.mysql import session_state as mysql
-from dbscope.backends.postgresql import session_state as postgresql
+from dbscope.backends import registry
 from dbscope.errors import ConfigurationError, DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections import Counter
 
     from sqlalchemy import Engine
+    from sqlalchemy.engine.interfaces import Dialect
     from sqlalchemy.pool import PoolResetState
 
-    from dbscope.backends.postgresql.pooler import Pooler
+    from dbscope.backends.base import Backend
 
 logger = logging.getLogger("dbscope")
 
 KEPT = "dbscope.kept"
-OF_DRIVERS: dict[str, Any] = {
-    "psycopg": postgresql,
-    "psycopg_async": postgresql,
-    "asyncpg": postgresql,
-    "pymysql": mysql,
-    "asyncmy": mysql,
-}
 
 
-def check(driver: str) -> None:
+def check(dialect: Dialect | type[Dialect]) -> None:
     """Raise ConfigurationError if nothing is known of how a driver would do it."""
-    if driver not in OF_DRIVERS:
+    if not registry.driver_of(dialect).resets_session:
+        able = (name for each in registry.known() for name in each.resetting_drivers())
         raise ConfigurationError(
-            f"`reset_session` was asked of the driver {driver!r}, where it would be ignored; "
-            f"leave it out, or use one of {', '.join(OF_DRIVERS)}."
+            f"`reset_session` was asked of the driver {dialect.driver!r}, where it would be "
+            f"ignored; leave it out, or use one of {', '.join(dict.fromkeys(able))}."
         )
 
 
-def install(engine: Engine, counters: Counter[str], pooler: Pooler) -> None:
+def install(engine: Engine, counters: Counter[str], backend: Backend) -> None:
     """Reset the sessions of an engine: once for its life, after the look at what comes back.
 
     Behind a pooler nothing is sent: the session is somebody else's already.
     """
-    check(engine.dialect.driver)  # which may be another one, if a session is routed to its engine
-    way = OF_DRIVERS[engine.dialect.driver]
+    check(engine.dialect)  # which may be another one, if a session is routed to its engine
     if isinstance(engine.pool, NullPool):  # each session ends with its scope
         return
 
     @event.listens_for(engine, "checkout")
     def on_checkout(connection: Any, record: Any, proxy: Any) -> None:  # noqa: ARG001
-        if pooler.found or KEPT in record.info:
+        if backend.is_pooled or KEPT in record.info:
             return
         try:
-            record.info[KEPT] = way.remember(connection, engine.dialect)
+            record.info[KEPT] = backend.remember_session(connection, engine.dialect)
         except Exception as error:
             raise DatabaseUnavailable(f"A new session cannot be looked at: {error}.") from error
 
@@ -71,7 +64,7 @@ def install(engine: Engine, counters: Counter[str], pooler: Pooler) -> None:
         if kept is None or state.terminate_only or not state.asyncio_safe:
             return
         try:
-            way.reset(connection, kept)
+            backend.reset_session(connection, kept)
         except Exception as error:
             counters["connections_discarded"] += 1
             logger.warning("A session could not be reset; its connection is discarded: %s", error)

@@ -15,9 +15,7 @@ from dbscope.engine import options, session_state
 from dbscope.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from sqlalchemy import URL
-
-    from dbscope.backends.base import Features
+    from dbscope.backends.base import Backend
     from dbscope.unit.policy import AtomicRequests
 
 SessionSettings = Callable[[], Mapping[str, object]]
@@ -75,26 +73,23 @@ class Settings:
                 "engine_options are for an engine that is to be made; this one is there already."
             )
 
-    def check(
-        self, features: Features, url: URL, session_class: type[Any], *, is_async: bool
-    ) -> None:
+    def check(self, backend: Backend, session_class: type[Any], *, is_async: bool) -> None:
         """Check what was given against what there is; nothing is connected to, or sent.
 
         Args:
-            features: what the database can do.
-            url: with the driver that is to be used.
+            backend: that of the database.
             session_class: SQLAlchemy's, or a subclass of it.
             is_async: which kind of database.
 
         Raises:
             ConfigurationError: something that cannot be honoured.
         """
-        features.require(*self._asked())
+        backend.require(*self._asked())
         if self.reset_session:
-            session_state.check((self.engine or url.get_dialect()).driver)
+            session_state.check(self.engine.dialect if self.engine else backend.url.get_dialect())
         options.check_session(self.session_options, session_class, is_async=is_async)
         if self.engine is None:
-            options.check_engine(self.engine_options, url, is_async=is_async)
+            options.check_engine(self.engine_options, backend, is_async=is_async)
         else:
             options.check_given(self.engine)
 
@@ -105,3 +100,12 @@ class Settings:
             "reset_session": self.reset_session,
         }
         return [name for name, is_given in given.items() if is_given]
+
+
+def values_of(settings: SessionSettings) -> dict[str, str]:
+    """Return what is to be set: asked before anything is begun, since it may fail.
+
+    A value of None is the empty text, which stands for what was never set.
+    """
+    values = arguments.check("What session_settings returns", settings(), arguments.OPTIONS)
+    return {name: "" if value is None else str(value) for name, value in values.items()}

@@ -12,40 +12,31 @@ from sqlalchemy.ext.asyncio import async_sessionmaker
 from sqlalchemy.orm import Session, sessionmaker
 
 from dbscope.aio.concurrency import Greenlets, Threads
-from dbscope.backends import futures
-from dbscope.backends.base import features_of
-from dbscope.backends.mysql import implicit_commit
-from dbscope.backends.postgresql import (
-    connections,
-    pooler,
-    session_settings,
-    stale_plans,
-    verify_commit,
-)
-from dbscope.backends.sqlite import recipe, write_queue
+from dbscope.backends import registry
 from dbscope.engine import (
     begin,
     connecting,
-    deadline,
     events,
     forks,
     guard,
     loops,
+    lost_answer,
     nested_connections,
     notes,
     session_state,
-    stop,
     transaction,
 )
 from dbscope.engine.engines import Engines, plain
 from dbscope.engine.pool import Out, size
 from dbscope.engine.session import async_session_class, session_class
+from dbscope.engine.settings import values_of
 from dbscope.errors import (
     DatabaseUnavailable,
     PoolTimeout,
     TransactionEndedOutside,
 )
 from dbscope.masking import masked
+from dbscope.unit import deadline
 from dbscope.unit.block import Outcome
 from dbscope.unit.policy import Mode
 from dbscope.unit.unit import Unit
@@ -56,6 +47,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
+    from dbscope.backends.base import Driver
     from dbscope.engine.settings import Settings
     from dbscope.unit.current import Scope
     from dbscope.unit.ownership import World
@@ -77,9 +69,6 @@ COUNTERS = (
     "hooks_run",
     "hooks_failed",
 )
-INTERRUPTS = dict.fromkeys(implicit_commit.BACKENDS, implicit_commit.interrupt) | {
-    "sqlite": recipe.interrupt
-}
 SESSION_OPTIONS = {"expire_on_commit": False, "autoflush": True, "close_resets_only": False}
 
 
@@ -118,17 +107,16 @@ class EngineSource:
         self.counters: Counter[str] = Counter()
         self.seconds = nested_connections.SecondConnections(self, self.counters)
         self.loops = loops.Loops(str(self))
-        self.features = features_of(url, settings.engine)
-        self.sql_family: str = self.features.family
-        settings.check(self.features, url, session_class, is_async=is_async)
+        self.backend = registry.backend_of(url, str(self), settings.engine)
+        self.sql_family: str = self.backend.features.family
+        settings.check(self.backend, session_class, is_async=is_async)
         self.engines = Engines(
             url,
-            features=self.features,
+            backend=self.backend,
             is_async=is_async,
             given=settings.engine,
             options=settings.engine_options,
             prepare=self._prepare,
-            pooler=pooler.Pooler(str(self)),
         )
         self._session_options: dict[str, Any] = SESSION_OPTIONS | dict(settings.session_options)
         self._plain_class = self._session_options.pop("sync_session_class", None)
@@ -137,15 +125,9 @@ class EngineSource:
         self._out = Out()
         self._world: World | None = None
         self.waits_plainly = False  # known once there is an engine
-        self.runs_in_pieces = url.get_driver_name() == "inline"
-        self.commits_last = self.features.commits_last
-        self._is_sqlite = self.sql_family == "sqlite"
-        self._is_mysql = self.sql_family == "mysql"
+        self.runs_in_batches = False  # likewise
+        self.commits_last = self.backend.features.commits_last
         forks.sources.add(self)
-
-    @cached_property
-    def _queue(self) -> write_queue.WriteQueue | None:
-        return write_queue.write_queue(self.url) if self._is_sqlite else None
 
     @property
     def world(self) -> World:
@@ -167,25 +149,19 @@ class EngineSource:
         return plain(self.engines.main)
 
     def _prepare(self, engine: Engine) -> None:
-        told = f"{self} ({masked(self.url)})"
+        backend, driver = self.backend, registry.driver_of(engine.dialect)
         self._out.watch(engine)
-        if self._is_mysql:
-            implicit_commit.install(engine)
-        connections.install(engine)
-        forks.watch(engine)
-        pooler.install(engine, self.engines.pooler)
-        connecting.install(engine, told)
-        on_cancel = INTERRUPTS.get(engine.dialect.name, connections.interrupt)
-        events.install(engine, on_cancel, self.engines.pooler)
-        guard.install(engine, self.counters)
+        backend.install(engine)
+        forks.watch(engine, backend.file)
+        connecting.install(engine, backend, f"{self} ({masked(self.url)})")
+        events.install(engine, backend)
+        guard.install(engine, driver, self.counters)
         if self.settings.reset_session:
-            session_state.install(engine, self.counters, self.engines.pooler)
-        is_postgresql = engine.dialect.name == "postgresql"
-        renew = stale_plans.renewing(engine) if is_postgresql else transaction.never
-        transaction.install(engine, renew)
-        self.waits_plainly = self.is_async and futures.waits_plainly(engine.dialect)
-        if self._is_sqlite:
-            recipe.install(engine)
+            session_state.install(engine, self.counters, backend)
+        transaction.install(engine, driver, backend.renewing(engine))
+        backend.install_last(engine)
+        self.waits_plainly = self.is_async and driver.futures_only(engine.dialect)
+        self.runs_in_batches = driver.batches_parameters
 
     @property
     def factory(self) -> Any:
@@ -205,7 +181,7 @@ class EngineSource:
 
     def require(self, *features: str) -> None:
         """Raise ConfigurationError for what its database would ignore."""
-        self.features.require(*features, where=f"{self}: ")
+        self.backend.require(*features, where=f"{self}: ")
 
     def make_unit(self, scope: Scope) -> Unit:
         """Return a new unit for this scope."""
@@ -224,24 +200,14 @@ class EngineSource:
         self.check_loop()
         self.engines.require(bind, unit.scope)
         if self.settings.session_settings is not None:
-            unit.settings = session_settings.ask(self.settings.session_settings)
+            unit.settings = values_of(self.settings.session_settings)
         if unit.scope.parent is not None:
             self.seconds.want(unit, bind.engine)
-        if self._queue is None or unit.is_readonly:
-            return
-        will_write = unit.first_write is not None
-        if not unit.is_in_transaction:
-            pass  # in autocommit a statement is all of its transaction
-        elif unit.scope.will_write and not self._queue.is_held_around(unit):
-            will_write = True
-        if will_write:
-            self.before_write(unit)
+        self.backend.before_transaction(unit)
 
     def before_write(self, unit: Unit) -> None:
         """Wait for the turn to write, if the transaction has only read so far."""
-        if self._queue is not None:
-            with deadline.instead_of(DatabaseUnavailable, unit):
-                self._queue.enter(unit, deadline.patience(unit, recipe.BUSY_TIMEOUT))
+        self.backend.before_write(unit)
 
     def reader_of(self, bind: Engine | Connection) -> Engine | Connection:
         """Return the engine for what only reads."""
@@ -252,46 +218,39 @@ class EngineSource:
         return begin.options_of(unit, bind, self.engines)
 
     def after_begin(self, unit: Unit, connection: Connection) -> None:
-        """Send what SQLite and MySQL are told of a transaction, now that it is known."""
+        """Send what the database is told of a transaction, now that it is known."""
         self.seconds.have(unit)
-        if self._queue is not None:
-            self._begin_sqlite(unit, connection, is_writer=self._queue.writer is unit)
-        elif unit.is_readonly and self._is_mysql and not self.engines.has_reader:
-            implicit_commit.refuse_writes_for_now(connection)
+        self.backend.after_begin(unit, connection, has_reader=self.engines.has_reader)
         if unit.timed:
-            deadline.tell(unit, connection)
+            self.backend.tell_deadline(unit, connection)
         if self.settings.session_settings is not None:
-            session_settings.tell(connection, unit.settings)
-
-    def _begin_sqlite(self, unit: Unit, connection: Connection, *, is_writer: bool) -> None:
-        try:
-            begin.after_begin(unit, connection, is_writer=is_writer)
-        except BaseException as error:
-            unit.mark_broken(error)
-            raise
+            self.backend.set_session(connection, unit.settings)
 
     def keep_time(self, unit: Unit) -> None:
         """Raise if the time of the unit is up; else tell the database what is left."""
-        deadline.keep(unit)
+        deadline.check(unit)
+        if unit.connection is not None:
+            self.backend.tell_deadline(unit, unit.connection)
 
     def before_commit(self, unit: Unit) -> None:
         """Look whether the transaction is still there, so that COMMIT is one."""
         connection = unit.connection
-        if connection is not None:
-            transaction.check(unit, connection, self._look)
-        if unit.timed:
-            deadline.forget(unit)
-        if connection is None or connection.invalidated:
+        if connection is None:
             return
+        transaction.check(unit, connection, self._driver)
+        if connection.invalidated:
+            return
+        if unit.timed:
+            self.backend.forget_deadline(unit, connection)
         if self.settings.verify_commit and unit.first_write is not None:
-            verify_commit.note(unit, connection)
+            self.backend.note_commit(unit, connection)
 
     def ended_outside(self, unit: Unit) -> TransactionEndedOutside | None:
         """Look whether the transaction is still there, so that ROLLBACK is one."""
         connection = unit.connection
         if connection is None or connection.invalidated or connection.closed:
             return None
-        return transaction.ended(unit, connection, self._look)
+        return transaction.ended(unit, connection, self._driver.transaction_status)
 
     def end_statement(self, unit: Unit, *, again: bool) -> bool:
         """End the statement that somebody else is in, who will come back; False: it has no use.
@@ -301,24 +260,23 @@ class EngineSource:
         connection = unit.connection
         if connection is None or connection.invalidated or (again and self.is_async):
             return False
-        return stop.stop(connection)
+        return self.backend.stop(connection)
 
     def outcome_of(self, unit: Unit) -> Outcome:
         """Ask a fresh connection what became of a transaction whose COMMIT got no answer."""
-        found = verify_commit.outcome(self.sync_engine, unit)
+        found = lost_answer.outcome(self.sync_engine, unit)
         if found is not Outcome.UNKNOWN:
             self.counters["outcomes_verified"] += 1
         return found
 
     @cached_property
-    def _look(self) -> guard.Look:
-        return transaction.look_of(self.sync_engine)
+    def _driver(self) -> Driver:
+        return registry.driver_of(self.sync_engine.dialect)
 
     def after_transaction(self, unit: Unit) -> None:
         """Let the next one write."""
         self.seconds.have(unit)
-        if self._queue is not None:
-            self._queue.leave(unit)
+        self.backend.after_transaction(unit)
 
     def describe_wait(self, unit: Unit) -> str:
         """Say, for a PoolTimeout, who waited, and whether an outer scope held a connection."""
@@ -328,8 +286,7 @@ class EngineSource:
 
     def check_second(self, unit: Unit) -> None:
         """Refuse a transaction of its own inside this one's, where it could never come to be."""
-        if self._queue is not None and self._queue.writer is unit:
-            self._queue.refuse_second_writer(unit)
+        self.backend.check_second(unit)
         if unit.connection is not None:
             nested_connections.check_room(self, unit)
 

@@ -7,84 +7,59 @@ COMMIT the success of nothing.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import TextClause
-from sqlalchemy.util import await_only
 
-from dbscope.engine import guard
-from dbscope.engine.guard import Local
+from dbscope.backends.base import ConnectionStatus
+from dbscope.backends.sockets import has_unread_bytes
 from dbscope.engine.sql_text import check_sql
 from dbscope.errors import DatabaseUnavailable, TransactionEndedOutside, UnexpectedRollback
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy import Connection, Engine
 
-    from dbscope.engine.guard import Look
+    from dbscope.backends.base import Driver, Renew
     from dbscope.unit.unit import Unit
 
-TURNS = 10  # of the event loop, until it has told what has come: decrypted, read, closed
+    Status = Callable[[Any], ConnectionStatus]
+
 WAYS = ("do_execute", "do_executemany", "do_execute_no_params")  # of a dialect, to send a statement
 NOTHING: dict[str, Any] = {}
 UNIT = "dbscope_unit"  # among the attributes of SQLAlchemy's connection: each statement asks
-# PostgreSQL ends an idle transaction, or one that takes too long, before it reads what is sent next
-# (idle_in_transaction_session_timeout, transaction_timeout): as an answer to COMMIT it says that
-# this was not done.
-ENDED_BEFORE = frozenset({"25P03", "25P04"})
-FATAL = frozenset({"FATAL", "PANIC"})
-
-
-def look_of(engine: Engine) -> Look:
-    """Return the look that tells what the server has said last about the transaction."""
-    look = guard.look_of(engine)
-    return look_asyncpg if look is guard.look_asyncpg else look
-
-
-def look_asyncpg(connection: Any) -> Local:
-    """Look at asyncpg's protocol; its transaction object may believe what is over."""
-    driver = connection.driver_connection
-    if driver.is_closed():
-        return Local.CLOSED
-    return Local.IN_TRANSACTION if driver.is_in_transaction() else Local.IDLE
-
-
-# Given a cursor, its connection, what it has raised, and whether it was the first of a unit's.
-Renew = Callable[[Any, Any, Exception, bool], bool]
-
-
-def never(*args: object) -> bool:  # noqa: ARG001
-    """Send no statement once more."""
-    return False
 
 
 # -- before each statement ---------------------------------------------------------------------
 
 
-def install(engine: Engine, renew: Renew = never) -> None:
+def install(engine: Engine, driver: Driver, renew: Renew) -> None:
     """Look whenever a statement is sent: once for the life of an engine.
 
     Not by SQLAlchemy's events `do_execute`, where the first listener is the last.
 
     Args:
         engine: whose dialect it is that sends.
+        driver: what is known of its driver.
         renew: whether a statement that has failed is to be sent once more.
     """
-    look = look_of(engine)
+    status = driver.transaction_status
     for name in WAYS:
         execute = getattr(engine.dialect, name)
-        setattr(engine.dialect, name, partial(send, look, execute, renew))
+        setattr(engine.dialect, name, partial(send, status, execute, renew))
     dialect: Any = engine.dialect
     dialect.do_commit = partial(send_commit, dialect.do_commit)
 
 
-def send(look: Look, execute: Callable[..., None], renew: Renew, *args: Any, **kwargs: Any) -> None:
+def send(
+    status: Status, execute: Callable[..., None], renew: Renew, *args: Any, **kwargs: Any
+) -> None:
     """Send a statement, unless the transaction that it is to be part of is over.
 
     Args:
-        look: the driver's.
+        status: what the driver knows of a connection.
         execute: the dialect's own way to send it.
         renew: see `install`.
         *args: what that is given; the context of the statement comes last.
@@ -95,7 +70,7 @@ def send(look: Look, execute: Callable[..., None], renew: Renew, *args: Any, **k
     if unit is not None and unit.connection is not connection:
         unit = None
     if unit is not None:  # by few calls: all statements pass here
-        check_sent(unit, connection, look, args)
+        check_sent(unit, connection, status, args)
     try:
         execute(*args, **kwargs)
     except Exception as error:
@@ -104,16 +79,18 @@ def send(look: Look, execute: Callable[..., None], renew: Renew, *args: Any, **k
             raise
         execute(*args, **kwargs)
     if unit is not None and not unit.begun:
-        unit.begun = look(connection.connection.dbapi_connection) is Local.IN_TRANSACTION
+        unit.begun = (
+            status(connection.connection.dbapi_connection) is ConnectionStatus.IN_TRANSACTION
+        )
 
 
-def check_sent(unit: Unit, connection: Any, look: Look, args: tuple[Any, ...]) -> None:
+def check_sent(unit: Unit, connection: Any, status: Status, args: tuple[Any, ...]) -> None:
     """Refuse what would end the transaction, or come after its end.
 
     Args:
         unit: whose statement it is.
         connection: that it is sent on.
-        look: the driver's.
+        status: what the driver knows of a connection.
         args: of the dialect: the cursor, the statement, its parameters if any, and the context.
     """
     compiled = args[-1].compiled
@@ -121,7 +98,7 @@ def check_sent(unit: Unit, connection: Any, look: Look, args: tuple[Any, ...]) -
         check_sql(unit, args[1], unit.source.sql_family)
     if (
         unit.begun
-        and look(connection.connection.dbapi_connection) is Local.IDLE
+        and status(connection.connection.dbapi_connection) is ConnectionStatus.IDLE
         and not has_failed(unit)
     ):
         raise _ended(unit)
@@ -140,7 +117,7 @@ def send_commit(commit: Callable[[Any], None], connection: Any) -> None:
     commit(connection)
 
 
-def ended(unit: Unit, connection: Connection, look: Look) -> TransactionEndedOutside | None:
+def ended(unit: Unit, connection: Connection, status: Status) -> TransactionEndedOutside | None:
     """Return the error for a transaction that was ended on the driver, before ROLLBACK is sent.
 
     Not if SQLAlchemy has ended it, as it does when a flush fails.
@@ -148,7 +125,7 @@ def ended(unit: Unit, connection: Connection, look: Look) -> TransactionEndedOut
     known = None if unit.session is None else unit.session.get_transaction()
     if not unit.begun or has_failed(unit) or known is None or not known.is_active:
         return None
-    is_over = look(connection.connection.dbapi_connection) is Local.IDLE
+    is_over = status(connection.connection.dbapi_connection) is ConnectionStatus.IDLE
     return _ended(unit) if is_over else None
 
 
@@ -169,7 +146,7 @@ def _ended(unit: Unit) -> TransactionEndedOutside:
 # -- before COMMIT -----------------------------------------------------------------------------
 
 
-def check(unit: Unit, connection: Connection, look: Look) -> None:
+def check(unit: Unit, connection: Connection, driver: Driver) -> None:
     """Raise unless COMMIT would be the end of the transaction of the unit.
 
     Raises:
@@ -179,15 +156,15 @@ def check(unit: Unit, connection: Connection, look: Look) -> None:
     """
     if connection.invalidated or connection.closed:
         raise not_stored(unit, "was given up")
-    driver: Any = connection.connection.dbapi_connection
-    state = look(driver)
-    if state is not Local.CLOSED and (why := _goodbye(connection, driver, look)):
+    dbapi: Any = connection.connection.dbapi_connection
+    state = driver.transaction_status(dbapi)
+    if state is not ConnectionStatus.CLOSED and (why := _goodbye(connection, driver, dbapi)):
         _raise_closed(unit, connection, f"was closed ({why})")
-    if state is Local.CLOSED:
+    if state is ConnectionStatus.CLOSED:
         _raise_closed(unit, connection, "was closed")
-    if state is Local.IN_ERROR:
+    if state is ConnectionStatus.IN_ERROR:
         raise UnexpectedRollback(f"In {unit.scope}:")
-    if state is Local.IDLE and unit.begun:
+    if state is ConnectionStatus.IDLE and unit.begun:
         raise TransactionEndedOutside(f"In {unit.scope}:")
 
 
@@ -204,76 +181,11 @@ def not_stored(unit: Unit, how: str) -> DatabaseUnavailable:
     return error
 
 
-def _goodbye(connection: Connection, driver: Any, look: Look) -> str:
+def _goodbye(connection: Connection, driver: Driver, dbapi: Any) -> str:
     """Return what the server has said to end the connection, unread so far; "" if nothing.
 
-    An idle connection has nothing to read, but for notices of PostgreSQL.
+    An idle connection has nothing to read, but for notices.
     """
-    read = READERS.get(connection.dialect.driver)
-    if read is None or not guard.has_unread_bytes(driver, connection.info):
+    if not driver.says_goodbye or not has_unread_bytes(dbapi, connection.info):
         return ""
-    return read(connection, driver, look)
-
-
-def _read_pymysql(connection: Connection, driver: Any, look: Look) -> str:  # noqa: ARG001
-    return "by the server"
-
-
-def _read_on_loop(connection: Connection, driver: Any, look: Look) -> str:
-    """Let the event loop read what has come, and ask whether that was the server's last word.
-
-    It may have been a notice, and of the end of the connection the loop may learn much later.
-    """
-
-    async def read_and_ask() -> None:
-        for _ in range(TURNS):
-            if look(driver) is Local.CLOSED or not guard.has_unread_bytes(driver, connection.info):
-                break
-            await asyncio.sleep(0)
-        client = driver.driver_connection
-        if hasattr(client, "ping"):
-            await client.ping(reconnect=False)
-        else:
-            await client.execute("")  # asyncpg's: taken in a failed transaction, too
-
-    try:
-        await_only(read_and_ask())
-    except Exception as error:
-        return str(error) or type(error).__name__
-    return ""
-
-
-def _read_psycopg(connection: Connection, driver: Any, look: Look) -> str:
-    """Let libpq read it: what is said to an idle connection is a notice, and may be the last."""
-    import psycopg
-
-    last: list[str] = []
-
-    def hear(notice: Any) -> None:  # which is gone afterwards
-        if notice.severity_nonlocalized in FATAL:
-            last.append(notice.message_primary)
-
-    client = getattr(driver, "driver_connection", driver)
-    client.add_notice_handler(hear)
-    try:
-        while (
-            not last
-            and look(driver) is not Local.CLOSED
-            and guard.has_unread_bytes(driver, connection.info)
-        ):
-            client.pgconn.consume_input()
-            client.pgconn.is_busy()
-    except psycopg.Error as error:
-        return str(error)
-    finally:
-        client.remove_notice_handler(hear)
-    return last[0] if last else "by the server" if look(driver) is Local.CLOSED else ""
-
-
-READERS: dict[str, Callable[[Connection, Any, Look], str]] = {
-    "psycopg": _read_psycopg,
-    "psycopg_async": _read_psycopg,
-    "pymysql": _read_pymysql,
-    "asyncpg": _read_on_loop,
-    "asyncmy": _read_on_loop,
-}
+    return driver.read_goodbye(connection, dbapi)

@@ -10,19 +10,11 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from dbscope import arguments
 from dbscope.arguments import Rule
+from dbscope.backends import registry
 from dbscope.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import Dialect
-
-# backend: (the driver of Database, the driver of AsyncDatabase)
-DRIVERS = {
-    "sqlite": ("pysqlite", "inline"),
-    "postgresql": ("psycopg", "psycopg"),
-    "mysql": ("pymysql", "asyncmy"),
-    "mariadb": ("pymysql", "asyncmy"),
-}
-ALIASES = {"postgres": "postgresql"}
 
 
 class Spelled(Protocol):
@@ -39,7 +31,7 @@ Address = str | URL | Spelled
 def _instead(value: Any) -> str | None:
     """Say what to write instead of something that is no URL."""
     if isinstance(value, PathLike):
-        return 'A file of SQLite is f"sqlite:///{path}".'
+        return f'A file is f"{registry.OF_FILE}{{path}}".'
     if hasattr(value, "dialect"):
         return "An engine is given by its name: `engine=...`."
     if hasattr(value, "get_secret_value"):
@@ -48,7 +40,7 @@ def _instead(value: Any) -> str | None:
 
 
 ADDRESS = Rule(
-    "a URL such as 'sqlite:///app.db'",
+    f"a URL such as {registry.EXAMPLES[0]!r}",
     lambda value: isinstance(value, str | URL),
     _instead,
     lambda value: f"an object of {type(value).__name__}",
@@ -64,15 +56,11 @@ def parse(url: Address) -> URL:
     except (ArgumentError, ValueError):
         raise ConfigurationError(
             "The database URL cannot be read; it should look like "
-            "sqlite:///app.db or postgresql://user@host/name."
+            f"{' or '.join(registry.EXAMPLES)}."
         ) from None  # it may quote a part of the password
     backend, _, driver = parsed.drivername.partition("+")
-    backend = ALIASES.get(backend, backend)
-    if backend == "sqlite" and (parsed.host or parsed.username):
-        raise ConfigurationError(
-            f"A database of SQLite is a file and no server, and the URL names {parsed.host!r} as "
-            "one; a file has three slashes: sqlite:///app.db."
-        )
+    backend = registry.ALIASES.get(backend, backend)
+    registry.class_of(backend).check_url(parsed)
     return parsed.set(drivername=f"{backend}+{driver}" if driver else backend)
 
 
@@ -89,7 +77,7 @@ def for_kind(url: URL, *, is_async: bool, companion: bool = False) -> URL:
         ConfigurationError: no such database, the driver is of the other kind or not installed.
     """
     backend, _, driver = url.drivername.partition("+")
-    usual = DRIVERS.get(backend, ("", ""))[is_async]
+    usual = registry.class_of(backend).default_drivers[is_async]
     if not driver:
         url = url.set(drivername=f"{backend}+{usual}" if usual else backend)
     fits = serves(url, is_async=is_async)

@@ -12,8 +12,8 @@ from enum import Enum
 from itertools import count, dropwhile, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dbscope.engine.sql_text import tokens
 from dbscope.sqlite_inline.pysqlite import ask
+from dbscope.sqlite_inline.tokens import words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -114,7 +114,7 @@ class Statements:
 
 def by_words(sql: str) -> Kind | None:
     """Return the kind of a statement that need not be compiled to know it; else None."""
-    parts = dropwhile(";".__eq__, tokens(sql, "sqlite"))  # empty statements come before it
+    parts = dropwhile(";".__eq__, words(sql))  # empty statements come before it
     head, second, third = (*islice(parts, 3), "", "", "")[:3]
     if head in BY_PROGRAM:
         return None

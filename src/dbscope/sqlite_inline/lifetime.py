@@ -12,6 +12,8 @@ import threading
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakSet
 
+from dbscope.aio.collecting import keep_for_good
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -79,13 +81,6 @@ class Living(Protocol):
 
 
 owners: WeakSet[Living] = WeakSet()
-
-
-def keep_for_good(what: object) -> None:
-    """Keep the interpreter from collecting this at its end, and so from closing it."""
-    import ctypes
-
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(what))
 
 
 def leave_all_to_parent() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from dbscope.errors import TransactionTimeout
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from dbscope.unit.block import Block
     from dbscope.unit.unit import Unit
 
@@ -46,3 +49,22 @@ def check(unit: Unit) -> None:
         error = error_of(block)
         unit.mark_broken(error)
         raise error
+
+
+def patience(unit: Unit, seconds: float) -> float:
+    """Return how long the unit may wait for something, at most these seconds."""
+    end = unit.deadline
+    return seconds if end is None else max(0.0, min(seconds, end - monotonic()))
+
+
+@contextmanager
+def instead_of(kind: type[Exception], unit: Unit) -> Generator[None, None, None]:
+    """Raise TransactionTimeout from an error of this kind, if the time of the unit is up."""
+    try:
+        yield
+    except kind as error:
+        try:
+            check(unit)
+        except Exception as timeout:
+            raise timeout from error
+        raise

@@ -47,7 +47,7 @@ class Source(Protocol):
     client_wait: float | None  # seconds
     always_begins: bool  # a transaction for each read too
     waits_plainly: bool  # its driver waits for futures only
-    runs_in_pieces: bool  # a long list of parameters
+    runs_in_batches: bool  # a long list of parameters
     run_due: Callable[[Unit], None]  # runs the hooks that a commit by hand made due
 
     @property

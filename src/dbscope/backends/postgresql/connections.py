@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
 from sqlalchemy.util import await_only
 
 from dbscope.aio import shield
+from dbscope.backends import base, sockets
 from dbscope.backends.postgresql import asyncpg
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
-
-CANCEL_TIMEOUT = 1.0  # seconds
 
 
 def engine_options(driver: str) -> dict[str, Any]:
@@ -52,8 +52,27 @@ def interrupt(connection: Connection) -> None:
     driver: Any = connection.connection.driver_connection
     asking = set(getattr(driver, "_cancellations", ()))
     if asking:
-        work = asyncio.wait(asking, timeout=CANCEL_TIMEOUT)
+        work = asyncio.wait(asking, timeout=base.CANCEL_TIMEOUT)
         with suppress(asyncio.CancelledError):  # one is under way already
-            await_only(shield.to_the_end(work, limit=CANCEL_TIMEOUT))
+            await_only(shield.to_the_end(work, limit=base.CANCEL_TIMEOUT))
         if not all(task.done() for task in asking):
             driver.terminate()  # nobody is there, so nobody would hear a goodbye either
+
+
+def stop(connection: Connection) -> bool:
+    """Let psycopg ask the server to cancel; asyncpg does by itself.
+
+    To close its connection instead would never wake libpq, which waits for a socket that is not
+    there any more, or is another's by now.
+    """
+    driver: Any = connection.connection.driver_connection
+    if not hasattr(driver, "pgconn"):
+        return False
+    try:
+        cancelling = driver.cancel_safe(timeout=base.CANCEL_TIMEOUT)
+        if isawaitable(cancelling):
+            await_only(cancelling)
+    except Exception:  # nobody is there
+        with suppress(Exception):  # it may have given itself up meanwhile
+            sockets.shut_down(driver)
+    return True

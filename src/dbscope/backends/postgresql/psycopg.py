@@ -14,7 +14,7 @@ from typing import Any, Self
 import anyio
 import psycopg
 
-CANCEL_TIMEOUT = 1.0  # seconds
+from dbscope.backends import base
 
 
 class AsyncConnection(psycopg.AsyncConnection[Any]):
@@ -29,14 +29,14 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
             traceback.clear_frames(error.__traceback__)
             raise
 
-    async def cancel_safe(self, *, timeout: float = CANCEL_TIMEOUT) -> None:  # noqa: ASYNC109
+    async def cancel_safe(self, *, timeout: float = base.CANCEL_TIMEOUT) -> None:  # noqa: ASYNC109
         """Ask the server to cancel; give the connection up if that takes too long.
 
         Shielded, for an anyio scope would cancel the asking too, and the query would go on.
         """
         try:
             with anyio.CancelScope(shield=True):
-                await super().cancel_safe(timeout=min(timeout, CANCEL_TIMEOUT))
+                await super().cancel_safe(timeout=min(timeout, base.CANCEL_TIMEOUT))
         except psycopg.errors.CancellationTimeout:
             self.pgconn.finish()
             raise

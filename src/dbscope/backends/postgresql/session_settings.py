@@ -11,23 +11,10 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, literal, select
 
-from dbscope import arguments
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sqlalchemy import Connection
-
-    from dbscope.engine.settings import SessionSettings
-
-
-def ask(settings: SessionSettings) -> dict[str, str]:
-    """Return what is to be set: asked before anything is begun, since it may fail.
-
-    A value of None is the empty text, as PostgreSQL has it for what was never set.
-    """
-    values = arguments.check("What session_settings returns", settings(), arguments.OPTIONS)
-    return {name: "" if value is None else str(value) for name, value in values.items()}
 
 
 def tell(connection: Connection, values: Mapping[str, str]) -> None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dbscope.backends import errors
+from dbscope.backends.errors import LEFT_OVER
 from dbscope.backends.postgresql import simple
-from dbscope.engine import fitness
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from dbscope.engine.transaction import Renew
+    from dbscope.backends.base import Renew
 
 
 def renewing(engine: Engine) -> Renew:
@@ -24,7 +24,7 @@ def renewing(engine: Engine) -> Renew:
 
     def renew(cursor: Any, connection: Any, error: Exception, is_first: bool) -> bool:
         if is_first and errors.sqlstate(error) == errors.FAILED_TRANSACTION:
-            connection.info[fitness.LEFT_OVER] = True
+            connection.info[LEFT_OVER] = True
         if not errors.is_stale_plan(error):
             return False
         driver = connection.connection.dbapi_connection

@@ -14,13 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 
-from dbscope.errors import DBScopeError
 from dbscope.unit.block import Outcome
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection
 
     from dbscope.unit.unit import Unit
 
@@ -40,7 +38,6 @@ NOTE = f"""SELECT xid::text, {LIFE} FROM pg_current_xact_id_if_assigned() AS xid
 STATUS = text(f"""SELECT CASE WHEN {LIFE} = CAST(:life AS text)
  THEN pg_xact_status(CAST(CAST(:xid AS text) AS xid8)) END""")
 OUTCOMES = {"committed": Outcome.COMMITTED, "aborted": Outcome.ROLLED_BACK}
-PAUSES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.4)  # seconds; the server may not have come to it yet
 
 
 @dataclass(frozen=True)
@@ -65,23 +62,3 @@ def note(unit: Unit, connection: Connection) -> None:
     """Note the transaction that is about to be committed; None if it wrote nothing."""
     row = connection.exec_driver_sql(NOTE).first()
     unit.proof = None if row is None else Transaction(*row)
-
-
-def outcome(engine: Engine, unit: Unit) -> Outcome:
-    """Return what became of a transaction; UNKNOWN if nobody can be asked, or knows it."""
-    try:
-        return _ask(engine, unit)
-    except (SQLAlchemyError, DBScopeError, OSError) as error:
-        logger.warning("What became of the COMMIT of %s cannot be found out: %s", unit.scope, error)
-    return Outcome.UNKNOWN
-
-
-def _ask(engine: Engine, unit: Unit) -> Outcome:
-    """Ask for the proof on a fresh connection, again and again for a while."""
-    with engine.connect() as connection:
-        for pause in PAUSES:
-            found = None if unit.proof is None else unit.proof.outcome(connection)
-            if found is not None:
-                return found
-            unit.turn.world.sleep(pause)
-        return Outcome.UNKNOWN

@@ -143,7 +143,7 @@ def inline_of(connection: Connection) -> InlineConnection | None:
     return found if isinstance(found, InlineConnection) else None
 
 
-def refuse_writes(connection: Any, record: Any) -> None:  # noqa: ARG001
+def refuse_writes(connection: Any) -> None:
     """Make a new connection one that cannot write (https://sqlite.org/pragma.html#pragma_query_only)."""
     cursor = connection.cursor()
     cursor.execute("PRAGMA query_only=ON")

@@ -1,0 +1,128 @@
+"""MySQL and MariaDB: what they can do, and how they are told."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+
+from dbscope.backends import limits
+from dbscope.backends.base import Backend, Features
+from dbscope.backends.mysql import drivers, implicit_commit, kill, packets, session, session_state
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from sqlalchemy import Connection, Engine
+    from sqlalchemy.engine import ExceptionContext
+
+    from dbscope.backends.mysql.session_state import Kept
+    from dbscope.unit.unit import Unit
+
+FOR_EVER = 365 * 24 * 3600  # seconds: MariaDB wants a number
+# Locks are those of the server, so their names have that of the database in them.
+SCHEMA = "CONCAT('dbscope schema ', SHA1(DATABASE()))"
+LOCK_SCHEMA = text(f"SELECT GET_LOCK({SCHEMA}, 60)")
+UNLOCK_SCHEMA = text(f"SELECT RELEASE_LOCK({SCHEMA})")
+NAME = "CONCAT('dbscope ', SHA1(CONCAT(DATABASE(), ' ', :key)))"
+LOCK = text(f"SELECT GET_LOCK({NAME}, :seconds)")
+UNLOCK = text(f"SELECT RELEASE_LOCK({NAME})")
+
+
+class MySQL(Backend):
+    """One database of MySQL."""
+
+    features = Features(
+        name="mysql",
+        family="mysql",
+        readonly=True,
+        reader=True,
+        statement_timeout=True,
+        isolation=True,
+        advisory_locks=True,
+        reset_session=True,
+    )
+    drivers = drivers.DRIVERS
+    default_drivers = ("pymysql", "asyncmy")
+
+    def install(self, engine: Engine) -> None:
+        """See when the server ends a transaction by itself."""
+        implicit_commit.install(engine)
+
+    def refuse_writes(self, connection: Any, dialect: Any) -> None:  # noqa: ARG002
+        """Make a new connection one whose transactions cannot write."""
+        session.refuse_writes(connection)
+
+    # -- transactions --------------------------------------------------------------------------
+
+    def after_begin(self, unit: Unit, connection: Connection, *, has_reader: bool) -> None:
+        """Make a read-only transaction one, where there are no connections for it."""
+        if unit.is_readonly and not has_reader:
+            session.refuse_writes_for_now(connection)
+
+    def tell_deadline(self, unit: Unit, connection: Connection) -> None:
+        """Set the longest time of a statement."""
+        limits.tell(unit, connection, limit)
+
+    def forget_deadline(self, unit: Unit, connection: Connection) -> None:
+        """Set it to what it was."""
+        limits.forget(unit, connection, limit)
+
+    # -- failures ------------------------------------------------------------------------------
+
+    def is_too_large(self, context: ExceptionContext) -> bool:
+        """Tell whether a statement was larger than `max_allowed_packet`."""
+        return packets.is_too_large(context)
+
+    def became_read_only(self, connection: Connection) -> bool:
+        """Ask whether it is the session that cannot write."""
+        return session.is_read_only(connection)
+
+    def interrupt(self, connection: Connection) -> None:
+        """Kill the query that a cancelled task has left running."""
+        kill.interrupt(connection)
+
+    def stop(self, connection: Connection) -> bool:
+        """Kill the query that another thread or task is in."""
+        return kill.stop(connection)
+
+    # -- the state of a session ----------------------------------------------------------------
+
+    def remember_session(self, connection: Any, dialect: Any) -> Kept:
+        """Return how to make a session what it is now."""
+        return session_state.remember(connection, dialect)
+
+    def reset_session(self, connection: Any, kept: Kept) -> None:
+        """Make a session what it was."""
+        session_state.reset(connection, kept)
+
+    # -- locks ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def schema_lock(self, connection: Connection) -> Generator[None, None, None]:
+        """Hold a lock of the session: CREATE TABLE ends the transaction, and this not."""
+        connection.execute(LOCK_SCHEMA)
+        yield
+        connection.execute(UNLOCK_SCHEMA)
+
+    def lock(self, connection: Connection, key: str, timeout: float | None) -> bool:
+        """Take a lock of the session by its name."""
+        seconds = FOR_EVER if timeout is None else timeout
+        return bool(connection.scalar(LOCK, {"key": key, "seconds": seconds}) == 1)
+
+    def unlock(self, connection: Connection, key: str) -> bool:
+        """Give it back."""
+        return bool(connection.scalar(UNLOCK, {"key": key}))
+
+
+class MariaDB(MySQL):
+    """One database of MariaDB, where SQLAlchemy was told that it is one."""
+
+    features = replace(MySQL.features, name="mariadb")
+
+
+def limit(connection: Connection, milliseconds: int | None) -> str:
+    """Return the statement that limits the time of those that follow."""
+    return session.limit(connection.info, connection.dialect, milliseconds)

@@ -1,0 +1,93 @@
+"""Queries of MySQL and MariaDB that nobody waits for any more: the server is told to end them."""
+
+from __future__ import annotations
+
+import logging
+from asyncio import CancelledError
+from contextlib import closing, suppress
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.util import await_only
+
+from dbscope.aio import shield
+from dbscope.backends import base, errors, sockets
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+logger = logging.getLogger("dbscope")
+
+NO_SUCH_THREAD = 1094
+THREAD = (
+    "SELECT 1 FROM information_schema.processlist"
+    " WHERE id = %s AND (host = 'localhost' OR host LIKE %s)"
+)
+
+
+def interrupt(connection: Connection) -> None:
+    """End what a cancelled task has left running on the server.
+
+    asyncmy closes its socket, which the server does not look at before it has a result to send:
+    until then the query goes on, with all locks of its transaction.
+    """
+    if connection.dialect.is_async:
+        thread = connection.connection.driver_connection.thread_id()  # type: ignore[union-attr]
+        work = _kill(thread, connection.info)
+        with suppress(CancelledError):  # one is under way already, or it took too long
+            await_only(shield.to_the_end(work, limit=base.CANCEL_TIMEOUT, at_once=True))
+
+
+def kill(connection: Connection) -> None:
+    """End what another thread has running on the server; a lost connection is noticed later."""
+    args, kwargs = connection.info["dbscope.connect"]
+    driver: Any = connection.connection.driver_connection
+    try:
+        port = driver._sock.getsockname()  # noqa: SLF001
+        with closing(connection.dialect.connect(*args, **kwargs)) as other:
+            cursor = other.cursor()
+            cursor.execute(THREAD, (driver.thread_id(), f"%:{_port({'dbscope.address': port})}"))
+            if cursor.fetchone():
+                cursor.execute(f"KILL {driver.thread_id():d}")
+    except Exception as error:
+        _report(error)
+
+
+async def _kill(thread: int, info: dict[str, Any]) -> None:
+    asyncmy: Any = import_module("asyncmy")
+    args, kwargs = info["dbscope.connect"]
+    kwargs = {"async_creator_fn": asyncmy.connect} | kwargs
+    try:
+        other = await kwargs.pop("async_creator_fn")(*args, **kwargs)
+        try:
+            async with other.cursor() as cursor:
+                # Behind a balancer this may be another server, where that number is another's.
+                await cursor.execute(THREAD, (thread, f"%:{_port(info)}"))
+                if await cursor.fetchone():
+                    await cursor.execute(f"KILL {thread:d}")
+        finally:
+            other.close()
+    except Exception as error:
+        _report(error)
+
+
+def _report(error: Exception) -> None:
+    if errors.native_code(error) != NO_SUCH_THREAD:  # it has just ended by itself
+        logger.warning("A query that nobody waits for could not be ended: %r", error)
+
+
+def _port(info: dict[str, Any]) -> str:
+    address: Any = info.get("dbscope.address")
+    return "" if not address or isinstance(address, str | bytes) else str(address[1])
+
+
+def stop(connection: Connection) -> bool:
+    """Let the statement fail that another thread or task is in, by the loss of its connection."""
+    if connection.dialect.is_async:
+        interrupt(connection)
+        return True
+    kill(connection)
+    driver: Any = connection.connection.driver_connection
+    if (end := driver._sock) is not None:  # noqa: SLF001  (its thread has not noticed)
+        sockets.shut_down(end)
+    return True

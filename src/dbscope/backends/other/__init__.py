@@ -1,0 +1,1 @@
+"""Whatever database SQLAlchemy has a dialect for."""

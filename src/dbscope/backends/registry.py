@@ -1,0 +1,71 @@
+"""Which backend a database has, by the name of its dialect: the only list of them.
+
+Not by the name in the URL: whoever registers a dialect may call it as they like, and say by its
+`name` that it is one of those that are known. One that is none of them may speak the protocol of
+one, over its driver, and yet ignore what it is told (CockroachDB, Redshift): it is an `Other`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL, Engine
+    from sqlalchemy.engine.interfaces import Dialect
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from dbscope.backends.base import Backend, Driver
+
+# The name of a dialect: the package here, and its class. They are imported when one is used.
+BACKENDS = {
+    "postgresql": ("postgresql", "PostgreSQL"),
+    "sqlite": ("sqlite", "SQLite"),
+    "mysql": ("mysql", "MySQL"),
+    "mariadb": ("mysql", "MariaDB"),
+}
+ALIASES = {"postgres": "postgresql"}  # in URLs
+OF_FILE = "sqlite:///"  # before the path of a file
+EXAMPLES = ("sqlite:///app.db", "postgresql://user@host/name")  # for messages
+# The extra of ours that brings a driver.
+EXTRAS = {
+    "aiosqlite": "aiosqlite",
+    "asyncmy": "mysql",
+    "asyncpg": "asyncpg",
+    "psycopg": "postgres",
+    "pymysql": "mysql",
+}
+PACKAGES = {"mysqldb": "mysqlclient", "psycopg2": "psycopg2-binary"}  # where the name is another
+
+
+@cache
+def class_of(name: str) -> type[Backend]:
+    """Return the class of the backend of a dialect, by its name."""
+    package, cls = BACKENDS.get(name, ("other", "Other"))
+    found: type[Backend] = getattr(import_module(f"dbscope.backends.{package}.backend"), cls)
+    return found
+
+
+def backend_of(url: URL, name: str, engine: Engine | AsyncEngine | None = None) -> Backend:
+    """Return the backend of one database.
+
+    Args:
+        url: with the driver that is to be used.
+        name: what messages call the database.
+        engine: a ready one, whose dialect counts.
+    """
+    dialect = url.get_dialect() if engine is None else engine.dialect
+    return class_of(dialect.name)(url, name, dialect)
+
+
+def driver_of(dialect: Dialect | type[Dialect]) -> Driver:
+    """Return what is known of the driver of a dialect."""
+    from dbscope.backends.base import Driver
+
+    return class_of(dialect.name).drivers.get(dialect.driver) or Driver()
+
+
+def known() -> list[type[Backend]]:
+    """Return the class of each known kind of database."""
+    return [class_of(name) for name in BACKENDS]

@@ -1,0 +1,40 @@
+"""The answer to a COMMIT was lost: a fresh connection is asked what became of the transaction."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from dbscope.errors import DBScopeError
+from dbscope.unit.block import Outcome
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from dbscope.unit.unit import Unit
+
+logger = logging.getLogger("dbscope")
+
+PAUSES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.4)  # seconds; the server may not have come to it yet
+
+
+def outcome(engine: Engine, unit: Unit) -> Outcome:
+    """Return what became of a transaction; UNKNOWN if nobody can be asked, or knows it."""
+    try:
+        return _ask(engine, unit)
+    except (SQLAlchemyError, DBScopeError, OSError) as error:
+        logger.warning("What became of the COMMIT of %s cannot be found out: %s", unit.scope, error)
+    return Outcome.UNKNOWN
+
+
+def _ask(engine: Engine, unit: Unit) -> Outcome:
+    """Ask for the proof on a fresh connection, again and again for a while."""
+    with engine.connect() as connection:
+        for pause in PAUSES:
+            found = None if unit.proof is None else unit.proof.outcome(connection)
+            if found is not None:
+                return found
+            unit.turn.world.sleep(pause)
+        return Outcome.UNKNOWN
