@@ -8,7 +8,6 @@ pool takes the connection back in the middle of it, for ever
 
 from __future__ import annotations
 
-import logging
 import select
 import sqlite3
 import weakref
@@ -20,13 +19,12 @@ from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError
 
 from dbscope.errors import DatabaseUnavailable
+from dbscope.watch.events import ConnectionDiscarded
 
 if TYPE_CHECKING:
-    from collections import Counter
-
     from sqlalchemy import Connection, Engine
 
-logger = logging.getLogger("dbscope")
+    from dbscope.watch.dispatch import Events
 
 
 class Local(Enum):
@@ -162,7 +160,7 @@ def keep_first_error(engine: Engine) -> None:
     engine.dialect.initialize = initialize_or_drop  # type: ignore[method-assign]
 
 
-def install(engine: Engine, counters: Counter[str]) -> None:
+def install(engine: Engine, events: Events) -> None:
     """Watch over the pool of an engine: once for its life."""
     keep_first_error(engine)
     look = look_of(engine)
@@ -172,7 +170,7 @@ def install(engine: Engine, counters: Counter[str]) -> None:
     def on_checkout(connection: Any, record: Any, proxy: Any) -> None:
         state = look(connection)
         if state is not Local.IDLE or (polled and has_unread_bytes(connection, record.info)):
-            counters["connections_discarded"] += 1
+            events.tell(ConnectionDiscarded, None, "")
             refused = record.record_info.get("dbscope.refused")
             if refused is not None and refused() is proxy:
                 # SQLAlchemy gives up here, by an error that does not say why.
@@ -190,9 +188,7 @@ def install(engine: Engine, counters: Counter[str]) -> None:
         found = look(connection)
         if found is Local.IDLE:
             return
-        counters["connections_discarded"] += 1
-        where = "" if unit is None else f" from {unit.scope}"
-        logger.error("A connection came back%s %s; it is discarded.", where, found.value)
+        events.tell(ConnectionDiscarded, unit, found.value)
         if found is not Local.CLOSED and state.asyncio_safe:
             engine.dialect.do_rollback(connection)
         # An error here makes SQLAlchemy invalidate the connection.

@@ -6,7 +6,6 @@ when it goes out for the first time.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
@@ -16,16 +15,14 @@ from sqlalchemy.pool import NullPool
 from dbscope.backends.mysql import session_state as mysql
 from dbscope.backends.postgresql import session_state as postgresql
 from dbscope.errors import ConfigurationError, DatabaseUnavailable
+from dbscope.watch.events import ConnectionDiscarded
 
 if TYPE_CHECKING:
-    from collections import Counter
-
     from sqlalchemy import Engine
     from sqlalchemy.pool import PoolResetState
 
     from dbscope.backends.postgresql.pooler import Pooler
-
-logger = logging.getLogger("dbscope")
+    from dbscope.watch.dispatch import Events
 
 KEPT = "dbscope.kept"
 OF_DRIVERS: dict[str, Any] = {
@@ -46,7 +43,7 @@ def check(driver: str) -> None:
         )
 
 
-def install(engine: Engine, counters: Counter[str], pooler: Pooler) -> None:
+def install(engine: Engine, events: Events, pooler: Pooler) -> None:
     """Reset the sessions of an engine: once for its life, after the look at what comes back.
 
     Behind a pooler nothing is sent: the session is somebody else's already.
@@ -73,7 +70,6 @@ def install(engine: Engine, counters: Counter[str], pooler: Pooler) -> None:
         try:
             way.reset(connection, kept)
         except Exception as error:
-            counters["connections_discarded"] += 1
-            logger.warning("A session could not be reset; its connection is discarded: %s", error)
+            events.tell(ConnectionDiscarded, None, "", error)
             # It makes SQLAlchemy invalidate the connection.
             raise DisconnectionError("could not be reset") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +48,9 @@ from dbscope.masking import masked
 from dbscope.unit.block import Outcome
 from dbscope.unit.policy import Mode
 from dbscope.unit.unit import Unit
+from dbscope.watch.counters import COUNTED
+from dbscope.watch.dispatch import Events
+from dbscope.watch.events import OutcomeVerified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,22 +63,6 @@ if TYPE_CHECKING:
     from dbscope.unit.ownership import World
 
 FINISH_TIMEOUT = 2.0  # seconds
-COUNTERS = (
-    "sessions",  # opened
-    "transactions",  # for which BEGIN was sent
-    "commits",
-    "rollbacks",
-    "unexpected_rollbacks",  # a failure was swallowed
-    "outcomes_unknown",  # the answer to COMMIT was lost
-    "outcomes_verified",  # … and found out
-    "idle_warnings",
-    "client_timeouts",  # a transaction waited for its client
-    "concurrent_uses",  # refused
-    "second_connections",  # taken while a scope around held one
-    "connections_discarded",  # found closed, or in a transaction
-    "hooks_run",
-    "hooks_failed",
-)
 INTERRUPTS = dict.fromkeys(implicit_commit.BACKENDS, implicit_commit.interrupt) | {
     "sqlite": recipe.interrupt
 }
@@ -115,8 +101,8 @@ class EngineSource:
         self.client_wait = settings.client_wait
         self.always_begins = settings.session_settings is not None
         self.run_due = run_due
-        self.counters: Counter[str] = Counter()
-        self.seconds = nested_connections.SecondConnections(self, self.counters)
+        self.events = Events()
+        self.seconds = nested_connections.SecondConnections(self)
         self.loops = loops.Loops(str(self))
         self.features = features_of(url, settings.engine)
         self.sql_family: str = self.features.family
@@ -177,9 +163,9 @@ class EngineSource:
         connecting.install(engine, told)
         on_cancel = INTERRUPTS.get(engine.dialect.name, connections.interrupt)
         events.install(engine, on_cancel, self.engines.pooler)
-        guard.install(engine, self.counters)
+        guard.install(engine, self.events)
         if self.settings.reset_session:
-            session_state.install(engine, self.counters, self.engines.pooler)
+            session_state.install(engine, self.events, self.engines.pooler)
         is_postgresql = engine.dialect.name == "postgresql"
         renew = stale_plans.renewing(engine) if is_postgresql else transaction.never
         transaction.install(engine, renew)
@@ -307,7 +293,7 @@ class EngineSource:
         """Ask a fresh connection what became of a transaction whose COMMIT got no answer."""
         found = verify_commit.outcome(self.sync_engine, unit)
         if found is not Outcome.UNKNOWN:
-            self.counters["outcomes_verified"] += 1
+            self.events.tell(OutcomeVerified, unit, found)
         return found
 
     @cached_property
@@ -372,7 +358,7 @@ class EngineSource:
 
     def stats(self) -> dict[str, int]:
         """Return the counters, and the state of the pool."""
-        return {name: self.counters[name] for name in COUNTERS} | {
+        return {name: self.events.counters[name] for name in COUNTED.values()} | {
             "pool_size": sum(map(size, self.engines.made)),
             "pool_checked_out": self._out.count(self.engines.made),
         }

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import TextClause
 from sqlalchemy.util import await_only
 
-from dbscope.engine import guard
+from dbscope.engine import guard, telling
 from dbscope.engine.guard import Local
 from dbscope.engine.sql_text import check_sql
 from dbscope.errors import DatabaseUnavailable, TransactionEndedOutside, UnexpectedRollback
+from dbscope.watch.events import CommitSent
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -96,6 +97,8 @@ def send(look: Look, execute: Callable[..., None], renew: Renew, *args: Any, **k
         unit = None
     if unit is not None:  # by few calls: all statements pass here
         check_sent(unit, connection, look, args)
+        if unit.source.events.listeners:
+            execute = partial(telling.execute, unit, execute)
     try:
         execute(*args, **kwargs)
     except Exception as error:
@@ -137,6 +140,7 @@ def send_commit(commit: Callable[[Any], None], connection: Any) -> None:
     unit: Unit | None = getattr(connection, "info", NOTHING).get("dbscope.unit")
     if unit is not None:
         unit.committing = True
+        unit.source.events.tell(CommitSent, unit)
     commit(connection)
 
 
