@@ -39,6 +39,7 @@ from dbscope.engine import (
 from dbscope.engine.engines import Engines, plain
 from dbscope.engine.pool import Out, size
 from dbscope.engine.session import async_session_class, session_class
+from dbscope.engine.watching import Watching
 from dbscope.errors import (
     DatabaseUnavailable,
     PoolTimeout,
@@ -103,6 +104,7 @@ class EngineSource:
         self.run_due = run_due
         self.events = Events()
         self.seconds = nested_connections.SecondConnections(self)
+        self.watching = Watching(self)
         self.loops = loops.Loops(str(self))
         self.features = features_of(url, settings.engine)
         self.sql_family: str = self.features.family

@@ -25,6 +25,7 @@ class Attempts:
     def __init__(self, retries: int) -> None:
         self.retries = retries
         self.failed = 0
+        self.codes: tuple[str, ...] = ()  # of the failures
         self._notes: list[str] = []
 
     def pause_after(
@@ -42,6 +43,7 @@ class Attempts:
             return None
         seconds = pause(self.failed)
         self.failed += 1
+        self.codes += (code,)
         # The text of the error may contain what people have entered.
         self._notes.append(f"Attempt {self.failed} failed by {type(error).__name__} ({code}).")
         tell_all(AttemptFailed, what, self.failed, error, code, seconds)

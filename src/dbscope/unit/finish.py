@@ -270,5 +270,5 @@ def close(unit: Unit) -> None:
         session.close()
         unit.leaving = False
         unit.session = unit.handle = None
-        unit.source.events.tell(UnitClosed, unit)
+    unit.source.events.tell(UnitClosed, unit)
     unit.turn.wake()

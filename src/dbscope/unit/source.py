@@ -34,6 +34,7 @@ class Source(Protocol):
     """What a unit is given by its database."""
 
     events: Events
+    watching: Any  # what whoever watches may ask
     name: str
     sql_family: str  # whose SQL it understands
     retry_codes: Collection[str]  # that are conflicts, too

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dbscope.watch.watcher import Watch
+
 if TYPE_CHECKING:
     from dbscope.watch.dispatch import Events
 
@@ -19,5 +21,19 @@ class Watched:
             >>> db.events.listen(print)
         """
         database: Any = self
-        events: Events = database._source.events  # noqa: SLF001  (which a subclass makes)
+        events: Events = database._source.events  # noqa: SLF001
         return events
+
+    @property
+    def watch(self) -> Watch:
+        """Records of what happens in this database: off until `db.watch.start()`.
+
+        Example:
+            >>> db.watch.start()
+        """
+        database: Any = self
+        listeners = database._source.events.listeners  # noqa: SLF001
+        if listeners.watch is None:
+            listeners.watch = Watch(database._source)  # noqa: SLF001
+        watch: Watch = listeners.watch
+        return watch

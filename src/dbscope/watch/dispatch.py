@@ -22,7 +22,7 @@ logger = logging.getLogger("dbscope")
 class Listeners(list[Listener]):
     """Those who listen to one database, in both of its kinds."""
 
-    __slots__ = ("__weakref__",)
+    watch: Any = None  # of both kinds
 
 
 class Events:
