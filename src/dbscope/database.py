@@ -82,6 +82,7 @@ class Database(Queries[S]):
         database: AsyncDatabase[AsyncSession]
         database = AsyncDatabase(self.url, _companion=True, **self._for_companion())
         database.__dict__["sync"] = self
+        database.events.share(self.events)
         return database
 
     @property

@@ -37,6 +37,7 @@ from dbscope.unit.policy import (
     default_commit_veto,
 )
 from dbscope.unit.unit import Unit
+from dbscope.watch.database import Watched
 
 H = TypeVar("H")  # what people hold: a Session or an AsyncSession
 F = TypeVar("F", bound=Callable[..., Any])
@@ -46,7 +47,7 @@ Options = Mapping[str, Any]
 NONE: Options = {}
 
 
-class CommonDatabase(NoSession, Generic[H]):
+class CommonDatabase(Watched, NoSession, Generic[H]):
     """The base of `Database` and `AsyncDatabase`."""
 
     is_async: ClassVar[bool]
@@ -167,7 +168,7 @@ class CommonDatabase(NoSession, Generic[H]):
         Raises:
             TransactionRequired: outside a transaction.
         """
-        self._block().set_rollback(rollback)
+        guards.set_rollback(self._source, self._block(), rollback=rollback)
 
     def doom(self) -> None:
         """Roll back everything at the end of the scope, but keep the response (pyramid's word).
@@ -175,7 +176,7 @@ class CommonDatabase(NoSession, Generic[H]):
         Raises:
             ScopeMissing: outside any scope.
         """
-        unit_of(self._source).doomed = True
+        guards.doom(self._source)
 
     def keep(self, response: R) -> R:
         """Keep the work of this request, though the status of the response is 400 or above.

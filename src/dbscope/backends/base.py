@@ -7,11 +7,11 @@ driver whose state can be known; nothing else names a database or a driver.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from dbscope.backends import errors
 from dbscope.backends.sql_text import ending
@@ -76,6 +76,28 @@ class ConnectionStatus(Enum):
     IN_TRANSACTION = "in a transaction"
     IN_ERROR = "in a failed transaction"
     CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class LockWait:
+    """One process of the server that waits for another."""
+
+    waiter: int
+    holder: int
+    what: str
+    told: str  # of the holder, for when it is none of ours
+
+
+class LockWaits(Protocol):
+    """The one who asks for them; from a thread that may wait."""
+
+    def ask(self, processes: Collection[int]) -> list[LockWait]:
+        """Return who of these processes waits, and for whom."""
+        ...
+
+    def close(self) -> None:
+        """Ask no more."""
+        ...
 
 
 class Driver:
@@ -278,6 +300,20 @@ class Backend:
     def stop(self, connection: Connection) -> bool:  # noqa: ARG002
         """Let the statement fail that another thread or task is in; False: there is no way."""
         return False
+
+    # -- what a watch asks ---------------------------------------------------------------------
+
+    def process_of(self, connection: Connection) -> int | None:  # noqa: ARG002
+        """Return the process of the server behind a connection; None: nobody knows."""
+        return None
+
+    def lock_waits(self, options: Mapping[str, Any]) -> LockWaits | None:  # noqa: ARG002
+        """Return who can ask which processes of the server wait for whom; None: nobody can.
+
+        Args:
+            options: of the engine.
+        """
+        return None
 
     # -- the state of a session ----------------------------------------------------------------
 

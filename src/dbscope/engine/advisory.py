@@ -16,6 +16,8 @@ from sqlalchemy.exc import TimeoutError as PoolExhausted
 from dbscope import arguments
 from dbscope.backends import errors
 from dbscope.errors import DatabaseUnavailable, LockTimeout, PoolTimeout
+from dbscope.unit.current import open_scope
+from dbscope.watch.events import AdvisoryLockReleased, AdvisoryLockTaken, AdvisoryLockWanted
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -51,17 +53,21 @@ class AdvisoryLock:
             PoolTimeout: there is no connection to hold it by.
             ConfigurationError: a pooler is in between.
         """
+        tell = self.source.events.tell
+        tell(AdvisoryLockWanted, open_scope(), self, self.key)
         connection = self._connect()
         try:
             self._lock(connection)
             connection.commit()
         except BaseException as error:
+            tell(AdvisoryLockTaken, self, error)
             connection.invalidate()  # the lock may be got after all
             connection.close()
             if isinstance(error, DBAPIError):
                 raise self._failure(error) from error
             raise
         self.connection = connection
+        tell(AdvisoryLockTaken, self, None)
 
     def _connect(self) -> Connection:
         self.source.check_loop()
@@ -69,6 +75,7 @@ class AdvisoryLock:
             with self.source.seconds.beside(self, self.source.sync_engine):
                 return self.source.sync_engine.connect()
         except PoolExhausted as error:
+            self.source.events.tell(AdvisoryLockTaken, self, error)
             raise PoolTimeout(f"{self} needs a connection of its own.") from error
 
     def _lock(self, connection: Connection) -> None:
@@ -92,6 +99,7 @@ class AdvisoryLock:
         connection, self.connection = self.connection, None
         if connection is None:
             return
+        self.source.events.tell(AdvisoryLockReleased, self)
         problem = self._unlock(connection)
         if problem is None:
             return

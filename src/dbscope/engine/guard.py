@@ -8,7 +8,6 @@ pool takes the connection back in the middle of it, for ever
 
 from __future__ import annotations
 
-import logging
 import select
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -19,15 +18,13 @@ from sqlalchemy.exc import DisconnectionError
 from dbscope.backends.base import ConnectionStatus
 from dbscope.backends.sockets import has_unread_bytes
 from dbscope.errors import DatabaseUnavailable
+from dbscope.watch.events import ConnectionDiscarded
 
 if TYPE_CHECKING:
-    from collections import Counter
-
     from sqlalchemy import Connection, Engine
 
     from dbscope.backends.base import Driver
-
-logger = logging.getLogger("dbscope")
+    from dbscope.watch.dispatch import Events
 
 
 def keep_first_error(engine: Engine) -> None:
@@ -49,7 +46,7 @@ def keep_first_error(engine: Engine) -> None:
     engine.dialect.initialize = initialize_or_drop  # type: ignore[method-assign]
 
 
-def install(engine: Engine, driver: Driver, counters: Counter[str]) -> None:
+def install(engine: Engine, driver: Driver, events: Events) -> None:
     """Watch over the pool of an engine: once for its life."""
     keep_first_error(engine)
     status = driver.status
@@ -60,7 +57,7 @@ def install(engine: Engine, driver: Driver, counters: Counter[str]) -> None:
         state = status(connection)
         is_told = polled and has_unread_bytes(connection, record.info)
         if state is not ConnectionStatus.IDLE or is_told:
-            counters["connections_discarded"] += 1
+            events.tell(ConnectionDiscarded, None, "")
             refused = record.record_info.get("dbscope.refused")
             if refused is not None and refused() is proxy:
                 # SQLAlchemy gives up here, by an error that does not say why.
@@ -78,9 +75,7 @@ def install(engine: Engine, driver: Driver, counters: Counter[str]) -> None:
         found = status(connection)
         if found is ConnectionStatus.IDLE:
             return
-        counters["connections_discarded"] += 1
-        where = "" if unit is None else f" from {unit.scope}"
-        logger.error("A connection came back%s %s; it is discarded.", where, found.value)
+        events.tell(ConnectionDiscarded, unit, found.value)
         if found is not ConnectionStatus.CLOSED and state.asyncio_safe:
             engine.dialect.do_rollback(connection)
         # An error here makes SQLAlchemy invalidate the connection.

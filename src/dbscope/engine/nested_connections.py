@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from dbscope.engine.pool import capacity
 from dbscope.errors import PoolTimeout, TransactionManagementError
 from dbscope.unit.current import open_scope
+from dbscope.watch.events import SecondConnectionTaken
 
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Generator, Iterator
 
     from sqlalchemy import Engine
@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 class SecondConnections:
     """Who waits for a second connection of one database."""
 
-    def __init__(self, source: Source, counters: Counter[str]) -> None:
+    def __init__(self, source: Source) -> None:
         self.source = source
-        self.counters = counters
         self._waiting: dict[Any, set[Unit]] = {}  # and who holds one meanwhile
         self._mutex = threading.Lock()
 
@@ -66,7 +65,7 @@ class SecondConnections:
     def _enter(self, who: Any, holders: set[Unit], engine: Engine, nearest: Unit) -> None:
         room = capacity(engine) if holders else None
         with self._mutex:
-            self.counters["second_connections"] += 1
+            self.source.events.tell(SecondConnectionTaken, who, nearest)
             if room is not None and len(holders.union(*self._waiting.values())) >= room:
                 told = getattr(who, "scope", who)
                 raise PoolTimeout(f"{told} would wait for ever. {describe(nearest)}")

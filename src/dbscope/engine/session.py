@@ -28,6 +28,7 @@ from dbscope.errors import ImplicitCommit, TransactionBroken, UnexpectedRollback
 from dbscope.unit import callsite, manual
 from dbscope.unit.rollback import tell_ended
 from dbscope.unit.unit import Leaving, State, Unit, is_clean
+from dbscope.watch.events import EndAsked, FlushBegun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,6 +86,7 @@ class UnitSession(Session):
                 unit.check_free()  # else it is an event of this flush that wants another one
             super().flush(objects)
         else:
+            unit.source.events.tell(FlushBegun, unit)
             self._use(partial(self._marked, super().flush, objects), will_write=True)
 
     def _flush_warning(self, method: Any) -> None:
@@ -197,6 +199,7 @@ class UnitSession(Session):
             return
         unit.check_free()
         manual.check_allowed(unit)
+        unit.source.events.tell(EndAsked, unit, "commit()")
         mine: bool | None = False
         manual.check_wanted(unit)
         try:
@@ -223,6 +226,7 @@ class UnitSession(Session):
             return
         unit.check_free()
         manual.check_allowed(unit)
+        unit.source.events.tell(EndAsked, unit, "rollback()")
         ended = unit.source.ended_outside(unit)
         super().rollback()
         tell_ended(ended, None)
@@ -307,6 +311,7 @@ def check_by_hand(session: AsyncSession, *, keep: bool) -> None:
     if unit is not None and not unit.leaving:
         unit.check_open()
         manual.check_allowed(unit)
+        unit.source.events.tell(EndAsked, unit, "commit()" if keep else "rollback()")
         if keep:
             manual.check_wanted(unit)
 

@@ -6,7 +6,6 @@ when it goes out for the first time.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
@@ -15,17 +14,15 @@ from sqlalchemy.pool import NullPool
 
 from dbscope.backends import registry
 from dbscope.errors import ConfigurationError, DatabaseUnavailable
+from dbscope.watch.events import ConnectionDiscarded
 
 if TYPE_CHECKING:
-    from collections import Counter
-
     from sqlalchemy import Engine
     from sqlalchemy.engine.interfaces import Dialect
     from sqlalchemy.pool import PoolResetState
 
     from dbscope.backends.base import Backend
-
-logger = logging.getLogger("dbscope")
+    from dbscope.watch.dispatch import Events
 
 KEPT = "dbscope.kept"
 
@@ -40,7 +37,7 @@ def check(dialect: Dialect | type[Dialect]) -> None:
         )
 
 
-def install(engine: Engine, counters: Counter[str], backend: Backend) -> None:
+def install(engine: Engine, events: Events, backend: Backend) -> None:
     """Reset the sessions of an engine: once for its life, after the look at what comes back.
 
     Behind a pooler nothing is sent: the session is somebody else's already.
@@ -66,7 +63,6 @@ def install(engine: Engine, counters: Counter[str], backend: Backend) -> None:
         try:
             backend.reset_session(connection, kept)
         except Exception as error:
-            counters["connections_discarded"] += 1
-            logger.warning("A session could not be reset; its connection is discarded: %s", error)
+            events.tell(ConnectionDiscarded, None, "", error)
             # It makes SQLAlchemy invalidate the connection.
             raise DisconnectionError("could not be reset") from error

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 from sqlalchemy.orm import SessionTransaction
 
+from dbscope.engine import telling
 from dbscope.errors import ConfigurationError, PoolTimeout, TransactionManagementError
+from dbscope.watch.events import ConnectionTaken
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,11 +48,16 @@ class UnitSessionTransaction(SessionTransaction):
         options = source.begin_with(unit, bind)
         if given:
             options = {**options, **_allowed(unit, given)}
+        telling.want(unit, bind.engine)
         try:
-            return super()._connection_for_bind(bind, options)
+            connection = super()._connection_for_bind(bind, options)
+            source.events.tell(ConnectionTaken, unit, None)
+            return connection  # noqa: TRY300  (its error is told below)
         except PoolExhausted as error:
+            source.events.tell(ConnectionTaken, unit, error)
             raise PoolTimeout(source.describe_wait(unit)) from error
         except BaseException as error:
+            source.events.tell(ConnectionTaken, unit, error)
             if unit.connection is not None:  # it has begun, and could not be told what it is to be
                 unit.mark_broken(error)
             raise

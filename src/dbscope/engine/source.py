@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +29,7 @@ from dbscope.engine.engines import Engines, plain
 from dbscope.engine.pool import Out, size
 from dbscope.engine.session import async_session_class, session_class
 from dbscope.engine.settings import values_of
+from dbscope.engine.watching import Watching
 from dbscope.errors import (
     DatabaseUnavailable,
     PoolTimeout,
@@ -40,6 +40,9 @@ from dbscope.unit import deadline
 from dbscope.unit.block import Outcome
 from dbscope.unit.policy import Mode
 from dbscope.unit.unit import Unit
+from dbscope.watch.counters import COUNTED
+from dbscope.watch.dispatch import Events
+from dbscope.watch.events import OutcomeVerified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -53,22 +56,6 @@ if TYPE_CHECKING:
     from dbscope.unit.ownership import World
 
 FINISH_TIMEOUT = 2.0  # seconds
-COUNTERS = (
-    "sessions",  # opened
-    "transactions",  # for which BEGIN was sent
-    "commits",
-    "rollbacks",
-    "unexpected_rollbacks",  # a failure was swallowed
-    "outcomes_unknown",  # the answer to COMMIT was lost
-    "outcomes_verified",  # … and found out
-    "idle_warnings",
-    "client_timeouts",  # a transaction waited for its client
-    "concurrent_uses",  # refused
-    "second_connections",  # taken while a scope around held one
-    "connections_discarded",  # found closed, or in a transaction
-    "hooks_run",
-    "hooks_failed",
-)
 SESSION_OPTIONS = {"expire_on_commit": False, "autoflush": True, "close_resets_only": False}
 
 
@@ -104,8 +91,9 @@ class EngineSource:
         self.client_wait = settings.client_wait
         self.always_begins = settings.session_settings is not None
         self.run_due = run_due
-        self.counters: Counter[str] = Counter()
-        self.seconds = nested_connections.SecondConnections(self, self.counters)
+        self.events = Events()
+        self.seconds = nested_connections.SecondConnections(self)
+        self.watching = Watching(self)
         self.loops = loops.Loops(str(self))
         self.backend = registry.backend_of(url, str(self), settings.engine)
         self.sql_family: str = self.backend.features.family
@@ -155,9 +143,9 @@ class EngineSource:
         forks.watch(engine, backend.file)
         connecting.install(engine, backend, f"{self} ({masked(self.url)})")
         events.install(engine, backend)
-        guard.install(engine, driver, self.counters)
+        guard.install(engine, driver, self.events)
         if self.settings.reset_session:
-            session_state.install(engine, self.counters, backend)
+            session_state.install(engine, self.events, backend)
         transaction.install(engine, driver, backend.renewing(engine))
         backend.install_last(engine)
         self.waits_plainly = self.is_async and driver.futures_only(engine.dialect)
@@ -266,7 +254,7 @@ class EngineSource:
         """Ask a fresh connection what became of a transaction whose COMMIT got no answer."""
         found = lost_answer.outcome(self.sync_engine, unit)
         if found is not Outcome.UNKNOWN:
-            self.counters["outcomes_verified"] += 1
+            self.events.tell(OutcomeVerified, unit, found)
         return found
 
     @cached_property
@@ -329,7 +317,7 @@ class EngineSource:
 
     def stats(self) -> dict[str, int]:
         """Return the counters, and the state of the pool."""
-        return {name: self.counters[name] for name in COUNTERS} | {
+        return {name: self.events.counters[name] for name in COUNTED.values()} | {
             "pool_size": sum(map(size, self.engines.made)),
             "pool_checked_out": self._out.count(self.engines.made),
         }

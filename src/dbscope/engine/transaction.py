@@ -14,8 +14,10 @@ from sqlalchemy import TextClause
 
 from dbscope.backends.base import ConnectionStatus
 from dbscope.backends.sockets import has_unread_bytes
+from dbscope.engine import telling
 from dbscope.engine.sql_text import check_sql
 from dbscope.errors import DatabaseUnavailable, TransactionEndedOutside, UnexpectedRollback
+from dbscope.watch.events import CommitSent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,6 +73,8 @@ def send(
         unit = None
     if unit is not None:  # by few calls: all statements pass here
         check_sent(unit, connection, status, args)
+        if unit.source.events.listeners:
+            execute = partial(telling.execute, unit, execute)
     try:
         execute(*args, **kwargs)
     except Exception as error:
@@ -114,6 +118,7 @@ def send_commit(commit: Callable[[Any], None], connection: Any) -> None:
     unit: Unit | None = getattr(connection, "info", NOTHING).get("dbscope.unit")
     if unit is not None:
         unit.committing = True
+        unit.source.events.tell(CommitSent, unit)
     commit(connection)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Collection
 
 from dbscope import arguments
 from dbscope.backends import errors
-
-logger = logging.getLogger("dbscope")
+from dbscope.watch.dispatch import tell_all
+from dbscope.watch.events import AttemptFailed
 
 BASE = 0.02  # seconds: the longest pause before the second attempt; doubled for each one more
 CAP = 1.0  # seconds: no pause is longer
@@ -26,6 +25,7 @@ class Attempts:
     def __init__(self, retries: int) -> None:
         self.retries = retries
         self.failed = 0
+        self.codes: tuple[str, ...] = ()  # of the failures
         self._notes: list[str] = []
 
     def pause_after(
@@ -43,15 +43,10 @@ class Attempts:
             return None
         seconds = pause(self.failed)
         self.failed += 1
+        self.codes += (code,)
         # The text of the error may contain what people have entered.
         self._notes.append(f"Attempt {self.failed} failed by {type(error).__name__} ({code}).")
-        logger.info(
-            "Attempt %d of %s failed by %s; the next one is in %.3f s.",
-            self.failed,
-            what,
-            code,
-            seconds,
-        )
+        tell_all(AttemptFailed, what, self.failed, error, code, seconds)
         return seconds
 
     def note_on(self, error: BaseException) -> None:

@@ -17,6 +17,7 @@ from dbscope.errors import ClientTimeout
 from dbscope.scopes.unended import frames_of
 from dbscope.unit import callsite
 from dbscope.unit.current import current
+from dbscope.watch.events import ClientTimedOut
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -96,7 +97,7 @@ class Client:
         seconds = f"{self.spent:.1f} s, at {place_of_wait()}"
         error = ClientTimeout(f"{self.request} has waited for its client for {seconds}.")
         for unit in self.waiting():
-            unit.source.counters["client_timeouts"] += 1
+            unit.source.events.tell(ClientTimedOut, unit)
             unit.break_all(error)
             unit.doomed = True
         self.request.failure = error

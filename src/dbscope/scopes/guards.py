@@ -9,11 +9,13 @@ from dbscope.aio import concurrency
 from dbscope.errors import DurableError, TransactionManagementError, TransactionRequired
 from dbscope.scopes.decorating import wraps
 from dbscope.unit import callsite, rollback
-from dbscope.unit.current import open_scope
+from dbscope.unit.current import open_scope, unit_of
 from dbscope.unit.hooks import is_async
 from dbscope.unit.unit import is_by_hand
+from dbscope.watch.events import EndAsked
 
 if TYPE_CHECKING:
+    from dbscope.unit.block import Block
     from dbscope.unit.source import Source
     from dbscope.unit.unit import Unit
 
@@ -26,6 +28,20 @@ def unit_here(source: Source) -> Unit | None:
     if scope is None:
         return None
     return scope.units.get(source) or scope.units.setdefault(source, source.make_unit(scope))
+
+
+def doom(source: Source) -> None:
+    """Roll back everything at the end of the scope."""
+    unit = unit_of(source)
+    unit.doomed = True
+    source.events.tell(EndAsked, unit, "doom()")
+
+
+def set_rollback(source: Source, block: Block, *, rollback: bool) -> None:
+    """Roll the block back quietly when it is left."""
+    block.set_rollback(rollback)
+    if rollback:
+        source.events.tell(EndAsked, unit_of(source), "set_rollback(True)")
 
 
 class Required:

@@ -14,6 +14,8 @@ from dbscope.scopes.settle import close, used
 from dbscope.unit.current import Scope, current, open_scope, served
 from dbscope.unit.hooks import is_async
 from dbscope.unit.policy import BeforeRetry, CommitVeto, default_commit_veto
+from dbscope.watch.dispatch import heard, tell_all
+from dbscope.watch.events import ScopeEnded
 
 if TYPE_CHECKING:
     from dbscope.scopes.request import ASGIApp, ASGIScope, Receive, Send
@@ -106,6 +108,8 @@ class DBSessionMiddleware:
             if request.units or request.parent is not None:
                 close(request)
             request.exception = None  # it refers to frames that refer to the request
+            if heard:
+                tell_all(ScopeEnded, request)
             current.reset(token)
 
     def _meet(self, application: Any) -> None:

@@ -130,6 +130,7 @@ class Attempt(RequestScope):
         self._whole = whole
         if self._cookies is not None:
             self._cookies = cookie_session.remember(whole.asgi, deep=True)
+        self.attempts = whole.attempts
         number = whole.attempts.failed
         is_last = partial(whole.is_last, number)
         whole.asgi["state"] = StateOfAttempt(whole.state, number, is_last)

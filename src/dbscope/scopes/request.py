@@ -12,7 +12,7 @@ from dbscope.errors import ClientTimeout
 from dbscope.scopes import client, cookie_session, error_response, forgotten, unended
 from dbscope.scopes.keep import is_marked, without_marks
 from dbscope.scopes.routes import refuse_override, route_choice
-from dbscope.scopes.settle import log_hooks, log_others, settled, used
+from dbscope.scopes.settle import decided, log_hooks, log_others, settled, used
 from dbscope.unit import finish
 from dbscope.unit.current import Scope, open_scope
 from dbscope.unit.policy import (
@@ -24,6 +24,8 @@ from dbscope.unit.policy import (
     mode,
     wants_atomic,
 )
+from dbscope.watch.dispatch import heard, tell_all
+from dbscope.watch.events import Answered
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -44,6 +46,7 @@ PATH = "/!$&'()*+,;=:@~"  # RFC 3986, 3.3: all that a path may have as it is
 class RequestScope(Scope):
     """The scope of one HTTP request, and what stands between the application and its client."""
 
+    kind = "request"
     exception: BaseException | None = None
     failure: BaseException | None = None
     started = False
@@ -120,6 +123,8 @@ class RequestScope(Scope):
         self.started = True
         self.forgotten = ()
         self.will_write = False
+        if heard:
+            tell_all(Answered, self, message["status"])
         message["headers"] = without_marks(message.get("headers", ()))
 
     async def _before_start(self, message: Message) -> None:
@@ -133,6 +138,9 @@ class RequestScope(Scope):
                 error = unended.error_of(self, self.inner) or forgotten.error_of(self)
                 if error is not None:
                     await self._refuse(error)
+            if heard:
+                seen, status = self._seen_exception(), message["status"]
+                decided(self.units.values(), keep=keep, error=seen, status=status)
             await self._settle(keep=keep)
 
     def _tells(self, message: Message, failure: BaseException) -> bool:
@@ -143,10 +151,7 @@ class RequestScope(Scope):
 
     async def _refuse(self, error: BaseException) -> None:
         """Roll back everything: something would end only after the answer, or is missing in it."""
-        if units := used(self):
-            errors, hook_errors = await settled(units, keep=False)
-            log_others(errors, self)
-            log_hooks(hook_errors, self)
+        await self._drop_rest(error)
         await self._fail([error])
 
     def _seen_exception(self) -> BaseException | None:
@@ -187,6 +192,8 @@ class RequestScope(Scope):
         was_cancelled = any(isinstance(unit.fault, CancelledError) for unit in units)
         never_awaited = forgotten.error_of(self)
         keep = not was_cancelled and never_awaited is None
+        if heard:
+            decided(units, keep=keep, error=never_awaited)
         errors, hook_errors = await settled(units, keep=keep) if units else ([], [])
         log_hooks(hook_errors, self)
         if never_awaited is not None:
@@ -196,7 +203,7 @@ class RequestScope(Scope):
 
     async def end_failed(self, error: BaseException) -> None:
         """Roll back what is left; answer, if that has not begun, or let the error go on."""
-        await self._drop_rest()
+        await self._drop_rest(error)
         try:
             await self._answer(error)
         finally:
@@ -211,7 +218,7 @@ class RequestScope(Scope):
         failure = self.failure or error
         has_handler = self.failure is not None and error_response.handler_of(self.asgi, failure)
         if not has_handler and await error_response.of_ours(
-            failure, self._send, stored=self.stored
+            failure, self._send_ours, stored=self.stored
         ):
             return
         if self.failure is not None:
@@ -222,8 +229,14 @@ class RequestScope(Scope):
         else:
             raise error
 
-    async def _drop_rest(self) -> None:
+    def _send_ours(self, message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            tell_all(Answered, self, message["status"])
+        return self._send(message)
+
+    async def _drop_rest(self, error: BaseException | None = None) -> None:
         if units := used(self):
+            decided(units, keep=False, error=error)
             errors, hook_errors = await settled(units, keep=False)
             log_others(errors, self)
             log_hooks(hook_errors, self)

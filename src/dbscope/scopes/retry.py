@@ -65,7 +65,7 @@ async def run_async(
     attempts = Attempts(retries)
     while True:
         block: Block | None = None
-        job = AsyncJobScope(Mode.AUTOCOMMIT, atomic.where)
+        job = AsyncJobScope(Mode.AUTOCOMMIT, atomic.where, attempts)
         try:
             async with job, atomic as block:
                 result = await function()
@@ -91,7 +91,7 @@ def run(atomic: SyncAtomic, function: Callable[[], T], retries: int) -> T | None
     attempts = Attempts(retries)
     while True:
         block: Block | None = None
-        job = SyncJobScope(Mode.AUTOCOMMIT, atomic.where)
+        job = SyncJobScope(Mode.AUTOCOMMIT, atomic.where, attempts)
         try:
             with job, atomic as block:
                 result = function()

@@ -10,11 +10,21 @@ from dbscope.errors import Rollback
 from dbscope.scopes.decorating import must_be_async, must_be_plain, wraps
 from dbscope.scopes.entering import Plain, Waiting
 from dbscope.scopes.forgotten import error_of
-from dbscope.scopes.settle import close, log_hooks, log_others, raise_first, settle, settled, used
+from dbscope.scopes.settle import (
+    close,
+    decided,
+    log_hooks,
+    log_others,
+    raise_first,
+    settle,
+    settled,
+    used,
+)
 from dbscope.unit import callsite
 from dbscope.unit.current import Scope, current, in_generators
 from dbscope.unit.no_session import NoSession
 from dbscope.unit.policy import Mode
+from dbscope.watch.dispatch import heard
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -39,15 +49,19 @@ class OpenedScope(Scope):
 class JobScope(NoSession):
     """What both kinds of `scope()` share: entering and leaving the ContextVar."""
 
-    def __init__(self, mode: Mode = Mode.ATOMIC, where: object = None) -> None:
+    def __init__(
+        self, mode: Mode = Mode.ATOMIC, where: object = None, attempts: object = None
+    ) -> None:
         self.mode = mode
         self.where = where or callsite.here()
+        self.attempts = attempts  # of which it is one
         self.stored = False  # something was, in one that has ended
         self._entered: list[Scope] = []
 
     def enter(self) -> Scope:
         """Make a scope, and make it the current one."""
         scope = OpenedScope(self.where, self.mode)
+        scope.attempts = self.attempts
         self._entered.append(scope)
         if callsite.is_generator(self.where):
             in_generators.add(scope)
@@ -129,6 +143,8 @@ class SyncJobScope(JobScope, Plain):
         error = error or never_awaited
         try:
             if units := used(scope):
+                if heard:
+                    decided(units, keep=error is None, error=error)
                 conclude(scope, *settle(units, keep=error is None), error)
         finally:
             self.forget(scope)
@@ -157,6 +173,8 @@ async def end(scope: Scope, units: list[Unit], error: BaseException | None) -> N
         except BaseException as cancelled:
             await end(scope, units, cancelled)
             raise
+    if heard:
+        decided(units, keep=error is None, error=error)
     outcome = await settled(units, keep=error is None)
     conclude(scope, *outcome, error)
 

@@ -6,6 +6,7 @@ Told once, as plain functions: called in a thread, carried in a greenlet for asy
 from __future__ import annotations
 
 import logging
+import sys
 from asyncio import CancelledError
 from contextlib import contextmanager
 from functools import partial
@@ -14,9 +15,11 @@ from typing import TYPE_CHECKING
 from dbscope.scopes import carrying, forgotten, several_databases
 from dbscope.unit import finish
 from dbscope.unit.current import Scope, current
+from dbscope.watch.dispatch import heard
+from dbscope.watch.events import Decided, HookBegun, HookEnded, HookFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Generator
+    from collections.abc import Awaitable, Generator, Iterable
 
     from dbscope.unit.hooks import Hook
     from dbscope.unit.unit import Unit
@@ -82,6 +85,18 @@ def used(scope: Scope) -> list[Unit]:
     return units
 
 
+def decided(
+    units: Iterable[Unit],
+    *,
+    keep: bool,
+    error: BaseException | None = None,
+    status: int | None = None,
+) -> None:
+    """Tell those who listen what was decided about the work of a scope, and why."""
+    for unit in units:
+        unit.source.events.tell(Decided, unit, keep, error, status)
+
+
 def has_before_commit(units: list[Unit]) -> bool:
     """Tell whether something wants to run before COMMIT: it may use any of the databases."""
     for unit in units:  # noqa: SIM110  (`any` is one call more)
@@ -123,16 +138,16 @@ def run_hooks(unit: Unit) -> list[BaseException]:
             try:
                 _run_hook(unit, hook)
             except (Exception, CancelledError) as error:  # of a future that it waited for
-                unit.source.counters["hooks_failed"] += 1
-                if hook.robust:
-                    logger.exception("The robust hook %s of %s failed.", hook, unit.scope)
-                else:
+                unit.source.events.tell(HookFailed, unit, hook, error)
+                if not hook.robust:
                     errors.append(error)
+            else:
+                unit.source.events.tell(HookEnded, unit, hook)
     return errors
 
 
 def _run_hook(unit: Unit, hook: Hook) -> None:
-    unit.source.counters["hooks_run"] += 1
+    unit.source.events.tell(HookBegun, unit, hook)
     with entered(Scope(f"the hook {hook} of {unit.scope}")) as scope:
         scope.is_hook, keep = True, False
         try:
@@ -141,6 +156,8 @@ def _run_hook(unit: Unit, hook: Hook) -> None:
                 raise never_awaited
             keep = True
         finally:
+            if heard:
+                decided(scope.units.values(), keep=keep, error=None if keep else sys.exception())
             errors, hook_errors = settle(list(scope.units.values()), keep=keep)
     raise_first(errors + hook_errors)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from dbscope.errors import PartialCommit, TransactionOutcomeUnknown
 from dbscope.unit import finish
 from dbscope.unit.block import Outcome
+from dbscope.watch.events import PartlyCommitted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,6 +41,8 @@ def finish_all(units: list[Unit], *, keep: bool) -> list[BaseException]:
         hand_over(unit)
     if errors and any(outcome_of(unit) is Outcome.COMMITTED for unit in wrote):
         errors[0] = partial_commit(wrote, errors[0])
+        for unit in wrote:
+            unit.source.events.tell(PartlyCommitted, unit, errors[0])
     return errors
 
 

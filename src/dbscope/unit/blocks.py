@@ -13,6 +13,7 @@ from dbscope.errors import (
 from dbscope.unit import deadline, finish, options
 from dbscope.unit.block import MANUAL, Block, Kind, Outcome
 from dbscope.unit.unit import Leaving, is_by_hand, is_clean
+from dbscope.watch.events import BlockLeft
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -126,6 +127,7 @@ def leave(unit: Unit, block: Block, error: BaseException | None) -> None:
 
 
 def _leave(unit: Unit, block: Block, error: BaseException | None) -> None:
+    unit.source.events.tell(BlockLeft, unit, block, error)
     if unit.block is not block:
         _leave_out_of_order(unit, block, error)
     elif block.kind is Kind.JOINED:

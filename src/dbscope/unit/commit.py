@@ -11,6 +11,7 @@ from dbscope.unit.block import Outcome
 from dbscope.unit.hooks import Hook
 from dbscope.unit.rollback import discard, roll_back
 from dbscope.unit.unit import Leaving
+from dbscope.watch.events import CommitFailed, OutcomeUnknown
 
 if TYPE_CHECKING:
     from dbscope.unit.block import Block
@@ -45,6 +46,7 @@ def after_failed_commit(unit: Unit, root: Block, error: BaseException) -> None:
         return
     if not is_open(unit, error):
         unit.begun = False  # a COMMIT that was refused is the end of it, too
+        unit.source.events.tell(CommitFailed, unit, error)
         roll_back(unit, error)
         raise error
     if unit.proof is not None and (found := _found_out(unit, error)) is not Outcome.UNKNOWN:
@@ -55,7 +57,7 @@ def after_failed_commit(unit: Unit, root: Block, error: BaseException) -> None:
         return
     unit.scope.note_stored()
     root.end(Outcome.UNKNOWN)
-    unit.source.counters["outcomes_unknown"] += 1
+    unit.source.events.tell(OutcomeUnknown, unit, error)
     discard(unit)
     if isinstance(error, TransactionOutcomeUnknown) or not isinstance(error, Exception):
         raise error

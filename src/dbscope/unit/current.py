@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from dbscope.errors import ScopeClosed, ScopeMissing
@@ -29,6 +29,8 @@ class Scope:
     mode = Mode.ATOMIC
     will_write = True
     forgotten: tuple[str, ...] = ()  # calls that nobody has awaited
+    kind = "scope"
+    attempts: Any = None  # of which it is one
     is_hook = False  # which runs when the work around it has ended
     parent: Scope | None = None
 

@@ -16,10 +16,11 @@ from dbscope.errors import (
     TransactionManagementError,
     UnexpectedRollback,
 )
-from dbscope.unit.block import MANUAL, Block, Kind, describe
+from dbscope.unit.block import MANUAL, Block, Kind, Outcome, describe
 from dbscope.unit.commit import commit
 from dbscope.unit.rollback import discard, give_up, roll_back, rolled_back, tell_ended
 from dbscope.unit.unit import Leaving, Unit, is_by_hand, is_clean
+from dbscope.watch.events import BlockEnded, FailureSwallowed, UnitClosed
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -49,6 +50,7 @@ def keep(unit: Unit, block: Block) -> None:
         raise
     unit.blocks.pop()
     block.join()
+    unit.source.events.tell(BlockEnded, unit, block, Outcome.COMMITTED)
 
 
 def _release(unit: Unit, block: Block) -> None:
@@ -72,6 +74,7 @@ def undo(unit: Unit, block: Block, error: BaseException | None) -> None:
             raise
     finally:
         unit.due += rolled_back(block)
+        unit.source.events.tell(BlockEnded, unit, block, Outcome.ROLLED_BACK)
     tell_ended(ended, error)
 
 
@@ -233,7 +236,7 @@ def swallowed(unit: Unit, block: Block) -> TransactionManagementError:
     for meaning in (ImplicitCommit, TransactionEndedOutside):
         if isinstance(block.fault, meaning):
             return meaning(f"In {block}:")
-    unit.source.counters["unexpected_rollbacks"] += 1
+    unit.source.events.tell(FailureSwallowed, unit, block)
     return UnexpectedRollback(f"In {block}:")
 
 
@@ -267,4 +270,5 @@ def close(unit: Unit) -> None:
         session.close()
         unit.leaving = False
         unit.session = unit.handle = None
+    unit.source.events.tell(UnitClosed, unit)
     unit.turn.wake()

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from dbscope.unit import callsite
+from dbscope.watch.events import IdleInTransaction
 
 if TYPE_CHECKING:
     from dbscope.unit.unit import Unit
-
-logger = logging.getLogger("dbscope")
 
 
 class Idle:
@@ -35,15 +33,8 @@ class Idle:
             return
         seconds = monotonic() - since
         if seconds > self.limit:
-            unit.source.counters["idle_warnings"] += 1
-            logger.warning(
-                "%s sat idle in a transaction for %.1f s, after %s and before %s; "
-                "give the connection back before a slow call: `db.release()`.",
-                unit.scope,
-                seconds,
-                self.where,
-                callsite.of_use(),
-            )
+            before = callsite.of_use()
+            unit.source.events.tell(IdleInTransaction, unit, seconds, self.where, before)
 
     def end(self) -> None:
         """Note that a statement has ended, and where it came from."""

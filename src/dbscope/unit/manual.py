@@ -7,6 +7,14 @@ from typing import TYPE_CHECKING
 from dbscope.errors import ManualCommitForbidden, TransactionManagementError
 from dbscope.unit import callsite, commit, finish
 from dbscope.unit.block import MANUAL, Block, Kind, Outcome
+from dbscope.watch.events import (
+    BlockEnded,
+    Committed,
+    ConnectionReturned,
+    RolledBack,
+    SavepointBegun,
+    TransactionBegun,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -24,12 +32,13 @@ def transaction_begun(unit: Unit, transaction: SessionTransaction, connection: C
         for block in unit.blocks:
             if block.nested is transaction:
                 block.savepoint = connection.get_nested_transaction()
+                unit.source.events.tell(SavepointBegun, unit, block)
     else:
         unit.connection = connection
         unit.committing = unit.begun = False
         unit.proof = None  # that of the transaction before says nothing about this one
         if not unit.is_alone:
-            unit.source.counters["transactions"] += 1
+            unit.source.events.tell(TransactionBegun, unit)
 
 
 def savepoint_begun(unit: Unit, transaction: SessionTransaction) -> None:
@@ -91,9 +100,12 @@ def transaction_ended(unit: Unit, transaction: SessionTransaction) -> None:
         if committed and unit.first_write is not None:
             unit.scope.note_stored()
     elif unit.connection is not None and not unit.is_lost:
-        unit.source.counters["commits" if committed else "rollbacks"] += 1
+        kind = Committed if committed else RolledBack
+        unit.source.events.tell(kind, unit, not unit.leaving)
         if committed:
             unit.scope.note_stored(told=unit.first_write is not None)
+    if unit.connection is not None:
+        unit.source.events.tell(ConnectionReturned, unit, committed)
     unit.connection = None
     unit.committing, unit.committed = False, committed
     unit.told = unit.first_write = None
@@ -106,6 +118,8 @@ def _savepoint_ended(unit: Unit, transaction: SessionTransaction, *, committed: 
     for block in unit.blocks:
         if block.nested is transaction and block.owner is MANUAL:
             unit.blocks.remove(block)
+            outcome = Outcome.COMMITTED if committed else Outcome.ROLLED_BACK
+            unit.source.events.tell(BlockEnded, unit, block, outcome)
             if committed:
                 block.join()
             else:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from asyncio import CancelledError
 from typing import TYPE_CHECKING
 
 from dbscope.unit.block import Outcome
 from dbscope.unit.hooks import innermost_first
 from dbscope.unit.unit import Leaving
+from dbscope.watch.events import RollbackFailed
 
 if TYPE_CHECKING:
     from dbscope.unit.block import Block
     from dbscope.unit.hooks import Hook
     from dbscope.unit.unit import Unit
-
-logger = logging.getLogger("dbscope")
 
 
 def roll_back(unit: Unit, error: BaseException | None = None) -> None:
@@ -60,7 +58,7 @@ def tell_ended(ended: Exception | None, error: BaseException | None) -> None:
 
 def give_up(unit: Unit, failure: BaseException, error: BaseException | None) -> None:
     """Discard the connection of a ROLLBACK that has failed; its error hides no other."""
-    logger.error("The rollback failed, so the connection is discarded.", exc_info=failure)
+    unit.source.events.tell(RollbackFailed, unit, failure)
     if error is not None:
         error.add_note(f"The rollback after this error failed too: {failure!r}")
     discard(unit)

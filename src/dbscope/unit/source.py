@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Callable, Collection, Mapping
 
     from sqlalchemy import Connection
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from dbscope.unit.ownership import World
     from dbscope.unit.policy import AtomicRequests
     from dbscope.unit.unit import Unit
+    from dbscope.watch.dispatch import Events
 
 
 class Proof(Protocol):
@@ -33,7 +33,8 @@ class Proof(Protocol):
 class Source(Protocol):
     """What a unit is given by its database."""
 
-    counters: Counter[str]
+    events: Events
+    watching: Any  # what whoever watches may ask
     name: str
     sql_family: str  # whose SQL it understands
     retry_codes: Collection[str]  # that are conflicts, too

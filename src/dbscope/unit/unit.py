@@ -23,6 +23,7 @@ from dbscope.unit.idle import Idle
 from dbscope.unit.ownership import Turn
 from dbscope.unit.policy import Mode
 from dbscope.unit.results import is_read_from
+from dbscope.watch.events import ConcurrentUseRefused, SessionOpened, UnitRenewed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,7 +121,7 @@ class Unit:
             self.check_open()
             self.session, self.handle = self.source.make_session()
             self.session.dbscope_unit = self  # type: ignore[attr-defined]
-            self.source.counters["sessions"] += 1
+            self.source.events.tell(SessionOpened, self)
         return self.handle
 
     def check_open(self) -> None:
@@ -132,7 +133,7 @@ class Unit:
         """Raise unless this code may use the unit now."""
         self.check_open()
         if self.turn.is_taken():
-            self.source.counters["concurrent_uses"] += 1
+            self.source.events.tell(ConcurrentUseRefused, self)
             self.refused = ConcurrentUse(f"{self.source} in {self.scope}.")
             raise self.refused
 
@@ -330,6 +331,7 @@ class Unit:
 
     def renew(self) -> None:
         """Begin the tail: the same session, a new transaction."""
+        self.source.events.tell(UnitRenewed, self)
         self.blocks = [Block(Kind.ROOT, self.scope)] if self.blocks else []
         self.broken = self.doomed = False
         self.refused = None

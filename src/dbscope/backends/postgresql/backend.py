@@ -13,6 +13,7 @@ from dbscope.backends.base import Backend, Features, Options
 from dbscope.backends.postgresql import (
     connections,
     drivers,
+    lock_waits,
     login,
     pooler,
     session_settings,
@@ -21,6 +22,7 @@ from dbscope.backends.postgresql import (
     stale_plans,
     verify_commit,
 )
+from dbscope.backends.postgresql.lock_waits import LockWaits
 from dbscope.backends.postgresql.session_state import MARK
 from dbscope.errors import ConfigurationError
 
@@ -145,6 +147,16 @@ class PostgreSQL(Backend):
     def stop(self, connection: Connection) -> bool:
         """Ask the server to cancel, where the driver does not by itself."""
         return connections.stop(connection)
+
+    # -- what a watch asks ---------------------------------------------------------------------
+
+    def process_of(self, connection: Connection) -> int | None:
+        """Return the process of the server that the driver was told of when it logged in."""
+        return process_of(connection)
+
+    def lock_waits(self, options: Mapping[str, Any]) -> LockWaits | None:
+        """Return who can ask, by psycopg, whatever the driver is."""
+        return LockWaits(self.url, dict(options)) if lock_waits.is_possible() else None
 
     # -- the state of a session ----------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from dbscope.errors import DatabaseUnavailable, TransactionManagementError
 from dbscope.sqlite_inline import files
 from dbscope.unit.unit import Unit
+from dbscope.watch.events import WriteTurnTaken, WriteTurnWanted
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -26,10 +27,22 @@ class WriteQueue(Queue[Unit]):
         """
         if self.writer is not unit and self.is_held_around(unit):
             self._refuse(f"{unit.scope} wants to write to {self.name}", self.writer)
-        if not self.take(unit, timeout, unit.turn.world.gate):
+        if not self._enter(unit, timeout):
             raise DatabaseUnavailable(
                 f"{self.name} is locked: {self._who()} has been writing for {timeout:g} s."
             )
+
+    def _enter(self, unit: Unit, timeout: float) -> bool:
+        writer = self.writer
+        if writer is None or writer is unit or not unit.source.events.listeners:
+            return self.take(unit, timeout, unit.turn.world.gate)
+        tell, granted = unit.source.events.tell, False
+        tell(WriteTurnWanted, unit, writer)
+        try:
+            granted = self.take(unit, timeout, unit.turn.world.gate)
+        finally:
+            tell(WriteTurnTaken, unit, granted)
+        return granted
 
     def is_held_around(self, unit: Unit) -> bool:
         """Tell whether the writer is this very scope, or one around it, which cannot go on."""

@@ -1,0 +1,1 @@
+"""What can be seen: the facts of each transaction, counted, logged and told to whoever listens."""

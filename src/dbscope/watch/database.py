@@ -1,0 +1,39 @@
+"""What a database has to be listened to and watched by: `db.events`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dbscope.watch.watcher import Watch
+
+if TYPE_CHECKING:
+    from dbscope.watch.dispatch import Events
+
+
+class Watched:
+    """A database that can be listened to."""
+
+    @property
+    def events(self) -> Events:
+        """What happens in this database, to listen to; `db.sync` and `db.async_` share it.
+
+        Example:
+            >>> db.events.listen(print)
+        """
+        database: Any = self
+        events: Events = database._source.events  # noqa: SLF001
+        return events
+
+    @property
+    def watch(self) -> Watch:
+        """Records of what happens in this database: off until `db.watch.start()`.
+
+        Example:
+            >>> db.watch.start()
+        """
+        database: Any = self
+        listeners = database._source.events.listeners  # noqa: SLF001
+        if listeners.watch is None:
+            listeners.watch = Watch(database._source)  # noqa: SLF001
+        watch: Watch = listeners.watch
+        return watch

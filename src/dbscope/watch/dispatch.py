@@ -1,0 +1,107 @@
+"""How what happens is told: to the counters, to the log, and to those who listen."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, TypeVar
+from weakref import ref
+
+from dbscope import arguments
+from dbscope.watch.counters import COUNTED
+from dbscope.watch.events import Event
+from dbscope.watch.logs import LOGGED
+
+Listener = Callable[[Event], object]
+L = TypeVar("L", bound=Callable[[Any], object])
+
+logger = logging.getLogger("dbscope")
+
+
+class Listeners(list[Listener]):
+    """Those who listen to one database, in both of its kinds."""
+
+    watch: Any = None  # of both kinds
+
+
+class Events:
+    """What happens in one database: `db.events`.
+
+    Both kinds of a database, `db.sync` and `db.async_`, have the same listeners.
+    """
+
+    def __init__(self) -> None:
+        self.counters: Counter[str] = Counter()
+        self.listeners = Listeners()
+
+    def share(self, other: Events) -> None:
+        """Have the listeners of the companion."""
+        self.listeners = other.listeners
+
+    def listen(self, function: L) -> L:
+        """Call the function with everything that happens from now on; also a decorator.
+
+        It is called where it happens, in the task or thread of the work, and must not wait. Its
+        errors are logged and change nothing. Without listeners nothing is made to be told.
+
+        Args:
+            function: plain, of one `Event` (see `dbscope.watch.events`).
+
+        Returns:
+            The function.
+
+        Raises:
+            TypeError: it cannot be called.
+
+        Example:
+            >>> @db.events.listen
+            ... def count(event: Event) -> None:
+            ...     if isinstance(event, CommitFailed):
+            ...         failures.add(1, {"scope": event.unit.scope.name})
+        """
+        arguments.check("listener", function, arguments.CALLED, TypeError)
+        if not self.listeners:
+            heard.append(ref(self.listeners, heard.remove))
+        self.listeners.append(function)
+        return function
+
+    def remove(self, function: Callable[[Any], object]) -> None:
+        """Call the function no longer.
+
+        Raises:
+            ValueError: it does not listen.
+        """
+        self.listeners.remove(function)
+        if not self.listeners:
+            heard[:] = [each for each in heard if each() is not self.listeners]
+
+    def tell(self, kind: type[Event], *facts: Any) -> None:
+        """Count what has happened; make the event only if somebody is to hear of it."""
+        name = COUNTED.get(kind)
+        if name is not None:
+            self.counters[name] += 1
+        if self.listeners or kind in LOGGED:
+            tell(kind(*facts), self.listeners)
+
+
+heard: list[ref[Listeners]] = []  # of all databases of which somebody wants to hear
+
+
+def tell_all(kind: type[Event], *facts: Any) -> None:
+    """Tell what belongs to a request, or to work that is done again, and to no single database."""
+    if heard or kind in LOGGED:
+        told = [listeners for each in tuple(heard) if (listeners := each()) is not None]
+        tell(kind(*facts), [listener for listeners in told for listener in listeners])
+
+
+def tell(event: Event, listeners: list[Listener]) -> None:
+    """Call the log and the listeners; what one of them raises is none of the work's business."""
+    log = LOGGED.get(type(event))
+    if log is not None:
+        log(event)
+    for listener in tuple(listeners):
+        try:
+            listener(event)
+        except Exception:
+            logger.exception("A listener failed when it was told of %s.", type(event).__name__)

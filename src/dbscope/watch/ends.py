@@ -1,0 +1,186 @@
+"""How the recorder hears of what became of the work, and why."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from dbscope.errors import UnexpectedRollback
+from dbscope.unit.block import Outcome
+from dbscope.unit.callsite import Place
+from dbscope.watch import events, lines, reasons, records
+from dbscope.watch.drafts import Entered
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dbscope.unit.unit import Unit
+    from dbscope.watch.events import Event
+    from dbscope.watch.recorder import Recorder
+
+
+def _commit_sent(recorder: Recorder, event: events.CommitSent) -> None:
+    draft = recorder.draft(event.unit)
+    draft.act(None)
+    if draft.transaction is not None:
+        draft.transaction.sent = perf_counter()
+
+
+def _decided(recorder: Recorder, event: events.Decided) -> None:
+    unit = event.unit
+    if unit not in recorder.drafts and unit.session is None:
+        return
+    draft = recorder.draft(unit)
+    if event.keep:
+        if draft.asked is not None and (unit.doomed or is_to_roll_back(unit)):
+            draft.because(draft.asked)
+        return
+    if unit.session is not None:
+        draft.pending.update(type(each).__name__ for each in unit.session.new)
+    if isinstance(event.error, UnexpectedRollback) and draft.swallowed:
+        draft.because(draft.swallowed)
+    elif event.error is not None:
+        draft.because(reasons.of_error(event.error))
+    elif event.status is not None:
+        draft.because(reasons.of_answer(event.status, getattr(unit.scope, "asgi", {})))
+
+
+def _asked(recorder: Recorder, event: events.EndAsked) -> None:
+    draft, line = recorder.draft(event.unit), lines.line_here()
+    why = f"{event.how} called at {lines.told(line)}", line
+    if event.how in BY_HAND:
+        draft.by_hand = draft.by_hand or why  # async code comes here again, in a task of its own
+    else:
+        draft.asked = why
+
+
+def _committed(recorder: Recorder, event: events.Committed) -> None:
+    _end(recorder, event.unit, records.COMMITTED, by_hand=event.by_hand)
+
+
+def _rolled_back(recorder: Recorder, event: events.RolledBack) -> None:
+    _end(recorder, event.unit, records.ROLLED_BACK, by_hand=event.by_hand)
+
+
+BY_HAND = frozenset({"commit()", "rollback()"})
+
+
+def _end(recorder: Recorder, unit: Unit, outcome: str, *, by_hand: bool) -> None:
+    draft = recorder.draft(unit)
+    transaction = draft.transaction
+    if transaction is None:
+        return
+    transaction.outcome = outcome
+    if outcome == records.ROLLED_BACK and draft.left is not None:
+        draft.because(draft.left)
+    if by_hand:
+        asked, draft.by_hand = draft.by_hand, None
+        transaction.is_by_hand = True
+        transaction.by_hand = asked[1] if asked else lines.line_here()
+        if outcome == records.ROLLED_BACK:
+            draft.because(asked or ("rolled back by hand", transaction.by_hand))
+
+
+def _commit_failed(recorder: Recorder, event: events.CommitFailed) -> None:
+    draft = recorder.draft(event.unit)
+    draft.failed = True
+    transaction = draft.transactions[-1] if draft.transactions else None
+    is_flush = transaction is None or transaction.sent is None
+    told, line = reasons.describe(event.error), lines.line_of(event.error)
+    draft.reason = f"the flush before it failed: {told}" if is_flush else told
+    wrote = [sent for sent in draft.statements if sent.sql.writes and sent.line is not None]
+    draft.line = wrote[-1].line if line is None and wrote else line
+    if line is None and wrote:
+        draft.reason += f", last written at {lines.told(draft.line)}"
+
+
+def _unknown(recorder: Recorder, event: events.OutcomeUnknown) -> None:
+    draft = recorder.draft(event.unit)
+    draft.reason, draft.line = "the answer to COMMIT was lost", lines.line_of(event.error)
+    if draft.transactions:
+        draft.transactions[-1].outcome = records.UNKNOWN
+
+
+def _verified(recorder: Recorder, event: events.OutcomeVerified) -> None:
+    draft = recorder.draft(event.unit)
+    outcome = event.outcome.value
+    draft.reason = f"the answer to COMMIT was lost, and the server says: {outcome}"
+    if draft.transactions:
+        draft.transactions[-1].outcome = outcome
+    draft.failed = event.outcome is Outcome.ROLLED_BACK
+    draft.is_verified = True
+
+
+def _partly(recorder: Recorder, event: events.PartlyCommitted) -> None:
+    draft, error = recorder.draft(event.unit), event.error
+    draft.is_partly = True
+    kept = {"committed": "committed", "rolled_back": "rolled back", "unknown": "unknown"}
+    found = [(told, getattr(error, name, ())) for name, told in kept.items()]
+    draft.reason = ", ".join(f"{told}: {' and '.join(names)}" for told, names in found if names)
+
+
+def _savepoint(recorder: Recorder, event: events.SavepointBegun) -> None:
+    draft = recorder.draft(event.unit)
+    where = getattr(event.block, "where", None)
+    entered = Entered(event.block, perf_counter(), draft.savepoint, where)
+    draft.savepoint = len(draft.savepoints)
+    draft.savepoints.append(entered)
+
+
+def _block_left(recorder: Recorder, event: events.BlockLeft) -> None:
+    draft = recorder.drafts.get(event.unit)
+    if draft is None or event.error is None:
+        return
+    told, line = reasons.of_error(event.error)
+    if line is None:  # of a timer, say, which has raised it nowhere
+        line = event.block.where if isinstance(event.block.where, Place) else None
+        told = told if line is None else f"{told} in the block of {lines.told(line)}"
+    draft.left = (told, line)
+    if event.block.parent is None:
+        draft.because(draft.left)
+    else:
+        for entered in draft.savepoints:
+            if entered.block is event.block:
+                entered.reason = draft.left[0]
+
+
+def _block_ended(recorder: Recorder, event: events.BlockEnded) -> None:
+    draft = recorder.drafts.get(event.unit)
+    if draft is None:
+        return
+    for entered in draft.savepoints:
+        if entered.block is event.block:
+            entered.ended, entered.block = perf_counter(), None
+            entered.outcome = (
+                "released" if event.outcome is Outcome.COMMITTED else records.ROLLED_BACK
+            )
+            draft.savepoint = entered.around
+
+
+def _swallowed(recorder: Recorder, event: events.FailureSwallowed) -> None:
+    fault = event.block.fault
+    if fault is not None:
+        why, line = reasons.of_error(fault)
+        recorder.draft(event.unit).swallowed = (f"a failure was swallowed: {why}", line)
+
+
+def is_to_roll_back(unit: Unit) -> bool:
+    """Tell whether the root of a unit was said to be rolled back."""
+    return bool(unit.blocks) and unit.blocks[0].rollback_only
+
+
+HANDLERS: dict[type[Event], Callable[[Recorder, Any], None]] = {
+    events.CommitSent: _commit_sent,
+    events.Decided: _decided,
+    events.EndAsked: _asked,
+    events.Committed: _committed,
+    events.RolledBack: _rolled_back,
+    events.CommitFailed: _commit_failed,
+    events.OutcomeUnknown: _unknown,
+    events.OutcomeVerified: _verified,
+    events.PartlyCommitted: _partly,
+    events.SavepointBegun: _savepoint,
+    events.BlockLeft: _block_left,
+    events.BlockEnded: _block_ended,
+    events.FailureSwallowed: _swallowed,
+}

@@ -1,0 +1,353 @@
+"""The facts of a transaction, each as a frozen record: what happened, to which unit.
+
+They are told where work ends, by whoever ends it, and not by SQLAlchemy's events: its `commit` is
+called before COMMIT is sent. Counters (`counters.py`) and logs (`logs.py`) listen like everybody.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+    from sqlalchemy.orm import ORMExecuteState
+
+    from dbscope.unit.block import Block, Outcome
+    from dbscope.unit.current import Scope
+    from dbscope.unit.hooks import Hook
+    from dbscope.unit.unit import Unit
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that has happened; told at once, in the task or thread that it happened in."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnitEvent(Event):
+    """Something that has happened to the unit of one database in one scope."""
+
+    unit: Unit
+
+
+# -- its life ----------------------------------------------------------------------------------
+
+
+class SessionOpened(UnitEvent):
+    """Its session was taken for the first time; nothing is on the wire yet."""
+
+    __slots__ = ()
+
+
+class UnitRenewed(UnitEvent):
+    """The answer is about to leave: what it does from now on is the tail of a request."""
+
+    __slots__ = ()
+
+
+class UnitClosed(UnitEvent):
+    """Its scope is over."""
+
+    __slots__ = ()
+
+
+class ConcurrentUseRefused(UnitEvent):
+    """Somebody wanted to use it while another task was in the middle of a statement."""
+
+    __slots__ = ()
+
+
+# -- a connection ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionWanted(UnitEvent):
+    """It begins to wait for a connection of the pool."""
+
+    engine: Engine
+    is_full: bool  # the pool: somebody has to give one back first
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionTaken(UnitEvent):
+    """It has a connection, or has waited in vain."""
+
+    error: BaseException | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionReturned(UnitEvent):
+    """It has given its connection back; `committed` is what became of the transaction."""
+
+    committed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SecondConnectionTaken(Event):
+    """A scope takes a connection while one around it holds another."""
+
+    who: object
+    holder: Unit
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionDiscarded(Event):
+    """A connection was found in a state that nobody can use it in."""
+
+    unit: Unit | None
+    why: str  # "" where the next one is simply taken instead
+    error: BaseException | None = None
+
+
+# -- a transaction -----------------------------------------------------------------------------
+
+
+class TransactionBegun(UnitEvent):
+    """BEGIN was sent, or goes with the first statement."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StatementBegun(UnitEvent):
+    """A statement is about to be sent."""
+
+    sql: str
+    parameters: Any
+    context: Any  # SQLAlchemy's ExecutionContext
+
+
+@dataclass(frozen=True, slots=True)
+class StatementEnded(UnitEvent):
+    """Its answer is here."""
+
+    context: Any
+    error: BaseException | None
+
+
+class FlushBegun(UnitEvent):
+    """What the session has pending is about to be sent."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OrmExecuted(UnitEvent):
+    """The ORM is about to send a statement; told only while somebody watches."""
+
+    state: ORMExecuteState
+
+
+class CommitSent(UnitEvent):
+    """COMMIT is on its way; what becomes of it is open."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Decided(UnitEvent):
+    """A scope has decided about the work of its unit, and why."""
+
+    keep: bool
+    error: BaseException | None  # that left the endpoint, the job, …
+    status: int | None  # of the response that is about to leave
+
+
+@dataclass(frozen=True, slots=True)
+class EndAsked(UnitEvent):
+    """The application called `doom()` or `set_rollback(True)`, or ends a transaction by hand."""
+
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class Committed(UnitEvent):
+    """COMMIT has succeeded."""
+
+    by_hand: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RolledBack(UnitEvent):
+    """The transaction was rolled back, whoever has asked for it."""
+
+    by_hand: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CommitFailed(UnitEvent):
+    """COMMIT, or the flush before it, was refused; nothing of the transaction is stored."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeUnknown(UnitEvent):
+    """The answer to COMMIT was lost, and nobody can tell what became of it."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeVerified(UnitEvent):
+    """The answer to COMMIT was lost, and the database was asked what became of it."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class PartlyCommitted(UnitEvent):
+    """Of several databases in a scope, some have committed and others have not."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackFailed(UnitEvent):
+    """ROLLBACK itself has failed, so the connection is discarded."""
+
+    error: BaseException
+
+
+# -- blocks ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SavepointBegun(UnitEvent):
+    """SAVEPOINT was sent."""
+
+    block: Block | None
+
+
+@dataclass(frozen=True, slots=True)
+class BlockLeft(UnitEvent):
+    """A block is being left, by this error if there is one."""
+
+    block: Block
+    error: BaseException | None
+
+
+@dataclass(frozen=True, slots=True)
+class BlockEnded(UnitEvent):
+    """A savepoint was released or rolled back."""
+
+    block: Block
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class FailureSwallowed(UnitEvent):
+    """A block is left as if nothing had happened, though a statement failed in it."""
+
+    block: Block
+
+
+# -- waiting -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class IdleInTransaction(UnitEvent):
+    """It sat in a transaction without a statement for longer than `idle_limit`."""
+
+    seconds: float
+    after: object
+    before: object
+
+
+@dataclass(frozen=True, slots=True)
+class WriteTurnWanted(UnitEvent):
+    """It begins to wait for whoever writes to the file; SQLite has one writer at a time."""
+
+    writer: Unit
+
+
+@dataclass(frozen=True, slots=True)
+class WriteTurnTaken(UnitEvent):
+    """It may write, or has waited in vain."""
+
+    granted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AdvisoryLockWanted(Event):
+    """Somebody begins to wait for an advisory lock."""
+
+    scope: Scope | None
+    lock: object
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdvisoryLockTaken(Event):
+    """It is held, or was waited for in vain."""
+
+    lock: object
+    error: BaseException | None
+
+
+@dataclass(frozen=True, slots=True)
+class AdvisoryLockReleased(Event):
+    """It was given back."""
+
+    lock: object
+
+
+class ClientTimedOut(UnitEvent):
+    """It held a transaction and waited for its client for longer than `client_wait`."""
+
+    __slots__ = ()
+
+
+# -- hooks and attempts ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HookBegun(UnitEvent):
+    """A hook is run, now that its transaction has ended."""
+
+    hook: Hook
+
+
+@dataclass(frozen=True, slots=True)
+class HookEnded(UnitEvent):
+    """A hook has ended well."""
+
+    hook: Hook
+
+
+@dataclass(frozen=True, slots=True)
+class HookFailed(UnitEvent):
+    """A hook has raised; the work is as it was decided."""
+
+    hook: Hook
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFailed(Event):
+    """Work has met another transaction, and is done again after a pause."""
+
+    what: object  # the scope or the block
+    number: int  # 1: the first attempt
+    error: BaseException
+    code: str
+    seconds: float
+
+
+# -- requests ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Answered(Event):
+    """The status line of a response is about to leave."""
+
+    scope: Scope
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeEnded(Event):
+    """A request is over, with all that came after its answer."""
+
+    scope: Scope

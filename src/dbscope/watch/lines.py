@@ -1,0 +1,85 @@
+"""Lines of the application: who sends a statement, and where an error was raised."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dbscope.unit.callsite import Place, is_of_application
+
+if TYPE_CHECKING:
+    from types import CodeType, FrameType, TracebackType
+
+KNOWN = 10_000  # codes that are remembered
+ROOT = str(Path.cwd())  # below which files have short names
+OF_LOOP = ("asyncio.events", "asyncio.runners")  # what is below has not called what is above
+_is_ours: dict[CodeType, bool | None] = {}  # a line of it is one of the application; None: stop
+
+
+def line_here() -> Place | None:
+    """Return the innermost line of the application above; None if there is none.
+
+    In async code SQLAlchemy runs in a greenlet, where the stack ends before it comes to the code
+    that awaits: that is in the greenlet around it.
+    """
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    carrier: Any = None
+    while frame is not None:
+        code = frame.f_code
+        found = _is_ours[code] if code in _is_ours else _learn(frame)
+        if found:
+            return Place(code, frame.f_lineno)
+        if found is None:
+            return None
+        frame = frame.f_back
+        if frame is None:
+            carrier = _around(carrier)
+            frame = None if carrier is None else carrier.gr_frame
+    return None
+
+
+def _learn(frame: FrameType) -> bool | None:
+    if len(_is_ours) >= KNOWN:
+        _is_ours.clear()
+    is_loop = frame.f_globals.get("__name__") in OF_LOOP
+    found = _is_ours[frame.f_code] = None if is_loop else is_of_application(frame)
+    return found
+
+
+def _around(carrier: Any) -> Any:
+    greenlet: Any = sys.modules.get("greenlet")
+    if carrier is None:
+        carrier = greenlet and greenlet.getcurrent()
+    return getattr(carrier, "parent", None)
+
+
+def line_of(error: BaseException) -> Place | None:
+    """Return the innermost line of the application that an error has come through."""
+    found = _line_in(error.__traceback__)
+    behind = error.__cause__ or error.__context__
+    return line_of(behind) if found is None and behind is not None else found
+
+
+def _line_in(traceback: TracebackType | None) -> Place | None:
+    found: Place | None = None
+    while traceback is not None:
+        if is_of_application(traceback.tb_frame):
+            found = Place(traceback.tb_frame.f_code, traceback.tb_lineno)
+        traceback = traceback.tb_next
+    return found
+
+
+def told(line: Place | str | None) -> str | None:
+    """Return a line as it is shown: below the working directory by its name there."""
+    if line is None or isinstance(line, str):
+        return line
+    return _told(line.code.co_filename, line.line)
+
+
+@lru_cache(KNOWN)
+def _told(file: str, line: int) -> str:
+    below = Path(file).is_relative_to(ROOT)
+    return f"{os.path.relpath(file, ROOT) if below else file}:{line}"

@@ -1,0 +1,70 @@
+"""What the log says of a transaction, under the name `dbscope`."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from dbscope.watch import events
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dbscope.watch.events import Event
+
+logger = logging.getLogger("dbscope")
+
+
+def idle(event: events.IdleInTransaction) -> None:
+    """Warn of who holds a transaction while it waits for something else."""
+    logger.warning(
+        "%s sat idle in a transaction for %.1f s, after %s and before %s; "
+        "give the connection back before a slow call: `db.release()`.",
+        event.unit.scope,
+        event.seconds,
+        event.after,
+        event.before,
+    )
+
+
+def rollback_failed(event: events.RollbackFailed) -> None:
+    """Report a ROLLBACK that has failed."""
+    failed = "The rollback failed, so the connection is discarded."
+    logger.error(failed, exc_info=event.error)
+
+
+def discarded(event: events.ConnectionDiscarded) -> None:
+    """Report a connection that came back in a state which nobody can use it in."""
+    if event.error is not None:
+        told = "A session could not be reset; its connection is discarded: %s"
+        logger.warning(told, event.error)
+    elif event.why:
+        where = "" if event.unit is None else f" from {event.unit.scope}"
+        logger.error("A connection came back%s %s; it is discarded.", where, event.why)
+
+
+def hook_failed(event: events.HookFailed) -> None:
+    """Report a robust hook; the error of another one is raised, or logged with its scope."""
+    if event.hook.robust:
+        told = "The robust hook %s of %s failed."
+        logger.error(told, event.hook, event.unit.scope, exc_info=event.error)
+
+
+def attempt_failed(event: events.AttemptFailed) -> None:
+    """Tell that work is done again."""
+    logger.info(
+        "Attempt %d of %s failed by %s; the next one is in %.3f s.",
+        event.number,
+        event.what,
+        event.code,
+        event.seconds,
+    )
+
+
+LOGGED: dict[type[Event], Callable[[Any], None]] = {
+    events.IdleInTransaction: idle,
+    events.RollbackFailed: rollback_failed,
+    events.ConnectionDiscarded: discarded,
+    events.HookFailed: hook_failed,
+    events.AttemptFailed: attempt_failed,
+}

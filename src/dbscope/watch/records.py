@@ -1,0 +1,133 @@
+"""What is kept of a scope that has ended: one frozen record for each database it used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from dbscope.watch import story
+from dbscope.watch.sql import Sql
+
+COMMITTED = "committed"
+READ = "read"  # committed, and nothing was written
+ROLLED_BACK = "rolled back"
+COMMIT_FAILED = "COMMIT failed"
+UNKNOWN = "outcome unknown"
+PARTLY = "partly committed"
+NOT_STORED = frozenset({ROLLED_BACK, COMMIT_FAILED, UNKNOWN, PARTLY})
+FIRST_ERROR = 400
+
+
+class Statement(NamedTuple):
+    """A statement that was sent."""
+
+    sql: Sql
+    at: float  # seconds since the record began
+    seconds: float
+    rows: int | None
+    line: str | None  # of the application
+    transaction: int  # its place among those of the record
+    savepoint: int | None  # likewise
+    error: str | None
+    values: str | None  # only if they were asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A wait for somebody else."""
+
+    what: str  # a connection, the turn to write, a lock …
+    at: float
+    seconds: float
+    whom: tuple[str, ...]  # who had it
+    line: str | None
+    granted: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A time without a statement while a connection was held."""
+
+    at: float
+    seconds: float
+    after: str | None  # a line, and the one that came next
+    before: str | None
+    awaited: str | None  # what was going on meanwhile, if that was seen
+
+
+@dataclass(frozen=True, slots=True)
+class Savepoint:
+    """A savepoint for which SAVEPOINT was sent."""
+
+    at: float
+    seconds: float
+    line: str
+    outcome: str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """From BEGIN to COMMIT or ROLLBACK; without a BEGIN where the database commits by itself."""
+
+    at: float
+    seconds: float
+    outcome: str
+    by_hand: str | None  # the line that has ended it, "" if that is not known
+    commit: float | None  # seconds that COMMIT took
+    autocommit: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HookRun:
+    """A hook that was run."""
+
+    name: str
+    at: float
+    seconds: float
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What one scope has done with one database; `str()` tells it in one line."""
+
+    number: int
+    kind: str  # request, tail, hook, scope, job, command, test, …
+    name: str  # as messages call it
+    route: str | None  # of a request: its template
+    database: str
+    began: float  # seconds since 1970
+    seconds: float
+    status: int | None  # of the answer
+    outcome: str
+    reason: str | None
+    line: str | None  # of the reason
+    statements: tuple[Statement, ...]
+    more: int  # statements beyond those that are kept
+    transactions: tuple[Transaction, ...]
+    savepoints: tuple[Savepoint, ...]
+    waits: tuple[Wait, ...]
+    gaps: tuple[Gap, ...]
+    hooks: tuple[HookRun, ...]
+    flushed: tuple[tuple[str, int, int, int], ...]  # model, new, changed, deleted
+    pending: tuple[tuple[str, int], ...]  # model, objects that were never sent
+    not_stored: tuple[tuple[str, int], ...]  # what, rows
+    stored: tuple[tuple[str, int], ...]
+    attempt: int
+    before: tuple[str, ...]  # what the attempts before have failed by
+    again: bool  # it is done again
+    held: float  # seconds that a connection was held
+    problems: tuple[Any, ...] = ()
+
+    @property
+    def disagrees(self) -> bool:
+        """Tell whether the answer says one thing and the database another."""
+        if self.status is None:
+            return False
+        if self.status < FIRST_ERROR:
+            return self.outcome in NOT_STORED and bool(self.not_stored or self.pending)
+        return bool(self.stored)
+
+    def __str__(self) -> str:
+        return story.line(self)

@@ -1,0 +1,109 @@
+"""How the recorder hears of statements, of what the ORM sends, and of hooks."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from dbscope.watch import events, lines, reasons
+from dbscope.watch.drafts import MOST, Sent
+from dbscope.watch.records import HookRun
+from dbscope.watch.sql import parse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dbscope.watch.events import Event
+    from dbscope.watch.recorder import Recorder
+
+LONGEST = 200  # characters of values, if they are kept at all
+
+
+def _statement(recorder: Recorder, event: events.StatementBegun) -> None:
+    draft = recorder.draft(event.unit)
+    line = lines.line_here()
+    draft.act(line)
+    draft.begin(autocommit=event.unit.is_alone)
+    values = shortened(event.parameters) if recorder.values else None
+    place = len(draft.transactions) - 1
+    sql = parse(event.sql)
+    sent = draft.current = Sent(sql, line, perf_counter(), place, draft.savepoint, values)
+    for function in recorder.on_statement:
+        function(draft, sent, event)
+    draft.orm = None
+
+
+def _statement_ended(recorder: Recorder, event: events.StatementEnded) -> None:
+    draft = recorder.draft(event.unit)
+    sent, draft.current = draft.current, None
+    if sent is None:
+        return
+    sent.ended = perf_counter()
+    if draft.waiting is not None:
+        draft.waited(granted=event.error is None)
+    sent.rows = rows_of(event.context)
+    if event.error is not None:
+        sent.error = reasons.describe(event.error)
+    if len(draft.statements) < MOST:
+        draft.statements.append(sent)
+    else:
+        draft.more += 1
+    draft.rest(sent.line)
+
+
+def _orm(recorder: Recorder, event: events.OrmExecuted) -> None:
+    recorder.draft(event.unit).orm = event.state
+
+
+def _flush(recorder: Recorder, event: events.FlushBegun) -> None:
+    draft, session = recorder.draft(event.unit), event.unit.session
+    for place, objects in enumerate((session.new, session.dirty, session.deleted)):  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
+        for each in objects:
+            draft.flushed[type(each).__name__, place] += 1
+
+
+def _hook(recorder: Recorder, event: events.HookBegun) -> None:
+    recorder.draft(event.unit).hook_began = perf_counter()
+
+
+def _hook_ended(recorder: Recorder, event: events.HookEnded | events.HookFailed) -> None:
+    draft = recorder.draft(event.unit)
+    error = getattr(event, "error", None)
+    told = None if error is None else reasons.of_error(error)[0]
+    now = perf_counter()
+    at = draft.hook_began - draft.began
+    draft.hooks.append(HookRun(str(event.hook), at, now - draft.hook_began, told))
+
+
+def _attempt_failed(recorder: Recorder, event: events.AttemptFailed) -> None:
+    for draft in recorder.all_drafts():
+        if event.what is draft.scope or event.what in draft.unit.blocks:
+            draft.again = True
+
+
+def rows_of(context: Any) -> int | None:
+    """Return how many rows a statement has written or found, where its driver tells."""
+    cursor = getattr(context, "cursor", None)
+    rows = getattr(cursor, "rowcount", None)
+    if rows is None or rows < 0:
+        fetched = getattr(cursor, "_rows", None)  # an adapter for async drivers has fetched all
+        return None if fetched is None else len(fetched)
+    return int(rows)
+
+
+def shortened(values: Any) -> str:
+    """Return values as they are shown, if anybody has asked for them."""
+    told = repr(values)
+    return told if len(told) <= LONGEST else f"{told[:LONGEST]}…"
+
+
+HANDLERS: dict[type[Event], Callable[[Recorder, Any], None]] = {
+    events.StatementBegun: _statement,
+    events.StatementEnded: _statement_ended,
+    events.OrmExecuted: _orm,
+    events.FlushBegun: _flush,
+    events.HookBegun: _hook,
+    events.HookEnded: _hook_ended,
+    events.HookFailed: _hook_ended,
+    events.AttemptFailed: _attempt_failed,
+}

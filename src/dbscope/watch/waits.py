@@ -1,0 +1,117 @@
+"""How the recorder hears of connections, of waiting, and of who is waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from dbscope.watch import events, lines, reasons, records
+from dbscope.watch.drafts import Draft, holding, name_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dbscope.unit.current import Scope
+    from dbscope.watch.events import Event
+    from dbscope.watch.recorder import Recorder
+
+
+def _wanted(recorder: Recorder, event: events.ConnectionWanted) -> None:
+    draft = recorder.draft(event.unit)
+    draft.who = who()
+    if event.is_full:
+        holders = recorder.holders(event.engine)
+        draft.wait("a connection", tuple(map(holding, holders)), lines.line_here())
+
+
+def _taken(recorder: Recorder, event: events.ConnectionTaken) -> None:
+    draft = recorder.draft(event.unit)
+    draft.waited(granted=event.error is None)
+    if event.error is not None:
+        draft.because(reasons.of_error(event.error))
+        return
+    draft.begin(autocommit=event.unit.is_alone)
+    if draft.held_since is None:
+        draft.held_since = perf_counter()
+
+
+def _begun(recorder: Recorder, event: events.TransactionBegun) -> None:
+    draft = recorder.draft(event.unit)
+    draft.waited()
+    draft.begin(autocommit=False)
+    draft.held_since = perf_counter()
+
+
+def _returned(recorder: Recorder, event: events.ConnectionReturned) -> None:
+    draft = recorder.draft(event.unit)
+    draft.act(None)
+    draft.returned()
+    transaction = draft.transaction
+    if transaction is None:
+        return
+    transaction.ended = perf_counter()
+    if transaction.outcome is None:
+        kept = records.COMMITTED if event.committed else records.ROLLED_BACK
+        transaction.outcome = records.UNKNOWN if event.unit.is_lost else kept
+
+
+def _turn_wanted(recorder: Recorder, event: events.WriteTurnWanted) -> None:
+    writer = recorder.drafts.get(event.writer)
+    whom = name_of(event.writer.scope) if writer is None else holding(writer)
+    recorder.draft(event.unit).wait("the turn to write", (whom,), lines.line_here())
+
+
+def _turn_taken(recorder: Recorder, event: events.WriteTurnTaken) -> None:
+    recorder.draft(event.unit).waited(granted=event.granted)
+
+
+def _lock_wanted(recorder: Recorder, event: events.AdvisoryLockWanted) -> None:
+    draft = _draft_in(recorder, event.scope)
+    has = [name for name, _ in recorder.locks.values() if name.startswith(f"{event.key!r} ")]
+    if draft is not None:
+        whom = tuple(name.partition(" ")[2] for name in has)
+        draft.wait(f"the lock {event.key!r}", whom, lines.line_here())
+    recorder.locks[event.lock] = ("", draft)
+
+
+def _lock_taken(recorder: Recorder, event: events.AdvisoryLockTaken) -> None:
+    _, draft = recorder.locks.pop(event.lock, ("", None))
+    if draft is not None:
+        draft.waited(granted=event.error is None)
+    if event.error is None:
+        whom = "somebody" if draft is None else name_of(draft.scope)
+        recorder.locks[event.lock] = (f"{getattr(event.lock, 'key', '')!r} {whom}", draft)
+
+
+def _lock_released(recorder: Recorder, event: events.AdvisoryLockReleased) -> None:
+    recorder.locks.pop(event.lock, None)
+
+
+def _draft_in(recorder: Recorder, scope: Scope | None) -> Draft | None:
+    for unit in () if scope is None else scope.units.values():
+        return recorder.draft(unit)
+    return None
+
+
+def who() -> Any:
+    """Return the task that runs here, or the number of the thread."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        task = None
+    return task if task is not None else threading.get_ident()
+
+
+HANDLERS: dict[type[Event], Callable[[Recorder, Any], None]] = {
+    events.ConnectionWanted: _wanted,
+    events.ConnectionTaken: _taken,
+    events.TransactionBegun: _begun,
+    events.ConnectionReturned: _returned,
+    events.WriteTurnWanted: _turn_wanted,
+    events.WriteTurnTaken: _turn_taken,
+    events.AdvisoryLockWanted: _lock_wanted,
+    events.AdvisoryLockTaken: _lock_taken,
+    events.AdvisoryLockReleased: _lock_released,
+}

@@ -1,0 +1,88 @@
+"""`db.watch`: who did what with the database, and why it was kept or not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dbscope import arguments
+from dbscope.watch.drafts import holding
+from dbscope.watch.recorder import Recorder
+from dbscope.watch.sampler import Sampler
+
+if TYPE_CHECKING:
+    from dbscope.watch.records import Record
+
+KEPT = 500  # records
+
+
+class Watch:
+    """Records of the last scopes that have used a database.
+
+    Nothing is recorded, and nothing is paid for, before `start()`.
+
+    Args:
+        source: of the database.
+    """
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+        self.recorder: Recorder | None = None
+        self.sampler: Sampler | None = None
+
+    def start(self, *, keep: int = KEPT, values: bool = False) -> None:
+        """Record what happens from now on; both kinds of the database are watched.
+
+        Args:
+            keep: how many records; the oldest is forgotten first.
+            values: keep the parameters of statements too, shortened. They are your users' data.
+
+        Raises:
+            ConfigurationError: an argument that cannot be.
+
+        Example:
+            >>> db.watch.start()
+            >>> ...
+            >>> print(*db.watch.recent())
+        """
+        arguments.check("keep", keep, arguments.at_least(1))
+        arguments.check("values", values, arguments.FLAG)
+        if self.recorder is None:
+            self.recorder = Recorder(keep, values=values)
+            self._source.events.listen(self.recorder)
+            self._source.watching.tell_of_orm(wanted=True)
+            self.sampler = Sampler(self.recorder, self._source)
+            self.sampler.start()
+
+    def stop(self) -> None:
+        """Record no longer; what was recorded is forgotten."""
+        if self.recorder is not None:
+            self._source.events.remove(self.recorder)
+            self._source.watching.tell_of_orm(wanted=False)
+            self.recorder = None
+        if self.sampler is not None:
+            self.sampler.stop()
+            self.sampler = None
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it records."""
+        return self.recorder is not None
+
+    def recent(self, n: int = 100) -> list[Record]:
+        """Return the last records, newest first; `str(record)` is one line.
+
+        Args:
+            n: how many at most.
+
+        Returns:
+            Records of scopes that have ended: outcome, reason, statements, waits.
+        """
+        return [] if self.recorder is None else list(self.recorder.ring)[: -n - 1 : -1]
+
+    def holders(self) -> list[str]:
+        """Say who holds a connection now, since when, and what it does with it."""
+        return [] if self.recorder is None else list(map(holding, self.recorder.holders(None)))
+
+    def __repr__(self) -> str:
+        state = "off" if self.recorder is None else f"{len(self.recorder.ring)} records"
+        return f"<Watch of {self._source}, {state}>"
