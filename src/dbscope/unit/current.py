@@ -93,7 +93,6 @@ installed: WeakSet[Source] = WeakSet()
 in_generators: WeakSet[Scope] = WeakSet()  # scopes that a generator has opened
 
 WHY_MISSING = {
-    "websocket": "A websocket may stay for long, so it is given no scope: each message has its own",
     "lifespan": "The start and the end of an application, and tasks begun there, are no request",
 }
 

@@ -328,9 +328,9 @@ class Unit:
         """Tell whether it is being finished, or about to be."""
         return self.state is State.SEALED
 
-    def renew(self) -> None:
-        """Begin the tail: the same session, a new transaction."""
-        self.blocks = [Block(Kind.ROOT, self.scope)] if self.blocks else []
+    def renew(self, *, atomic: bool = True) -> None:
+        """Begin the tail: the same session, a new transaction; or none, if it is to autocommit."""
+        self.blocks = [Block(Kind.ROOT, self.scope)] if self.blocks and atomic else []
         self.broken = self.doomed = False
         self.refused = None
         self.results = []
