@@ -14,6 +14,7 @@ from dbscope.scopes.keep import is_marked, without_marks
 from dbscope.scopes.routes import refuse_override, route_choice
 from dbscope.scopes.settle import log_hooks, log_others, settled, used
 from dbscope.unit import finish
+from dbscope.unit import callsite
 from dbscope.unit.current import Scope, current, open_scope
 from dbscope.unit.policy import (
     FIRST_ERROR_STATUS,
@@ -77,9 +78,18 @@ class RequestScope(client.ClientScope):
         """Return what this request is to a database: by its route, or by the setting."""
         refuse_override(self.asgi, source)
         chosen = route_choice(self.asgi, source)
+        route = self.asgi.get("route")
+        self.may_be_ahead = not self.started and getattr(route, "is_sse_stream", False)
         if self._sends_events():
             return Mode.READONLY if chosen is Mode.READONLY else Mode.AUTOCOMMIT
         return chosen or mode(atomic=wants_atomic(source.atomic_requests, self.asgi))
+
+    def is_ahead(self) -> bool:
+        """Tell whether the running code makes the body: FastAPI's events begin before the start.
+
+        What it does belongs to the tail, so it waits; the request's own work is committed first.
+        """
+        return not self.started and any(map(unended.makes_body, callsite.frames()))
 
     def _sends_events(self) -> bool:
         """Tell whether its tail is server-sent events, which may go on for a day."""
@@ -135,6 +145,7 @@ class RequestScope(client.ClientScope):
 
     def _start(self, message: Message) -> None:
         self.started = True
+        self.may_be_ahead = False
         self.forgotten = ()
         self.will_write = False
         message["headers"] = self._headers = without_marks(message.get("headers", ()))

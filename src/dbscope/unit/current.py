@@ -29,6 +29,7 @@ class Scope:
     mode = Mode.ATOMIC
     will_write = True
     forgotten: tuple[str, ...] = ()  # calls that nobody has awaited
+    may_be_ahead = False  # code may run in it that belongs behind its end, and waits for that
     is_hook = False  # which runs when the work around it has ended
     parent: Scope | None = None
 
@@ -71,6 +72,10 @@ class Scope:
     def mode_of(self, source: Source) -> Mode:  # noqa: ARG002  (a request asks its route)
         """Return what this scope is to a database."""
         return self.mode
+
+    def is_ahead(self) -> bool:
+        """Tell whether the code that runs now belongs behind the end of the scope's own work."""
+        return False
 
     def with_ancestors(self) -> Iterator[Scope]:
         """Give this scope and those it was opened in, innermost first."""
