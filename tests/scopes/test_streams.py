@@ -75,7 +75,7 @@ async def test_nothing_is_held_between_two_events(stage: Stage, used: str) -> No
 @only(*ASYNC, places=EVERYWHERE)
 @pytest.mark.parametrize("fails", [False, True])
 async def test_what_comes_before_the_events_is_the_request(stage: Stage, *, fails: bool) -> None:
-    """FastAPI's generator runs before the response starts; what it does waits, and is the tail's."""
+    """FastAPI's generator runs before the response starts; what it does waits for the tail."""
     db, seen = stage.real, []
 
     async def dependency() -> None:

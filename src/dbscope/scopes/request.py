@@ -13,8 +13,7 @@ from dbscope.scopes import client, cookie_session, error_response, forgotten, un
 from dbscope.scopes.keep import is_marked, without_marks
 from dbscope.scopes.routes import refuse_override, route_choice
 from dbscope.scopes.settle import log_hooks, log_others, settled, used
-from dbscope.unit import finish
-from dbscope.unit import callsite
+from dbscope.unit import callsite, finish
 from dbscope.unit.current import Scope, current, open_scope
 from dbscope.unit.policy import (
     FIRST_ERROR_STATUS,

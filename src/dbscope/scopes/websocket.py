@@ -8,17 +8,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 from weakref import WeakKeyDictionary
 
-from dbscope.aio import concurrency
 from dbscope.errors import ConfigurationError, DatabaseUnavailable, PoolTimeout
-from dbscope.scopes import client, unended
-from dbscope.scopes import error_response
-from dbscope.scopes.routes import refuse_override, route_choice
+from dbscope.scopes import carrying, client, error_response, unended
 from dbscope.scopes.request import PATH
+from dbscope.scopes.routes import refuse_override, route_choice
 from dbscope.scopes.settle import close, log_hooks, log_others, run_hooks, settled, used
 from dbscope.unit.current import Scope, current
 from dbscope.unit.policy import Mode
 from dbscope.unit.unit import is_by_hand, is_clean
-from dbscope.scopes import carrying
 
 if TYPE_CHECKING:
     from dbscope.scopes.request import ASGIApp, ASGIScope, Message, Receive, Send
