@@ -58,7 +58,8 @@ class Database(Queries[S]):
         session_settings: returns names and values that each transaction sets for itself, for row
             level security: `lambda: {"app.tenant": tenant.get()}`. PostgreSQL only.
         idle_limit: seconds; who sits idle longer in a transaction is logged (1 s in debug mode).
-        client_wait: seconds that a transaction waits for its client, before a 408; None: no limit.
+        client_wait: seconds that a transaction waits for its client, who sends or reads slowly,
+            before it is rolled back (408, or the end of the stream); None: no limit.
         retry_codes: SQLSTATEs and native codes that are conflicts as well, for `run` and its kin:
             `["1205"]` for lock waits of MariaDB that took too long.
         reset_session: end what a scope has left in its session of the server (locks, SET,

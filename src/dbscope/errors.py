@@ -125,8 +125,9 @@ class TransactionTimeout(TransactionManagementError):
 
 class ClientTimeout(TransactionManagementError):
     """A transaction was open while the server waited for its client, for longer than `client_wait`
-    allows, so it was rolled back. Read the body before the first statement, or give the connection
-    back before: `db.release()`. For uploads that may take long, raise `client_wait`."""
+    allows, so it was rolled back. Read the body before the first statement; read what a stream
+    sends in a scope of its own; wait for the next message of a websocket outside of the block. Or
+    give the connection back before: `db.release()`. For what may take long, raise `client_wait`."""
 
 
 class AttributeNotLoaded(DBScopeError):

@@ -6,12 +6,11 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
 
 import pytest
-from fastapi import Depends, WebSocket
+from fastapi import Depends
 from sqlalchemy import select
 from starlette.types import Receive, Scope, Send
 
 from dbscope import AsyncDatabase, ConfigurationError, Database, ScopeMissing
-from tests.asgi import http_scope
 from tests.scopes.stage import ALONE, ASYNC, INSIDE, Stage, only
 from tests.worlds import SYNC, Item
 
@@ -23,26 +22,6 @@ def missing(database: Any) -> str:
     with pytest.raises(ScopeMissing) as raised:
         database.session  # noqa: B018
     return str(raised.value)
-
-
-@only("inline", "sqlite3")
-async def test_in_a_websocket_each_message_has_a_scope_of_its_own(stage: Stage) -> None:
-    """A connection may stay for a day: to be told so, and not to call `install` once more."""
-    told: list[str] = []
-
-    @stage.app.websocket("/")
-    async def endpoint(websocket: WebSocket) -> None:
-        told.append(missing(stage.real))
-
-    stage.wire()
-    scope = {**http_scope("GET", "/"), "type": "websocket", "subprotocols": []}
-
-    async def nothing(*args: Any) -> Any:
-        return {"type": "websocket.connect"}
-
-    await stage.app(scope, nothing, nothing)
-    assert "websocket" in told[0]
-    assert "each message" in told[0]
 
 
 @only("inline", "sqlite3")

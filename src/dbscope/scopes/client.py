@@ -1,8 +1,8 @@
-"""The client of a request: it cannot hold a transaction open for as long as it likes.
+"""The client of a request or a websocket: it cannot hold a transaction open as long as it likes.
 
-A body that never ends would keep a connection, and on SQLite everybody's turn to write. So the time
-for which a transaction waits for its client is counted; in sum and not for each message, since one
-byte every second is as good as none.
+A body that never ends would keep a connection, and on SQLite everybody's turn to write; so would
+a client that does not read what it is sent. So the time for which a transaction waits for its
+client is counted; in sum and not for each message, since one byte every second is as good as none.
 """
 
 from __future__ import annotations
@@ -10,20 +10,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import types
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from dbscope.aio import shield
 from dbscope.errors import ClientTimeout
 from dbscope.scopes.unended import frames_of
 from dbscope.unit import callsite
-from dbscope.unit.current import current
+from dbscope.unit.current import Scope, current
 from dbscope.watch.events import ClientTimedOut
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Awaitable, Callable, Generator
 
-    from dbscope.scopes.request import Message, Receive, RequestScope
+    from dbscope.scopes.request import Message, Receive
     from dbscope.unit.unit import Unit
+
+T = TypeVar("T")
 
 logger = logging.getLogger("dbscope")
 LOOK_AGAIN = 5.0  # seconds; whether another task of the request has begun a transaction
@@ -31,46 +33,66 @@ WORTH_A_WORD = 0.1  # seconds; a middleware takes some time for a body that is t
 told: set[str] = set()  # the places that were warned of
 
 
+class ClientScope(Scope):
+    """A scope with a client at the other end."""
+
+    started = False  # the answer to a request has
+    failure: BaseException | None = None
+    client_receive: Receive
+
+
 class Client:
     """Who sends the body of a request, until all of it is there.
 
     Args:
-        request: the scope of the request.
-        receive: of the server.
+        scope: that of the request, or of the websocket.
     """
 
-    def __init__(self, request: RequestScope, receive: Receive) -> None:
-        self.request = request
+    waits = "waits for its client"
+    advice = (
+        "read the body before the first statement, or give the connection back before: "
+        "`db.release()`"
+    )
+
+    def __init__(self, scope: ClientScope) -> None:
+        self.scope = scope
         self.is_heard = False  # all of the body is there, or the client is gone
         self.spent = 0.0  # seconds for which the transactions below have waited
-        self._receive = receive
         self._held: list[object] = []
 
     async def receive(self) -> Message:
-        """Return the next message; one that is there already costs no clock.
+        """Return the next message of the body.
 
         Raises:
             ClientTimeout: a transaction has waited for it for too long.
         """
-        message = await self._next()
+        message = await self.waited_for(self.scope.client_receive())
         self.is_heard = not message.get("more_body", False)
         return message
 
     @types.coroutine
-    def _next(self) -> Generator[Any, Any, Message]:
-        steps: Any = self._receive().__await__()
+    def waited_for(self, work: Awaitable[T]) -> Generator[Any, Any, T]:
+        """Wait for the client, and not for ever; what is there already costs no clock.
+
+        Raises:
+            ClientTimeout: a transaction has waited for too long.
+        """
+        steps: Any = work.__await__()
         try:
             waits_for = next(steps)
         except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
-        return (yield from Wait(self).over(steps, waits_for).__await__())
+            return cast("T", end.value)
+        return cast("T", (yield from Wait(self).over(steps, waits_for).__await__()))
+
+    def scopes(self) -> set[Scope]:
+        """Return the scopes whose transactions wait for the client now."""
+        if self.scope.started:
+            return set()
+        return {*(current.get() or self.scope).with_ancestors(), self.scope}
 
     def waiting(self) -> list[Unit]:
         """Return what holds a transaction now that must not wait for ever."""
-        if self.request.started:
-            return []
-        scopes = (current.get() or self.request).with_ancestors()
-        found = [unit for scope in {*scopes, self.request} for unit in list(scope.units.values())]
+        found = [unit for scope in self.scopes() for unit in list(scope.units.values())]
         return [unit for unit in found if unit.connection and unit.source.client_wait is not None]
 
     def note(self, units: list[Unit]) -> None:
@@ -86,22 +108,53 @@ class Client:
         if self.spent > WORTH_A_WORD and where not in told:
             told.add(where)
             logger.warning(
-                "%s waits for its client at %s while it holds a transaction: read the body before "
-                "the first statement, or give the connection back before: `db.release()`.",
-                self.request,
+                "%s %s at %s while it holds a transaction: %s.",
+                self.scope,
+                self.waits,
                 where,
+                self.advice,
             )
 
     def give_up(self) -> ClientTimeout:
-        """Let nothing be kept of this request, and no other answer leave; return the error."""
+        """Keep nothing of these transactions, and let no other answer leave; return the error."""
         seconds = f"{self.spent:.1f} s, at {place_of_wait()}"
-        error = ClientTimeout(f"{self.request} has waited for its client for {seconds}.")
+        error = ClientTimeout(f"{self.scope} {self.waits}, and has done so for {seconds}.")
         for unit in self.waiting():
             unit.source.events.tell(ClientTimedOut, unit)
             unit.break_all(error)
             unit.doomed = True
-        self.request.failure = error
+        self.scope.failure = error
         return error
+
+
+class Reader(Client):
+    """Who reads what it is sent, after the response has started: the tail waits for it."""
+
+    waits = "sends to a slow client"
+    advice = (
+        "read what is sent in a scope of its own, page by page, or give the connection back "
+        "before: `db.release()`"
+    )
+
+    def scopes(self) -> set[Scope]:
+        """Return the scopes whose transactions wait for the client now."""
+        return {*(current.get() or self.scope).with_ancestors(), self.scope}
+
+
+class Peer(Reader):
+    """The other end of a websocket, which may say nothing for a day."""
+
+    waits = "waits for the other end"
+    advice = "leave the block or the scope before, so that each message has one of its own"
+
+    def __init__(self, scope: ClientScope, own: Callable[[], set[Scope]] | None) -> None:
+        super().__init__(scope)
+        self._own = own  # None in other tasks than that of the connection, which goes on meanwhile
+
+    def scopes(self) -> set[Scope]:
+        """Return the scopes whose transactions wait for the other end now."""
+        found = super().scopes() - {self.scope}
+        return found if self._own is None else found | self._own()
 
 
 class Wait:
@@ -113,12 +166,12 @@ class Wait:
         self._alarm: asyncio.TimerHandle | None = None
         self._timer = asyncio.timeout(None)
 
-    async def over(self, steps: Any, waits_for: Any) -> Message:
+    async def over(self, steps: Any, waits_for: Any) -> Any:
         """Wait, and no longer than a transaction may."""
         try:
             async with self._timer:
                 self._look()
-                message: Message = await shield.resume(steps, waits_for)
+                result = await shield.resume(steps, waits_for)
         except TimeoutError:
             self._stop()
             if not self._timer.expired():
@@ -129,7 +182,7 @@ class Wait:
             raise
         if self._stop():
             self._client.warn()
-        return message
+        return result
 
     def _look(self) -> None:
         loop = asyncio.get_running_loop()

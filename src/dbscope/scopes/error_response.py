@@ -24,16 +24,20 @@ async def by_handler(scope: Any, failure: BaseException, send: Any) -> None:
     if handler is None:
         raise failure
     # Starlette is here if its application is.
-    from starlette._utils import is_async_callable
-    from starlette.concurrency import run_in_threadpool
     from starlette.requests import Request
 
-    request = Request(scope, no_more_body)
-    if is_async_callable(handler):
-        response = await handler(request, failure)
-    else:
-        response = await run_in_threadpool(handler, request, failure)
+    response = await handled(handler, Request(scope, no_more_body), failure)
     await response(scope, no_more_body, send)
+
+
+async def handled(handler: Any, connection: Any, failure: BaseException) -> Any:
+    """Return what an exception handler makes of an error; a plain one runs in a thread."""
+    from starlette._utils import is_async_callable
+    from starlette.concurrency import run_in_threadpool
+
+    if is_async_callable(handler):
+        return await handler(connection, failure)
+    return await run_in_threadpool(handler, connection, failure)
 
 
 async def no_more_body() -> dict[str, Any]:

@@ -7,10 +7,12 @@ from weakref import ref
 
 from dbscope.scopes import decorating, exceptions
 from dbscope.scopes.backoff import checked
+from dbscope.scopes.client import ClientScope
 from dbscope.scopes.request import RequestScope
 from dbscope.scopes.request_state import with_session
 from dbscope.scopes.routes import Routes
 from dbscope.scopes.settle import close, used
+from dbscope.scopes.websocket import WebSocketScope
 from dbscope.unit.current import Scope, current, open_scope, served
 from dbscope.unit.hooks import is_async
 from dbscope.unit.policy import BeforeRetry, CommitVeto, default_commit_veto
@@ -22,15 +24,17 @@ if TYPE_CHECKING:
 
 
 SCOPE = "dbscope"  # of an ASGI scope: the request that is served with it
+SERVED = frozenset({"http", "websocket"})
 BODY_LIMIT = 64 * 1024  # bytes
 
 
 class DBSessionMiddleware:
     """Open one scope for each HTTP request; commit before the answer leaves, or roll back.
 
-    It needs no list of databases: their units join the scope on first use. Where another of its
-    kind serves the same request already (a mounted application), or a test has opened a scope
-    around it, it does nothing.
+    A websocket has a scope, too, which autocommits: each message is given a transaction by
+    `async with db.scope(): ...` or `@db.atomic`. It needs no list of databases: their units join
+    the scope on first use. Where another of its kind serves the same request already (a mounted
+    application), or a test has opened a scope around it, it does nothing.
 
     Args:
         app: the application.
@@ -68,7 +72,7 @@ class DBSessionMiddleware:
 
     async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
-        if scope["type"] != "http":
+        if scope["type"] not in SERVED:
             token = served.set(scope["type"])
             try:
                 await self.app(scope, receive, send)
@@ -83,6 +87,11 @@ class DBSessionMiddleware:
         is_served = known is not None and is_open(known())
         if is_served or (outer is not None and is_of_test(outer, application)):
             await self.app(scope, receive, send)
+            return
+        if scope["type"] == "websocket":
+            socket = WebSocketScope(scope, receive, send)
+            scope[SCOPE] = ref(socket)
+            await socket.serve(self.app)
             return
         if self.retry or Routes.retry:
             from dbscope.scopes.replay import serve
@@ -119,7 +128,7 @@ class DBSessionMiddleware:
             exceptions.place_at(application)
 
 
-def is_open(request: RequestScope | None) -> bool:
+def is_open(request: Scope | None) -> bool:
     """Tell whether a request is still being served."""
     return request is not None and not request.closed
 
@@ -131,7 +140,7 @@ def is_of_test(outer: Scope, application: Any) -> bool:
     """
     listed: Any = getattr(application, "user_middleware", ())
     is_outermost = not listed or getattr(listed[0].cls, "opens_scopes", False)
-    return is_outermost and not any(isinstance(s, RequestScope) for s in outer.with_ancestors())
+    return is_outermost and not any(isinstance(s, ClientScope) for s in outer.with_ancestors())
 
 
 def check_veto(commit_veto: Any) -> None:

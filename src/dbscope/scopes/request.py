@@ -13,8 +13,8 @@ from dbscope.scopes import client, cookie_session, error_response, forgotten, un
 from dbscope.scopes.keep import is_marked, without_marks
 from dbscope.scopes.routes import refuse_override, route_choice
 from dbscope.scopes.settle import decided, log_hooks, log_others, settled, used
-from dbscope.unit import finish
-from dbscope.unit.current import Scope, open_scope
+from dbscope.unit import callsite, finish
+from dbscope.unit.current import Scope, current, open_scope
 from dbscope.unit.policy import (
     FIRST_ERROR_STATUS,
     SAFE_METHODS,
@@ -41,20 +41,20 @@ if TYPE_CHECKING:
 
 
 PATH = "/!$&'()*+,;=:@~"  # RFC 3986, 3.3: all that a path may have as it is
+EVENTS = b"text/event-stream"  # each of which has what it asks the database for itself
 
 
-class RequestScope(Scope):
+class RequestScope(client.ClientScope):
     """The scope of one HTTP request, and what stands between the application and its client."""
 
     kind = "request"
     exception: BaseException | None = None
-    failure: BaseException | None = None
-    started = False
     _around: BaseException | None = None
+    _headers: Any = ()  # of the response that has started
     mark: bytes | None = None  # of the response that `db.keep` was called for
     _cookies: cookie_session.Memory | None = None
     _client: client.Client | None = None
-    client_receive: Receive
+    _reader: client.Reader | None = None
     inner: dict[Scope, unended.Opener] | None = None  # what was opened in it, and has not ended
 
     def __init__(self, asgi: ASGIScope, send: Send, commit_veto: CommitVeto | None) -> None:
@@ -80,7 +80,23 @@ class RequestScope(Scope):
         """Return what this request is to a database: by its route, or by the setting."""
         refuse_override(self.asgi, source)
         chosen = route_choice(self.asgi, source)
+        route = self.asgi.get("route")
+        self.may_be_ahead = not self.started and getattr(route, "is_sse_stream", False)
+        if self._sends_events():
+            return Mode.READONLY if chosen is Mode.READONLY else Mode.AUTOCOMMIT
         return chosen or mode(atomic=wants_atomic(source.atomic_requests, self.asgi))
+
+    def is_ahead(self) -> bool:
+        """Tell whether the running code makes the body: FastAPI's events begin before the start.
+
+        What it does belongs to the tail, so it waits; the request's own work is committed first.
+        """
+        return not self.started and any(map(unended.makes_body, callsite.frames()))
+
+    def _sends_events(self) -> bool:
+        """Tell whether its tail is server-sent events, which may go on for a day."""
+        kinds = [value for name, value in self._headers if name.lower() == b"content-type"]
+        return bool(kinds) and kinds[0].partition(b";")[0].strip().lower() == EVENTS
 
     def note_opened(self, inner: Scope) -> None:
         """Note a scope that was opened inside, and who has opened it."""
@@ -98,7 +114,7 @@ class RequestScope(Scope):
     def receive(self) -> Awaitable[Message]:
         """Wait for the client, and not for ever while a transaction is open."""
         if self._client is None:
-            self._client = client.Client(self, self.client_receive)
+            self._client = client.Client(self)
         if self.started or self._client.is_heard:
             return self.client_receive()
         return self._client.receive()
@@ -108,24 +124,35 @@ class RequestScope(Scope):
         if self.started:
             if not message.get("more_body", False):
                 self.will_write = True  # background tasks are next
+            if self.units or current.get() is not self:
+                return self._send_on(message)
         elif message["type"] == "http.response.start":
             if self.units or self.inner or self.forgotten or self.failure is not None:
                 return self._send_start(message)
             self._start(message)
         return self._send(message)
 
+    async def _send_on(self, message: Message) -> None:
+        """Send of the body, and let no transaction wait for ever until the client reads it."""
+        if self._reader is None:
+            self._reader = client.Reader(self)
+        await self._reader.waited_for(self._send(message))
+
     async def _send_start(self, message: Message) -> None:
         await self._before_start(message)
         self._start(message)
+        for unit in self.units.values():
+            unit.renew(atomic=not self._sends_events())
         await self._send(message)
 
     def _start(self, message: Message) -> None:
         self.started = True
+        self.may_be_ahead = False
         self.forgotten = ()
         self.will_write = False
         if heard:
             tell_all(Answered, self, message["status"])
-        message["headers"] = without_marks(message.get("headers", ()))
+        message["headers"] = self._headers = without_marks(message.get("headers", ()))
 
     async def _before_start(self, message: Message) -> None:
         if self.failure is not None and not self._tells(message, self.failure):
@@ -168,8 +195,6 @@ class RequestScope(Scope):
                 log_hooks(hook_errors, self)
             if errors:
                 await self._fail(errors)
-        for unit in self.units.values():
-            unit.renew()
 
     async def _fail(self, errors: list[BaseException]) -> None:
         self.failure, *others = errors

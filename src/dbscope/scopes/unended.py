@@ -67,8 +67,10 @@ def is_in_body() -> bool:
 
 
 def makes_body(frame: FrameType) -> bool:
-    """Tell whether a frame is one of those in which Starlette makes the body of a response."""
+    """Tell whether a frame is one in which Starlette or FastAPI makes the body of a response."""
     name = frame.f_code.co_name
+    if name == "_producer" and module_of(frame) == "fastapi.routing":
+        return True  # of server-sent events, which begins before the response does
     if name == "wrapped_app" and module_of(frame) == "starlette._exception_handler":
         return bool(frame.f_locals.get("response_started"))
     return name == "_next" and module_of(frame) == "starlette.concurrency"

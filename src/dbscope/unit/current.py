@@ -31,6 +31,7 @@ class Scope:
     forgotten: tuple[str, ...] = ()  # calls that nobody has awaited
     kind = "scope"
     attempts: Any = None  # of which it is one
+    may_be_ahead = False  # code may run in it that belongs behind its end, and waits for that
     is_hook = False  # which runs when the work around it has ended
     parent: Scope | None = None
 
@@ -74,6 +75,10 @@ class Scope:
         """Return what this scope is to a database."""
         return self.mode
 
+    def is_ahead(self) -> bool:
+        """Tell whether the code that runs now belongs behind the end of the scope's own work."""
+        return False
+
     def with_ancestors(self) -> Iterator[Scope]:
         """Give this scope and those it was opened in, innermost first."""
         scope: Scope | None = self
@@ -95,7 +100,6 @@ installed: WeakSet[Source] = WeakSet()
 in_generators: WeakSet[Scope] = WeakSet()  # scopes that a generator has opened
 
 WHY_MISSING = {
-    "websocket": "A websocket may stay for long, so it is given no scope: each message has its own",
     "lifespan": "The start and the end of an application, and tasks begun there, are no request",
 }
 

@@ -153,10 +153,7 @@ class Unit:
         return bool(self.blocks) or (self.session is not None and is_by_hand(self.session))
 
     def check_lock(self) -> None:
-        """Raise TransactionRequired where a lock would be gone as soon as it is there.
-
-        Django says so too (`select_for_update`).
-        """
+        """Raise TransactionRequired where a lock would be gone at once, as Django does."""
         if not self.is_in_transaction:
             raise TransactionRequired(f"FOR UPDATE in {self.scope}, which autocommits:")
 
@@ -184,7 +181,7 @@ class Unit:
         if not self.turn.world.can_wait():
             self.turn.give_back()
             self._refuse_to_wait()
-        if mine is None or self.state is not State.OPEN:
+        if mine is None or self.state is not State.OPEN or self.scope.may_be_ahead:
             self._wait_or_refuse(mine)
         try:
             self._prepare(will_write=will_write, is_alone=is_alone)
@@ -232,11 +229,15 @@ class Unit:
     def _wait_or_refuse(self, mine: bool | None) -> None:
         if mine:
             self.turn.give_back()
+        self.wait_until_open()
+        self.turn.take()
+
+    def wait_until_open(self) -> None:
+        """Wait while it is being finished, and then raise unless this code may use it."""
         while self.is_sealed():
             if not self.turn.wait(self.is_sealed):
                 raise ScopeClosed(f"{self.scope} never ended: its event loop was stopped.")
         self.check_free()
-        self.turn.take()
 
     def _check_sound(self) -> None:
         block = self.block
@@ -327,12 +328,14 @@ class Unit:
 
     def is_sealed(self) -> bool:
         """Tell whether it is being finished, or about to be."""
-        return self.state is State.SEALED
+        return self.state is State.SEALED or (
+            self.scope.may_be_ahead and self.state is State.OPEN and self.scope.is_ahead()
+        )
 
-    def renew(self) -> None:
-        """Begin the tail: the same session, a new transaction."""
+    def renew(self, *, atomic: bool = True) -> None:
+        """Begin the tail: the same session, a new transaction; or none, if it is to autocommit."""
         self.source.events.tell(UnitRenewed, self)
-        self.blocks = [Block(Kind.ROOT, self.scope)] if self.blocks else []
+        self.blocks = [Block(Kind.ROOT, self.scope)] if self.blocks and atomic else []
         self.broken = self.doomed = False
         self.refused = None
         self.results = []
