@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event, text
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from dbscope import (
@@ -14,7 +15,7 @@ from dbscope import (
     TransactionEndedOutside,
 )
 from tests.unit.blocks import Trouble
-from tests.worlds import MYSQL, Both, World, insert, is_sqlite, plain_engine, waiting
+from tests.worlds import MYSQL, Both, Child, World, insert, is_sqlite, plain_engine, waiting
 
 BARE = pytest.mark.worlds(places=["scope", "request"])
 SCOPE = pytest.mark.worlds(places=["scope"])
@@ -32,6 +33,33 @@ def plain(db: Both) -> Session:
 
 
 # -- after COMMIT ----------------------------------------------------------------------------------
+
+
+@SCOPE
+@pytest.mark.parametrize("before", ["by hand", "twice by hand", "by hand, empty"])
+@pytest.mark.parametrize("then", ["by hand", "the scope's end"])
+def test_a_commit_that_succeeded_says_nothing_about_the_next(
+    world: World, before: str, then: str
+) -> None:
+    """The next one fails with its own error, runs the hooks of ROLLBACK, and stores nothing."""
+    log: list[str] = []
+
+    def story(db: Both) -> None:
+        with pytest.raises(IntegrityError), db.scope():
+            for number in range(1 + (before == "twice by hand")):
+                if "empty" not in before:
+                    insert(db, f"a{number}")
+                db.session.commit()
+            db.on_commit(lambda: log.append("committed"))
+            db.on_rollback(lambda: log.append("rolled back"))
+            insert(db, "b")
+            db.session.add(Child(item_id=999))
+            if then == "by hand":
+                db.session.commit()
+
+    world.play(story)
+    assert log == ["rolled back"]
+    assert "b" not in world.items()
 
 
 @SCOPE

@@ -58,7 +58,7 @@ def install(engine: Engine, backend: Backend) -> None:
         if isinstance(context.original_exception, CancelledError):
             backend.interrupt(connection)
         # COMMIT and ROLLBACK have no statement.
-        is_commit = unit is not None and unit.committing and context.statement is None
+        is_commit = unit is not None and unit.commit.is_sent and context.statement is None
         if not is_commit and fitness.is_unfit(
             backend, connection, unit, context.original_exception
         ):
@@ -72,7 +72,7 @@ def _on_error(
 ) -> BaseException | None:
     error = context.sqlalchemy_exception or context.original_exception
     # COMMIT and ROLLBACK have no statement.
-    if unit.committing and context.statement is None:
+    if unit.commit.is_sent and context.statement is None:
         return _failed_commit(unit, connection, error, lost=context.is_disconnect)
     if isinstance(error, ManualCommitForbidden):  # nothing was sent
         return None
@@ -115,17 +115,17 @@ def _failed_commit(
     unit: Unit, connection: Connection, error: BaseException, *, lost: bool
 ) -> BaseException | None:
     if isinstance(error, UnexpectedRollback):
-        unit.committing = False
+        unit.commit.refuse()
         return None
     if isinstance(error, DBAPIError) and errors.ended_before(error.orig):
-        unit.committing = False
+        unit.commit.refuse()
         return transaction.not_stored(unit, f"was closed ({error.orig})")
     if lost or not isinstance(error, DBAPIError) or errors.leaves_open(error.orig):
         unit.commit_lost()
         is_error = isinstance(error, Exception)  # and not a cancellation
         return TransactionOutcomeUnknown(f"In {unit.scope}:") if is_error else None
     # A database may stay in the transaction with its locks, and SQLAlchemy thinks it is over.
-    unit.committing = False
+    unit.commit.refuse()
     try:
         connection.dialect.do_rollback(connection.connection)
     except Exception as failure:

@@ -25,9 +25,11 @@ from dbscope.engine.sql_text import (
 )
 from dbscope.engine.transaction import UNIT
 from dbscope.errors import ImplicitCommit, TransactionBroken, UnexpectedRollback
-from dbscope.unit import callsite, manual
+from dbscope.unit import callsite, manual, results
+from dbscope.unit.ownership import Leaving
 from dbscope.unit.rollback import tell_ended
-from dbscope.unit.unit import Leaving, State, Unit, is_clean
+from dbscope.unit.sessions import is_clean
+from dbscope.unit.unit import State, Unit
 from dbscope.watch.events import EndAsked, FlushBegun
 
 if TYPE_CHECKING:
@@ -73,7 +75,7 @@ class UnitSession(Session):
             self.flush()  # it is no part of what the database commits by itself
         result = self._use(operation, will_write=will_write, is_alone=is_alone)
         if in_pieces:
-            unit.note_result(context_of(result))
+            results.note(unit, context_of(result))
         return result
 
     def flush(self, objects: Any = None) -> None:
@@ -205,6 +207,7 @@ class UnitSession(Session):
         try:
             manual.about_to_commit(unit)
             mine = unit.turn.take()
+            unit.commit.begin()
             super().commit()
         except (UnexpectedRollback, ImplicitCommit):
             super().rollback()
@@ -380,7 +383,7 @@ def _before_commit(session: UnitSession) -> None:
 def _after_commit(session: UnitSession) -> None:
     if session.dbscope_unit is not None:
         transaction = session.get_nested_transaction() or session.get_transaction()
-        session.dbscope_unit.just_committed = transaction
+        session.dbscope_unit.commit.confirm(transaction)
 
 
 @event.listens_for(UnitSession, "after_transaction_end", propagate=True)

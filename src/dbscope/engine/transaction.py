@@ -117,7 +117,7 @@ def send_commit(commit: Callable[[Any], None], connection: Any) -> None:
     """
     unit: Unit | None = getattr(connection, "info", NOTHING).get("dbscope.unit")
     if unit is not None:
-        unit.committing = True
+        unit.commit.send()
         unit.source.events.tell(CommitSent, unit)
     commit(connection)
 

@@ -175,13 +175,13 @@ async def leave_async(unit: Unit, block: Block, error: BaseException | None) -> 
     if error is None:
         try:
             await shield.look_for_cancellation()
-            if unit.has_before_commit() and unit.block is block:
+            if finish.has_before_commit(unit) and unit.block is block:
                 await concurrency.in_greenlet(finish.run_before_commit, unit)
         except BaseException as failure:
             await leave_async(unit, block, failure)
             raise
     work = concurrency.in_greenlet(leave, unit, block, error)
-    plain = error is None and unit.ends_plainly()
+    plain = error is None and finish.is_only_commit(unit)
     limit = unit.source.finish_timeout
     await shield.to_the_end(work, limit=limit, at_once=error is not None, starts_here=plain)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbscope.aio.shield import to_the_end
 from dbscope.aio.threads import in_thread
+from dbscope.unit import finish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -21,7 +22,7 @@ def end(
     limit, plain = 0.0, keep
     for unit in units:
         limit = max(limit, unit.source.finish_timeout)
-        plain = plain and unit.ends_plainly()
+        plain = plain and finish.is_only_commit(unit)
     if any(unit.turn.is_taken() for unit in units):
         limit *= 3  # to wait for whoever has it, to end that, and for the end itself
     work = carried(units, function, *args, keep=keep, **kwargs)

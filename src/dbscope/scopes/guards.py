@@ -11,7 +11,7 @@ from dbscope.scopes.decorating import wraps
 from dbscope.unit import callsite, rollback
 from dbscope.unit.current import open_scope, unit_of
 from dbscope.unit.hooks import is_async
-from dbscope.unit.unit import is_by_hand
+from dbscope.unit.sessions import is_by_hand
 from dbscope.watch.events import EndAsked
 
 if TYPE_CHECKING:

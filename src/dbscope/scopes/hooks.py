@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dbscope.errors import TransactionManagementError, TransactionRequired
 from dbscope.scopes.guards import unit_here
 from dbscope.unit.hooks import Hook, HookFunction, is_async
-from dbscope.unit.unit import is_by_hand
+from dbscope.unit.sessions import is_by_hand
 
 if TYPE_CHECKING:
     from dbscope.unit.source import Source

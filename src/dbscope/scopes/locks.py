@@ -13,7 +13,8 @@ from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import object_session
 
 from dbscope.errors import TransactionManagementError
-from dbscope.unit.unit import Leaving, is_clean
+from dbscope.unit.ownership import Leaving
+from dbscope.unit.sessions import is_clean
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -14,7 +14,7 @@ from dbscope.scopes.guards import unit_here
 from dbscope.scopes.scope import AsyncF, AsyncJobScope, F, SyncJobScope
 from dbscope.unit.block import Block, Outcome
 from dbscope.unit.policy import Mode
-from dbscope.unit.unit import is_by_hand
+from dbscope.unit.sessions import is_by_hand
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

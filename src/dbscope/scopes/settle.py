@@ -100,7 +100,7 @@ def decided(
 def has_before_commit(units: list[Unit]) -> bool:
     """Tell whether something wants to run before COMMIT: it may use any of the databases."""
     for unit in units:  # noqa: SIM110  (`any` is one call more)
-        if unit.has_before_commit():
+        if finish.has_before_commit(unit):
             return True
     return False
 

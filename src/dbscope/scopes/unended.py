@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from dbscope.aio import threads
 from dbscope.errors import BlocksOutOfOrder, TransactionManagementError
+from dbscope.unit import results
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -124,7 +125,7 @@ def error_of(
     if opened and (scopes := list(among(opened))):
         return refused(scopes, request)
     for unit in request.units.values():
-        if unit.results and unit.has_open_result():
+        if unit.results and results.has_open(unit):
             return open_result(request, unit)
     return None
 

@@ -15,7 +15,7 @@ from dbscope.scopes.routes import refuse_override, route_choice
 from dbscope.scopes.settle import close, log_hooks, log_others, run_hooks, settled, used
 from dbscope.unit.current import Scope, current
 from dbscope.unit.policy import Mode
-from dbscope.unit.unit import is_by_hand, is_clean
+from dbscope.unit.sessions import is_by_hand, is_clean
 
 if TYPE_CHECKING:
     from dbscope.scopes.request import ASGIApp, ASGIScope, Message, Receive, Send

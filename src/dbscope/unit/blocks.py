@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from typing import TYPE_CHECKING
 
 from dbscope.errors import (
@@ -12,10 +13,13 @@ from dbscope.errors import (
 )
 from dbscope.unit import deadline, finish, options
 from dbscope.unit.block import MANUAL, Block, Kind, Outcome
-from dbscope.unit.unit import Leaving, is_by_hand, is_clean
-from dbscope.watch.events import BlockLeft
+from dbscope.unit.ownership import Leaving
+from dbscope.unit.rollback import give_up, rolled_back, tell_ended
+from dbscope.unit.sessions import is_by_hand, is_clean
+from dbscope.watch.events import BlockEnded, BlockLeft
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
     from dbscope.unit.options import Asked
@@ -135,10 +139,10 @@ def _leave(unit: Unit, block: Block, error: BaseException | None) -> None:
     elif block.kind is Kind.JOINED:
         _leave_joined(unit, block, error)
     elif error is not None or block.fault is not None or block.rollback_only:
-        finish.undo(unit, block, error)
+        undo(unit, block, error)
         _complain(unit, block, error)
     else:
-        finish.keep(unit, block)
+        keep(unit, block)
 
 
 def _complain(unit: Unit, block: Block, error: BaseException | None) -> None:
@@ -165,3 +169,94 @@ def _leave_out_of_order(unit: Unit, block: Block, error: BaseException | None) -
     block.outcome = Outcome.ROLLED_BACK
     if error is None:
         raise failure
+
+
+def keep(unit: Unit, block: Block) -> None:
+    """Leave a sound block: RELEASE its savepoint, or COMMIT."""
+    if block.kind is Kind.ROOT:
+        try:
+            finish.run_before_commit(unit)
+        except BaseException as error:
+            undo(unit, block, error)
+            raise
+        try:
+            finish.finish_root(unit, block)
+        finally:
+            unit.blocks.remove(block)
+        return
+    try:
+        with Leaving(unit):
+            _release(unit, block)
+    except BaseException as error:
+        undo(unit, block, error)
+        raise
+    unit.blocks.pop()
+    block.join()
+    unit.source.events.tell(BlockEnded, unit, block, Outcome.COMMITTED)
+
+
+def _release(unit: Unit, block: Block) -> None:
+    if unit.session is not None and not is_clean(unit.session):
+        unit.session.flush()
+    if block.nested is not None:
+        block.is_releasing = True
+        block.nested.commit()
+
+
+def undo(unit: Unit, block: Block, error: BaseException | None) -> None:
+    """Roll a block back; a failure in doing so never hides the error that is leaving it."""
+    ended = unit.source.ended_outside(unit)
+    unit.blocks.pop()
+    try:
+        with Leaving(unit):
+            _send_rollback(unit, block)
+    except BaseException as failure:
+        give_up(unit, failure, error or block.fault)
+        if not isinstance(failure, Exception | CancelledError):
+            raise
+    finally:
+        unit.due += rolled_back(block)
+        unit.source.events.tell(BlockEnded, unit, block, Outcome.ROLLED_BACK)
+    tell_ended(ended, error)
+
+
+def _send_rollback(unit: Unit, block: Block) -> None:
+    if unit.session is None:
+        return
+    base = block.base
+    if base.nested is None:
+        unit.session.rollback()
+        return
+    was_active = base.savepoint is not None and base.savepoint.is_active
+    base.nested.rollback()
+    if unit.connection is not None:
+        _savepoint_rolled_back(unit, base, unit.connection, block.fault, was_active=was_active)
+    base.savepoint = None
+    if base is not block:
+        base.nested = unit.session.begin_nested()
+
+
+def _savepoint_rolled_back(
+    unit: Unit,
+    block: Block,
+    connection: Connection,
+    fault: BaseException | None,
+    *,
+    was_active: bool,
+) -> None:
+    if connection.invalidated:
+        unit.break_all(fault or ConnectionError("the connection was lost"))
+    elif block.savepoint is not None and _goes_on(connection):
+        name: str = block.savepoint._savepoint  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        if block.is_releasing and not was_active:
+            # SQLAlchemy takes a RELEASE that has failed for the end of it.
+            connection.dialect.do_rollback_to_savepoint(connection, name)
+        # ROLLBACK TO keeps the savepoint; a loop of failing blocks would pile them up
+        # (https://code.djangoproject.com/ticket/23074).
+        connection.dialect.do_release_savepoint(connection, name)
+
+
+def _goes_on(connection: Connection) -> bool:
+    """Tell whether there is a transaction; a deadlock takes all of it on some servers."""
+    transaction = connection.get_transaction()
+    return transaction is not None and transaction.is_active

@@ -9,8 +9,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from dbscope.errors import DatabaseUnavailable, TransactionOutcomeUnknown, UnexpectedRollback
 from dbscope.unit.block import Outcome
 from dbscope.unit.hooks import Hook
+from dbscope.unit.ownership import Leaving
 from dbscope.unit.rollback import discard, roll_back
-from dbscope.unit.unit import Leaving
 from dbscope.watch.events import CommitFailed, OutcomeUnknown
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ OUTCOME_OPEN = frozenset({"08007", "40003"})
 def commit(unit: Unit) -> None:
     """COMMIT; whatever goes wrong, nothing is left open."""
     root = unit.blocks[0]
-    unit.committed = False
+    unit.commit.begin()
     try:
         with Leaving(unit):
             if unit.session is not None:
@@ -41,7 +41,7 @@ def after_failed_commit(unit: Unit, root: Block, error: BaseException) -> None:
     It returns if the work is stored all the same, which only its answer did not tell, or a listener
     of the application has hidden.
     """
-    if unit.just_committed is not None or unit.committed:
+    if unit.commit.is_stored:
         _listener_failed(unit, root, error)
         return
     if not is_open(unit, error):
@@ -66,7 +66,7 @@ def after_failed_commit(unit: Unit, root: Block, error: BaseException) -> None:
 
 def is_open(unit: Unit, error: BaseException) -> bool:
     """Tell whether it is open what became of the work."""
-    return isinstance(error, TransactionOutcomeUnknown) or (unit.committing and is_lost(error))
+    return isinstance(error, TransactionOutcomeUnknown) or (unit.commit.is_open and is_lost(error))
 
 
 def _listener_failed(unit: Unit, root: Block, error: BaseException) -> None:

@@ -1,4 +1,4 @@
-"""How work ends: COMMIT or ROLLBACK, RELEASE or ROLLBACK TO, and nothing left open after any error.
+"""How the work of a unit ends: COMMIT or ROLLBACK, and nothing left open after any error.
 
 Plain functions over a plain `Session`; where they wait, they are carried.
 """
@@ -16,111 +16,16 @@ from dbscope.errors import (
     TransactionManagementError,
     UnexpectedRollback,
 )
-from dbscope.unit.block import MANUAL, Block, Kind, Outcome, describe
+from dbscope.unit.block import MANUAL, Block, describe
 from dbscope.unit.commit import commit
-from dbscope.unit.rollback import discard, give_up, roll_back, rolled_back, tell_ended
-from dbscope.unit.unit import Leaving, Unit, is_by_hand, is_clean
-from dbscope.watch.events import BlockEnded, FailureSwallowed, UnitClosed
+from dbscope.unit.ownership import Leaving
+from dbscope.unit.rollback import discard, roll_back
+from dbscope.unit.sessions import is_by_hand, is_clean
+from dbscope.unit.unit import Unit
+from dbscope.watch.events import FailureSwallowed, UnitClosed
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
     from sqlalchemy.orm import Session
-
-# -- a block -----------------------------------------------------------------------------------
-
-
-def keep(unit: Unit, block: Block) -> None:
-    """Leave a sound block: RELEASE its savepoint, or COMMIT."""
-    if block.kind is Kind.ROOT:
-        try:
-            run_before_commit(unit)
-        except BaseException as error:
-            undo(unit, block, error)
-            raise
-        try:
-            _finish_root(unit, block)
-        finally:
-            unit.blocks.remove(block)
-        return
-    try:
-        with Leaving(unit):
-            _release(unit, block)
-    except BaseException as error:
-        undo(unit, block, error)
-        raise
-    unit.blocks.pop()
-    block.join()
-    unit.source.events.tell(BlockEnded, unit, block, Outcome.COMMITTED)
-
-
-def _release(unit: Unit, block: Block) -> None:
-    if unit.session is not None and not is_clean(unit.session):
-        unit.session.flush()
-    if block.nested is not None:
-        block.is_releasing = True
-        block.nested.commit()
-
-
-def undo(unit: Unit, block: Block, error: BaseException | None) -> None:
-    """Roll a block back; a failure in doing so never hides the error that is leaving it."""
-    ended = unit.source.ended_outside(unit)
-    unit.blocks.pop()
-    try:
-        with Leaving(unit):
-            _send_rollback(unit, block)
-    except BaseException as failure:
-        give_up(unit, failure, error or block.fault)
-        if not isinstance(failure, Exception | CancelledError):
-            raise
-    finally:
-        unit.due += rolled_back(block)
-        unit.source.events.tell(BlockEnded, unit, block, Outcome.ROLLED_BACK)
-    tell_ended(ended, error)
-
-
-def _send_rollback(unit: Unit, block: Block) -> None:
-    if unit.session is None:
-        return
-    base = block.base
-    if base.nested is None:
-        unit.session.rollback()
-        return
-    was_active = base.savepoint is not None and base.savepoint.is_active
-    base.nested.rollback()
-    if unit.connection is not None:
-        _savepoint_rolled_back(unit, base, unit.connection, block.fault, was_active=was_active)
-    base.savepoint = None
-    if base is not block:
-        base.nested = unit.session.begin_nested()
-
-
-def _savepoint_rolled_back(
-    unit: Unit,
-    block: Block,
-    connection: Connection,
-    fault: BaseException | None,
-    *,
-    was_active: bool,
-) -> None:
-    if connection.invalidated:
-        unit.break_all(fault or ConnectionError("the connection was lost"))
-    elif block.savepoint is not None and _goes_on(connection):
-        name: str = block.savepoint._savepoint  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-        if block.is_releasing and not was_active:
-            # SQLAlchemy takes a RELEASE that has failed for the end of it.
-            connection.dialect.do_rollback_to_savepoint(connection, name)
-        # ROLLBACK TO keeps the savepoint; a loop of failing blocks would pile them up
-        # (https://code.djangoproject.com/ticket/23074).
-        connection.dialect.do_release_savepoint(connection, name)
-
-
-def _goes_on(connection: Connection) -> bool:
-    """Tell whether there is a transaction; a deadlock takes all of it on some servers."""
-    transaction = connection.get_transaction()
-    return transaction is not None and transaction.is_active
-
-
-# -- the whole ---------------------------------------------------------------------------------
 
 
 def finish(unit: Unit, *, keep: bool) -> None:
@@ -145,7 +50,7 @@ def finish(unit: Unit, *, keep: bool) -> None:
         elif open_blocks(unit):
             _refuse_open_blocks(unit)
         elif unit.blocks:
-            _finish_root(unit, unit.blocks[0])
+            finish_root(unit, unit.blocks[0])
         else:
             _finish_autocommit(unit)
     finally:
@@ -221,7 +126,8 @@ def _still_open(unit: Unit) -> BlocksOutOfOrder:
     return BlocksOutOfOrder(f"{unit.scope} ended with a block still open: {names}.")
 
 
-def _finish_root(unit: Unit, root: Block) -> None:
+def finish_root(unit: Unit, root: Block) -> None:
+    """COMMIT, or ROLLBACK where that was asked for, or something has failed."""
     if root.rollback_only:
         roll_back(unit)
     elif root.fault is not None:
@@ -254,11 +160,27 @@ def _finish_autocommit(unit: Unit) -> None:
         roll_back(unit)
 
 
+def has_before_commit(unit: Unit) -> bool:
+    """Tell whether something is to run inside the transaction, before COMMIT."""
+    hooks = unit.blocks[0].hooks if unit.blocks else None
+    if hooks is None or not hooks.before_commit:
+        return False
+    return not (unit.doomed or unit.fault or unit.blocks[0].rollback_only)
+
+
 def run_before_commit(unit: Unit) -> None:
     """Run what wants to run inside the transaction, unless that is to be rolled back."""
-    while unit.has_before_commit():
-        for hook in unit.take_before_commit():
+    while has_before_commit(unit):
+        hooks = unit.blocks[0].hooks
+        for hook in [] if hooks is None else hooks.take_before_commit():
             unit.turn.world.call(hook.function)
+
+
+def is_only_commit(unit: Unit) -> bool:
+    """Tell whether its end is only COMMIT, of a driver that waits for futures only."""
+    if unit.due or unit.connection is None or not unit.source.waits_plainly:
+        return False
+    return len(unit.blocks) == 1 and unit.blocks[0].hooks is None
 
 
 def close(unit: Unit) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dbscope.errors import ManualCommitForbidden, TransactionManagementError
-from dbscope.unit import callsite, commit, finish
+from dbscope.unit import callsite, commit, finish, results
 from dbscope.unit.block import MANUAL, Block, Kind, Outcome
 from dbscope.watch.events import (
     BlockEnded,
@@ -35,7 +35,8 @@ def transaction_begun(unit: Unit, transaction: SessionTransaction, connection: C
                 unit.source.events.tell(SavepointBegun, unit, block)
     else:
         unit.connection = connection
-        unit.committing = unit.begun = False
+        unit.commit.begin()
+        unit.begun = False
         unit.proof = None  # that of the transaction before says nothing about this one
         if not unit.is_alone:
             unit.source.events.tell(TransactionBegun, unit)
@@ -55,7 +56,7 @@ def about_to_commit(unit: Unit) -> None:
     check_allowed(unit)
     if unit.block is not None and unit.fault is not None:
         raise finish.swallowed(unit, unit.block.physical) from unit.fault
-    if unit.has_before_commit() and len(unit.blocks) == 1:
+    if finish.has_before_commit(unit) and len(unit.blocks) == 1:
         try:
             finish.run_before_commit(unit)
         except BaseException as error:
@@ -70,7 +71,7 @@ def check_wanted(unit: Unit) -> None:
             f"{unit.scope} is to be rolled back, by `doom()` or `set_rollback(True)`: "
             f"called at {callsite.of_call()}."
         )
-    if unit.results and not unit.leaving and unit.has_open_result():
+    if unit.results and not unit.leaving and results.has_open(unit):
         raise TransactionManagementError(
             f"COMMIT in {unit.scope} would close a result that is still being read in pieces: "
             f"called at {callsite.of_call()}. Read all of it before, or close it."
@@ -89,8 +90,7 @@ def check_allowed(unit: Unit) -> None:
 
 def transaction_ended(unit: Unit, transaction: SessionTransaction) -> None:
     """The transaction or savepoint is over, and the connection given back."""
-    committed = unit.just_committed is transaction
-    unit.just_committed = None
+    committed = unit.commit.end(transaction)
     if transaction.nested:
         if unit.told is not None and not committed:
             unit.told = UNCERTAIN
@@ -99,7 +99,7 @@ def transaction_ended(unit: Unit, transaction: SessionTransaction) -> None:
     if unit.connection is not None and unit.is_alone:
         if committed and unit.first_write is not None:
             unit.scope.note_stored()
-    elif unit.connection is not None and not unit.is_lost:
+    elif unit.connection is not None and not unit.commit.is_lost:
         kind = Committed if committed else RolledBack
         unit.source.events.tell(kind, unit, not unit.leaving)
         if committed:
@@ -107,7 +107,6 @@ def transaction_ended(unit: Unit, transaction: SessionTransaction) -> None:
     if unit.connection is not None:
         unit.source.events.tell(ConnectionReturned, unit, committed)
     unit.connection = None
-    unit.committing, unit.committed = False, committed
     unit.told = unit.first_write = None
     unit.source.after_transaction(unit)
     if not unit.leaving and unit.blocks:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dbscope.unit.unit import Unit
+
 
 class Gate(Protocol):
     """Something to wait for."""
@@ -109,3 +111,22 @@ class Turn:
         self._waiting.append(gate)
         # A change in another thread may have come before the gate.
         return not needed() or gate.wait(timeout)
+
+
+class Leaving:
+    """While it lasts, COMMIT and ROLLBACK come from us, not from the user's hand."""
+
+    __slots__ = ("mine", "unit")
+
+    def __init__(self, unit: Unit) -> None:
+        self.unit = unit
+        self.mine: bool | None = False
+
+    def __enter__(self) -> None:
+        self.unit.leaving = True
+        self.mine = self.unit.turn.take()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.unit.leaving = False
+        if self.mine:
+            self.unit.turn.give_back()

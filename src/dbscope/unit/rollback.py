@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dbscope.unit.block import Outcome
 from dbscope.unit.hooks import innermost_first
-from dbscope.unit.unit import Leaving
+from dbscope.unit.ownership import Leaving
 from dbscope.watch.events import RollbackFailed
 
 if TYPE_CHECKING:

@@ -8,8 +8,6 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, NoReturn
 from weakref import ref
 
-from sqlalchemy.orm import SessionTransactionOrigin
-
 from dbscope.errors import (
     AttributeNotLoaded,
     ConcurrentUse,
@@ -19,17 +17,18 @@ from dbscope.errors import (
     TransactionRequired,
 )
 from dbscope.unit.block import Block, Kind, Outcome
+from dbscope.unit.commit_state import CommitState
 from dbscope.unit.idle import Idle
 from dbscope.unit.ownership import Turn
 from dbscope.unit.policy import Mode
-from dbscope.unit.results import is_read_from
+from dbscope.unit.sessions import is_by_hand, is_clean
 from dbscope.watch.events import ConcurrentUseRefused, SessionOpened, UnitRenewed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sqlalchemy import Connection
-    from sqlalchemy.orm import Session, SessionTransaction
+    from sqlalchemy.orm import Session
 
     from dbscope.unit.current import Scope
     from dbscope.unit.hooks import Hook
@@ -57,8 +56,7 @@ class Unit:
         "begun",
         "blocks",
         "broken",
-        "committed",
-        "committing",
+        "commit",
         "connection",
         "doomed",
         "due",
@@ -66,7 +64,6 @@ class Unit:
         "handle",
         "idle",
         "is_alone",
-        "just_committed",
         "leaving",
         "proof",
         "readonly",
@@ -106,9 +103,7 @@ class Unit:
         self.proof: Proof | None = None  # noted before COMMIT, for when its answer is lost
         self.idle = None if source.idle_limit is None else Idle(source.idle_limit)
         self.leaving = False
-        self.committing = False  # COMMIT is on its way
-        self.committed = False  # the transaction that ended last
-        self.just_committed: SessionTransaction | None = None
+        self.commit = CommitState()
 
     @property
     def block(self) -> Block | None:
@@ -248,7 +243,7 @@ class Unit:
 
     def mark_broken(self, error: BaseException) -> None:
         """Note that a statement failed: the innermost transaction or savepoint is lost."""
-        self.committing = False
+        self.commit.refuse()
         if self.block is None or self.leaving:
             return
         if self.refused is not None and isinstance(error, CancelledError):
@@ -263,27 +258,13 @@ class Unit:
         """Return the failure that has broken the innermost transaction or savepoint."""
         return self.block.physical.fault if self.block is not None else None
 
-    def note_result(self, context: Any) -> None:
-        """Note a result that is read in pieces, by what lives as long as it does."""
-        if context is not None:
-            self.results = [kept for kept in self.results if kept() is not None]
-            self.results.append(ref(context))
-
-    def has_open_result(self) -> bool:
-        """Tell whether somebody holds a result of which there is more at the server."""
-        return any(is_read_from(context) for kept in self.results if (context := kept()))
-
     def commit_lost(self) -> None:
         """Note that the answer to COMMIT was lost; if somebody can be asked, that is done next."""
+        self.commit.lose()
         if self.proof is None:
             self.scope.note_stored()
         if self.blocks:
             self.blocks[0].outcome = Outcome.UNKNOWN
-
-    @property
-    def is_lost(self) -> bool:
-        """Tell whether the answer to COMMIT was lost."""
-        return bool(self.blocks) and self.blocks[0].outcome is Outcome.UNKNOWN
 
     def is_unused(self) -> bool:
         """Tell whether there is nothing to finish: nothing sent, pending or promised."""
@@ -293,19 +274,6 @@ class Unit:
             if block.outcome is None and not block.is_untouched:
                 return False
         return self.session is None or is_clean(self.session)
-
-    def ends_plainly(self) -> bool:
-        """Tell whether its end is only COMMIT, of a driver that waits for futures only."""
-        if self.due or self.connection is None or not self.source.waits_plainly:
-            return False
-        return len(self.blocks) == 1 and self.blocks[0].hooks is None
-
-    def has_before_commit(self) -> bool:
-        """Tell whether something is to run inside the transaction, before COMMIT."""
-        hooks = self.blocks[0].hooks if self.blocks else None
-        if hooks is None or not hooks.before_commit:
-            return False
-        return not (self.doomed or self.fault or self.blocks[0].rollback_only)
 
     def break_all(self, error: BaseException) -> None:
         """Note that the whole transaction is lost."""
@@ -362,41 +330,6 @@ class Unit:
         due, self.due = self.due, []
         return due
 
-    def take_before_commit(self) -> list[Hook]:
-        """Return what is to run before COMMIT, and forget it."""
-        hooks = self.blocks[0].hooks if self.blocks else None
-        return [] if hooks is None else hooks.take_before_commit()
-
     def __repr__(self) -> str:
         session = "no session" if self.session is None else "with a session"
         return f"<Unit {self.state.value}, {len(self.blocks)} blocks, {session}, {self.scope}>"
-
-
-class Leaving:
-    """While it lasts, COMMIT and ROLLBACK come from us, not from the user's hand."""
-
-    __slots__ = ("mine", "unit")
-
-    def __init__(self, unit: Unit) -> None:
-        self.unit = unit
-        self.mine: bool | None = False
-
-    def __enter__(self) -> None:
-        self.unit.leaving = True
-        self.mine = self.unit.turn.take()
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.unit.leaving = False
-        if self.mine:
-            self.unit.turn.give_back()
-
-
-def is_clean(session: Session) -> bool:
-    """Tell whether the session has nothing to flush."""
-    return session._is_clean()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  (session.dirty would build a set each time)
-
-
-def is_by_hand(session: Session) -> bool:
-    """Tell whether the session is in a transaction that was opened by `session.begin()`."""
-    transaction = session.get_transaction()
-    return transaction is not None and transaction.origin is not SessionTransactionOrigin.AUTOBEGIN

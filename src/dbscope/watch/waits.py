@@ -54,7 +54,7 @@ def _returned(recorder: Recorder, event: events.ConnectionReturned) -> None:
     transaction.ended = perf_counter()
     if transaction.outcome is None:
         kept = records.COMMITTED if event.committed else records.ROLLED_BACK
-        transaction.outcome = records.UNKNOWN if event.unit.is_lost else kept
+        transaction.outcome = records.UNKNOWN if event.unit.commit.is_lost else kept
 
 
 def _turn_wanted(recorder: Recorder, event: events.WriteTurnWanted) -> None:
