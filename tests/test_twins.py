@@ -7,6 +7,7 @@ import sys
 import threading
 import typing
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -176,6 +177,33 @@ def test_imports_go_one_way(part: str) -> None:
     for path, tree in modules():
         if path.partition("/")[0].removesuffix(".py") == part:
             assert imports_of_ours(tree) <= ALLOWED[part], path
+
+
+def imported(nodes: list[ast.stmt], known: set[str]) -> Iterator[str]:
+    """Give the modules of ours that these statements import, at once or when they are called."""
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield full if full in known else str(node.module)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+            yield from imported(getattr(node, "body", []), known)
+            yield from imported(getattr(node, "orelse", []), known)
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    """Neither at once nor later: what needs each other is one module, or is told by a third."""
+    named = {
+        f"dbscope/{path}".removesuffix(".py").replace("/", "."): tree for path, tree in modules()
+    }
+    named = {name.removesuffix(".__init__"): tree for name, tree in named.items()}
+    graph = {
+        name: {each for each in imported(tree.body, set(named)) if each in named and each != name}
+        for name, tree in named.items()
+    }
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 def test_the_unit_never_awaits() -> None:

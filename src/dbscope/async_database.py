@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import Any, cast, overload
 
 from sqlalchemy import MetaData
 from sqlalchemy.ext.asyncio import (
@@ -19,6 +19,7 @@ from typing_extensions import TypeVar
 
 from dbscope import arguments
 from dbscope.aio import concurrency, shield, threads
+from dbscope.database import Database
 from dbscope.database_base import CurrentSession
 from dbscope.engine import advisory, schema
 from dbscope.queries import A, AsyncQueries
@@ -33,9 +34,6 @@ from dbscope.unit import callsite
 from dbscope.unit.current import current
 from dbscope.unit.options import Classes
 from dbscope.unit.policy import mode
-
-if TYPE_CHECKING:
-    from dbscope.database import Database
 
 T = TypeVar("T")
 AsyncFunction = TypeVar("AsyncFunction", bound=Callable[..., Coroutine[Any, Any, Any]])
@@ -85,8 +83,6 @@ class AsyncDatabase(AsyncQueries[A]):
     @cached_property
     def sync(self) -> Database[Session]:
         """The companion for plain code (`def` endpoints) on the same URL."""
-        from dbscope.database import Database
-
         database: Database[Session] = Database(self.url, _companion=True, **self._for_companion())
         database.__dict__["async_"] = self
         database.events.share(self.events)
@@ -333,3 +329,6 @@ class AsyncDatabase(AsyncQueries[A]):
             yield
         finally:
             await self.dispose()
+
+
+Database._async_kind = AsyncDatabase  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]

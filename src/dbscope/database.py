@@ -74,14 +74,13 @@ class Database(Queries[S]):
 
     is_async = False
     usual_session = Session
+    _async_kind: type[AsyncDatabase[Any]]  # the async module sets it
 
     @cached_property
     def async_(self) -> AsyncDatabase[AsyncSession]:
         """The companion for async code on the same URL."""
-        from dbscope.async_database import AsyncDatabase
-
         database: AsyncDatabase[AsyncSession]
-        database = AsyncDatabase(self.url, _companion=True, **self._for_companion())
+        database = self._async_kind(self.url, _companion=True, **self._for_companion())
         database.__dict__["sync"] = self
         database.events.share(self.events)
         return database

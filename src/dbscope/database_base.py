@@ -16,7 +16,7 @@ from dbscope import arguments
 from dbscope.backends import errors
 from dbscope.engine import options
 from dbscope.engine import url as urls
-from dbscope.engine.settings import OF_KIND, SessionSettings, Settings
+from dbscope.engine.settings import OF_KIND, SessionSettings, Settings, for_other_kind
 from dbscope.engine.source import EngineSource
 from dbscope.errors import ConfigurationError, Rollback, TransactionRequired
 from dbscope.masking import masked
@@ -122,7 +122,7 @@ class CommonDatabase(Watched, NoSession, Generic[H]):
         own = {"engine", "session_class"}
         names = [each.name for each in fields(Settings) if each.name not in own]
         settings = {name: getattr(self._settings, name) for name in names}
-        return settings | options.for_other_kind(self._settings, is_async=self.is_async)
+        return settings | for_other_kind(self._settings, is_async=self.is_async)
 
     # -- the session ---------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from sqlalchemy.util import await_only
 from starlette.exceptions import HTTPException
 
 from dbscope.crud import BadCursor, BadRequest, NotFound
-from dbscope.crud.refusals import refusal
+from dbscope.crud.refusing import refusal
 from tests.asgi import Answer, ask
 from tests.crud.shop import Product, products
 from tests.worlds import Both, World

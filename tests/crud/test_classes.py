@@ -135,7 +135,8 @@ def test_without_starlette_the_errors_are_pythons() -> None:
     """A job has nobody to answer to."""
     code = """if True:
         import sys
-        from dbscope.crud.refusals import BadCursor, NotFound, refusal
+        from dbscope.crud.refusals import BadCursor, NotFound
+        from dbscope.crud.refusing import refusal
         print(type(refusal(NotFound, "")) is NotFound, type(refusal(BadCursor, "")) is BadCursor)
         print("starlette" in sys.modules)"""
     assert python(code).split() == ["True", "True", "False"]

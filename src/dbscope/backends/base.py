@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol
 
 from dbscope.backends import errors
 from dbscope.backends.sql_text import ending
@@ -160,20 +160,9 @@ class Backend:
         """Return the drivers of which it is known how they make a session what it was."""
         return [name for name, driver in cls.drivers.items() if driver.resets_session]
 
-    def require(self, *names: str, where: str = "") -> None:
-        """Raise ConfigurationError for the first of these features that the database has not.
-
-        Args:
-            names: of features.
-            where: who asks, for the message.
-        """
-        for name in names:
-            if not getattr(self.features, name):
-                raise ConfigurationError(
-                    f"{where}{WORDS[name]} was asked of a database that is called "
-                    f"{self.features.name!r}, where it would be ignored; leave it out"
-                    f"{who_can(name)}."
-                )
+    def refuse(self, feature: str) -> NoReturn:
+        """Raise ConfigurationError for a feature that the database has not."""
+        raise ConfigurationError(f"{WORDS[feature]} is not there in {self.name}.")
 
     # -- engines -------------------------------------------------------------------------------
 
@@ -227,7 +216,7 @@ class Backend:
 
     def refuse_writes(self, connection: Any, dialect: Any) -> None:  # noqa: ARG002
         """Make a new connection one that cannot write."""
-        self.require("reader")
+        self.refuse("reader")
 
     def why_not_connected(self, error: Exception) -> str | None:  # noqa: ARG002
         """Say what has to be there first, so that one can connect; None: that is not known."""
@@ -264,18 +253,18 @@ class Backend:
 
     def tell_deadline(self, unit: Unit, connection: Connection) -> None:  # noqa: ARG002
         """Tell the database the time that is left, if it does not know yet."""
-        self.require("statement_timeout")
+        self.refuse("statement_timeout")
 
     def forget_deadline(self, unit: Unit, connection: Connection) -> None:
         """Tell the database that the deadline is no more: COMMIT may take as long as it needs."""
 
     def set_session(self, connection: Connection, values: Mapping[str, str]) -> None:  # noqa: ARG002
         """Set these values for the transaction that has just begun."""
-        self.require("session_settings")
+        self.refuse("session_settings")
 
     def note_commit(self, unit: Unit, connection: Connection) -> None:  # noqa: ARG002
         """Note as `unit.proof` by what a lost answer to COMMIT can be found out."""
-        self.require("verify_commit")
+        self.refuse("verify_commit")
 
     # -- failures ------------------------------------------------------------------------------
 
@@ -319,11 +308,11 @@ class Backend:
 
     def remember_session(self, connection: Any, dialect: Any) -> Any:  # noqa: ARG002
         """Return how to make a session what it is now, when all have set it up."""
-        self.require("reset_session")
+        self.refuse("reset_session")
 
     def reset_session(self, connection: Any, kept: Any) -> None:  # noqa: ARG002
         """Make a session what it was."""
-        self.require("reset_session")
+        self.refuse("reset_session")
 
     # -- locks ---------------------------------------------------------------------------------
 
@@ -342,13 +331,11 @@ class Backend:
         Raises:
             ConfigurationError: the session would not be ours.
         """
-        self.require("advisory_locks")
-        return False
+        self.refuse("advisory_locks")
 
     def unlock(self, connection: Connection, key: str) -> bool:  # noqa: ARG002
         """Give it back; False: the server does not know of it."""
-        self.require("advisory_locks")
-        return False
+        self.refuse("advisory_locks")
 
     # -- forks ---------------------------------------------------------------------------------
 
@@ -360,12 +347,3 @@ class Backend:
 def never(*args: object) -> bool:  # noqa: ARG001
     """Send no statement once more."""
     return False
-
-
-def who_can(feature: str) -> str:
-    """Say which databases have a feature."""
-    from dbscope.backends import registry
-
-    features = [each.features for each in registry.known()]
-    able = [each.name for each in features if getattr(each, feature)]
-    return f", or use {', '.join(able)}" if able else ""

@@ -11,6 +11,9 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from dbscope.backends import base
+from dbscope.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from sqlalchemy import URL, Engine
     from sqlalchemy.engine.interfaces import Dialect
@@ -61,11 +64,32 @@ def backend_of(url: URL, name: str, engine: Engine | AsyncEngine | None = None) 
 
 def driver_of(dialect: Dialect | type[Dialect]) -> Driver:
     """Return what is known of the driver of a dialect."""
-    from dbscope.backends.base import Driver
-
-    return class_of(dialect.name).drivers.get(dialect.driver) or Driver()
+    return class_of(dialect.name).drivers.get(dialect.driver) or base.Driver()
 
 
 def known() -> list[type[Backend]]:
     """Return the class of each known kind of database."""
     return [class_of(name) for name in BACKENDS]
+
+
+def require(backend: Backend, *features: str, where: str = "") -> None:
+    """Raise ConfigurationError for the first of these features that a database has not.
+
+    Args:
+        backend: of the database.
+        features: what is asked for.
+        where: who asks, for the message.
+    """
+    for feature in features:
+        if not getattr(backend.features, feature):
+            raise ConfigurationError(
+                f"{where}{base.WORDS[feature]} was asked of a database that is called "
+                f"{backend.features.name!r}, where it would be ignored; leave it out, or use "
+                f"{', '.join(able_to(feature))}."
+            )
+
+
+def able_to(feature: str) -> list[str]:
+    """Return the databases that have a feature."""
+    features = [each.features for each in known()]
+    return [each.name for each in features if getattr(each, feature)]

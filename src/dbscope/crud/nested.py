@@ -13,7 +13,8 @@ from sqlalchemy.orm.interfaces import ONETOMANY
 from dbscope import ConfigurationError
 from dbscope.crud.fields import fields
 from dbscope.crud.nulls import refuse_nulls, takes_no_null
-from dbscope.crud.refusals import NullRefused, refusal
+from dbscope.crud.refusals import NullRefused
+from dbscope.crud.refusing import refusal
 from dbscope.crud.sources import refuse_foreign_values
 
 NOTHING: Mapping[str, Any] = {}

@@ -10,7 +10,8 @@ from sqlalchemy.orm import Mapper, RelationshipProperty, SynonymProperty
 from sqlalchemy.orm.interfaces import MANYTOONE
 from sqlalchemy.types import TypeDecorator
 
-from dbscope.crud.refusals import NullRefused, refusal
+from dbscope.crud.refusals import NullRefused
+from dbscope.crud.refusing import refusal
 
 
 def refuse_nulls(

@@ -10,7 +10,8 @@ from sqlalchemy import ColumnExpressionArgument, func, inspect, literal, select,
 from sqlalchemy.orm import InstanceState, Mapper, Session
 
 from dbscope.crud.nested import build, change
-from dbscope.crud.refusals import NotFound, refusal
+from dbscope.crud.refusals import NotFound
+from dbscope.crud.refusing import refusal
 from dbscope.crud.sources import refuse_strangers
 
 T = TypeVar("T")

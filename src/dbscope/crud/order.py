@@ -23,7 +23,8 @@ from sqlalchemy.sql import operators
 from sqlalchemy.types import Double, Enum, Float, Integer, NullType, TypeDecorator, TypeEngine
 
 from dbscope import ConfigurationError
-from dbscope.crud.refusals import BadRequest, refusal
+from dbscope.crud.refusals import BadRequest
+from dbscope.crud.refusing import refusal
 
 SortKey = str | ColumnExpressionArgument[Any]
 OrderBy = SortKey | Sequence[SortKey]

@@ -14,7 +14,8 @@ from sqlalchemy.orm.interfaces import ORMOption
 from dbscope.crud import cursor
 from dbscope.crud.operations import count
 from dbscope.crud.order import OrderBy, after, keys_of
-from dbscope.crud.refusals import BadCursor, BadRequest, refusal
+from dbscope.crud.refusals import BadCursor, BadRequest
+from dbscope.crud.refusing import refusal
 from dbscope.crud.sources import refuse_strangers
 
 T = TypeVar("T")

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from typing import TypeVar
-
-E = TypeVar("E", bound=Exception)
-
 
 class NotFound(LookupError):
     """There is no such row. Where Starlette is in use it is an `HTTPException` too: 404."""
@@ -22,18 +17,3 @@ class BadCursor(BadRequest):
 
 class NullRefused(BadRequest):
     """A null for a field that must have a value; the message names it. With Starlette 422."""
-
-
-def refusal(kind: type[E], words: str) -> E:
-    """Return the error, for Starlette too; who has not imported that is no web application.
-
-    Args:
-        kind: one of those above.
-        words: what a client may read.
-    """
-    if "starlette.exceptions" not in sys.modules:
-        return kind(words)
-    from dbscope.crud.web import ANSWERS
-
-    error: E = ANSWERS[kind](words)
-    return error

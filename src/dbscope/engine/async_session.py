@@ -1,70 +1,101 @@
-"""SQLAlchemy's `AsyncSession`, whose operations run in greenlets that are kept."""
+"""The async session that people hold: its COMMIT by hand is carried to the end."""
 
 from __future__ import annotations
 
-from functools import wraps
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.ext.asyncio.result import _ensure_sync_result  # pyright: ignore[reportPrivateUsage]
-from sqlalchemy.util import immutabledict
+from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
 
-from dbscope.aio.greenlets import carry
+from dbscope.aio import concurrency, shield
+from dbscope.engine.session import session_class
+from dbscope.unit import manual
+from dbscope.watch.events import EndAsked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-BUFFERED: immutabledict[str, Any] = immutabledict({"prebuffer_rows": True})  # as SQLAlchemy has it
+    from sqlalchemy.orm import Session
+
+    from dbscope.unit.unit import Unit
 
 
-def carried(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a method of `AsyncSession` that carries the one of its `Session`."""
-    name = method.__name__
+class UnitTransaction(AsyncSessionTransaction):
+    """`session.begin()` by hand: its COMMIT is carried to the end, and then come the hooks."""
 
-    @wraps(method)
-    async def run(self: AsyncSession, *args: Any, **kwargs: Any) -> Any:
-        return await carry(getattr(self.sync_session, name), *args, **kwargs)
+    __slots__ = ()
 
-    return run
+    async def commit(self) -> None:
+        """Commit."""
+        await carry_end(self.session, self._sync_transaction().commit)
+
+    async def rollback(self) -> None:
+        """Roll back."""
+        await carry_end(self.session, self._sync_transaction().rollback)
+
+    async def __aexit__(self, type_: Any, value: Any, traceback: Any) -> None:
+        await carry_end(self.session, self._sync_transaction().__exit__, type_, value, traceback)
 
 
-def buffered(options: Any) -> immutabledict[str, Any]:
-    """Return execution options by which all rows are read at once."""
-    return immutabledict(options).union(BUFFERED) if options else BUFFERED
+class AsyncUnitSession(AsyncSession):
+    """An `AsyncSession` of a unit; see `UnitSession`."""
+
+    async def commit(self) -> None:
+        """Commit by hand, to the end; then run the hooks."""
+        check_by_hand(self, keep=True)
+        await carry_end(self, self.sync_session.commit)
+
+    async def rollback(self) -> None:
+        """Roll back by hand, to the end."""
+        check_by_hand(self, keep=False)
+        await carry_end(self, self.sync_session.rollback)
+
+    def begin(self) -> AsyncSessionTransaction:
+        """Begin a transaction by hand."""
+        return UnitTransaction(self)
+
+    def begin_nested(self) -> AsyncSessionTransaction:
+        """Open a savepoint by hand."""
+        return UnitTransaction(self, nested=True)
 
 
-class CarriedSession(AsyncSession):
-    """An `AsyncSession` as it is; only what an await costs is less."""
+def check_by_hand(session: AsyncSession, *, keep: bool) -> None:
+    """Refuse a COMMIT or ROLLBACK by hand where it was called: its own task knows no caller."""
+    unit: Unit | None = getattr(session.sync_session, "dbscope_unit", None)
+    if unit is not None and not unit.leaving:
+        unit.check_open()
+        manual.check_allowed(unit)
+        unit.source.events.tell(EndAsked, unit, "commit()" if keep else "rollback()")
+        if keep:
+            manual.check_wanted(unit)
 
-    if not TYPE_CHECKING:  # the types are SQLAlchemy's
-        get = carried(AsyncSession.get)
-        get_one = carried(AsyncSession.get_one)
-        refresh = carried(AsyncSession.refresh)
-        merge = carried(AsyncSession.merge)
-        delete = carried(AsyncSession.delete)
-        flush = carried(AsyncSession.flush)
 
-        async def execute(
-            self,
-            statement: Any,
-            params: Any = None,
-            *,
-            execution_options: Any = None,
-            **kwargs: Any,
-        ) -> Any:
-            """Execute a statement and return a buffered result; see `AsyncSession.execute`."""
-            execute, options = self.sync_session.execute, buffered(execution_options)
-            result = await carry(execute, statement, params, execution_options=options, **kwargs)
-            return await _ensure_sync_result(result, self.execute)
+async def carry_end(session: AsyncSession, end: Callable[..., object], *args: Any) -> None:
+    """Carry a COMMIT or ROLLBACK by hand to the end, with the hooks that belong to it."""
+    unit: Unit | None = getattr(session.sync_session, "dbscope_unit", None)
+    if unit is None:
+        await concurrency.in_greenlet(end, *args)
+        return
+    unit.check_open()
+    work = concurrency.in_greenlet(end, *args)
+    await shield.to_the_end(work, limit=unit.source.finish_timeout)
 
-        async def scalar(
-            self,
-            statement: Any,
-            params: Any = None,
-            *,
-            execution_options: Any = None,
-            **kwargs: Any,
-        ) -> Any:
-            """Execute a statement and return a scalar result; see `AsyncSession.scalar`."""
-            scalar, options = self.sync_session.scalar, buffered(execution_options)
-            return await carry(scalar, statement, params, execution_options=options, **kwargs)
+
+def async_session_class(
+    base: type[AsyncSession], plain: type[Session] | None = None
+) -> type[AsyncSession]:
+    """Return the class of `base`, between `AsyncUnitSession` and `CarriedSession`.
+
+    Args:
+        base: what the sessions are to be.
+        plain: what the session inside is to be; None: what `base` says.
+    """
+    from dbscope.engine.carried_session import CarriedSession
+
+    members = {
+        "__module__": __name__,
+        "sync_session_class": session_class(plain or base.sync_session_class),
+    }
+    bases: tuple[Any, ...] = (AsyncUnitSession, base, CarriedSession)
+    if base is AsyncSession:
+        bases = (AsyncUnitSession, CarriedSession)
+    return type("AsyncUnitSession", bases, members)

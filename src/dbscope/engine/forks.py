@@ -7,7 +7,7 @@ them, or has it collected, ends it for the parent; so it forgets them all, and c
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import event
@@ -23,11 +23,24 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.pool import ConnectionPoolEntry
 
-    from dbscope.engine.source import EngineSource
+    from dbscope.backends.base import Backend
+    from dbscope.engine.engines import Engines
     from dbscope.unit.current import Scope
     from dbscope.unit.unit import Unit
 
-sources: WeakSet[EngineSource] = WeakSet()
+
+class Forked(Protocol):
+    """A database, as far as a fork matters to it."""
+
+    engines: Engines
+    backend: Backend
+
+    def forget(self) -> None:
+        """Start anew in the child."""
+        ...
+
+
+sources: WeakSet[Forked] = WeakSet()
 _records: WeakKeyDictionary[ConnectionPoolEntry, str | None] = WeakKeyDictionary()
 _of_the_parent: list[Any] = []
 

@@ -11,7 +11,7 @@ import asyncio
 import threading
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 from sqlalchemy.util import await_only
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from sqlalchemy import Engine
-
-    from dbscope.engine.engines import Engines
 
 
 class AnyLoopQueue(AsyncAdaptedQueue[Any]):
@@ -120,6 +118,15 @@ class AnyLoopPool(AsyncAdaptedQueuePool):
     _queue_class = AnyLoopQueue
 
 
+class Made(Protocol):
+    """What knows the engines of a database."""
+
+    @property
+    def made(self) -> list[Engine]:
+        """Return those that were made."""
+        ...
+
+
 class Loops:
     """In which event loop the connections of one database live.
 
@@ -132,7 +139,7 @@ class Loops:
         self.loop: asyncio.AbstractEventLoop | None = None
         self._mutex = threading.Lock()
 
-    def check(self, engines: Engines) -> None:
+    def check(self, engines: Made) -> None:
         """Let the database be used in the loop that runs.
 
         Args:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from dbscope.backends.base import Backend
-    from dbscope.engine.settings import Settings
 
     Rule = Callable[[Any], str | None]  # returns what is wrong with a value
 
@@ -236,23 +235,6 @@ def homes(*, is_async: bool) -> dict[str, set[str]]:
         "session_options": keywords(Session) | set(SESSION),
         "engine_options": names_of(DefaultDialect, poolclass) | set(ENGINE),
     }
-
-
-def for_other_kind(settings: Settings, *, is_async: bool) -> dict[str, Any]:
-    """Return what is different in the settings of the companion of a database.
-
-    Args:
-        settings: those of the database.
-        is_async: that database, and not its companion.
-    """
-    session, engine = dict(settings.session_options), dict(settings.engine_options)
-    found: dict[str, Any] = {"session_options": session, "engine_options": engine}
-    plain = session.pop("sync_session_class", None)
-    if is_async and plain is not None:
-        found["session_class"] = plain
-    if engine.get("poolclass") in {QueuePool, AsyncAdaptedQueuePool}:
-        engine["poolclass"] = QueuePool if is_async else AsyncAdaptedQueuePool
-    return found
 
 
 def _of_query(value: Any) -> Any:

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import TextClause, event
 from sqlalchemy.exc import PendingRollbackError, ResourceClosedError
-from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
-from dbscope.aio import concurrency, shield
 from dbscope.engine import batches
 from dbscope.engine.results import context_of, hold_rows
 from dbscope.engine.session_transaction import UnitSessionTransaction
@@ -269,93 +267,11 @@ class UnitSession(Session):
         super().invalidate()
 
 
-class UnitTransaction(AsyncSessionTransaction):
-    """`session.begin()` by hand: its COMMIT is carried to the end, and then come the hooks."""
-
-    __slots__ = ()
-
-    async def commit(self) -> None:
-        """Commit."""
-        await carry_end(self.session, self._sync_transaction().commit)
-
-    async def rollback(self) -> None:
-        """Roll back."""
-        await carry_end(self.session, self._sync_transaction().rollback)
-
-    async def __aexit__(self, type_: Any, value: Any, traceback: Any) -> None:
-        await carry_end(self.session, self._sync_transaction().__exit__, type_, value, traceback)
-
-
-class AsyncUnitSession(AsyncSession):
-    """An `AsyncSession` of a unit; see `UnitSession`."""
-
-    async def commit(self) -> None:
-        """Commit by hand, to the end; then run the hooks."""
-        check_by_hand(self, keep=True)
-        await carry_end(self, self.sync_session.commit)
-
-    async def rollback(self) -> None:
-        """Roll back by hand, to the end."""
-        check_by_hand(self, keep=False)
-        await carry_end(self, self.sync_session.rollback)
-
-    def begin(self) -> AsyncSessionTransaction:
-        """Begin a transaction by hand."""
-        return UnitTransaction(self)
-
-    def begin_nested(self) -> AsyncSessionTransaction:
-        """Open a savepoint by hand."""
-        return UnitTransaction(self, nested=True)
-
-
-def check_by_hand(session: AsyncSession, *, keep: bool) -> None:
-    """Refuse a COMMIT or ROLLBACK by hand where it was called: its own task knows no caller."""
-    unit: Unit | None = getattr(session.sync_session, "dbscope_unit", None)
-    if unit is not None and not unit.leaving:
-        unit.check_open()
-        manual.check_allowed(unit)
-        unit.source.events.tell(EndAsked, unit, "commit()" if keep else "rollback()")
-        if keep:
-            manual.check_wanted(unit)
-
-
-async def carry_end(session: AsyncSession, end: Callable[..., object], *args: Any) -> None:
-    """Carry a COMMIT or ROLLBACK by hand to the end, with the hooks that belong to it."""
-    unit: Unit | None = getattr(session.sync_session, "dbscope_unit", None)
-    if unit is None:
-        await concurrency.in_greenlet(end, *args)
-        return
-    unit.check_open()
-    work = concurrency.in_greenlet(end, *args)
-    await shield.to_the_end(work, limit=unit.source.finish_timeout)
-
-
 def session_class(base: type[Session]) -> type[Session]:
     """Return the class of `base`, with `UnitSession` on top of it."""
     if base is Session:
         return UnitSession
     return type("UnitSession", (UnitSession, base), {"__module__": __name__})
-
-
-def async_session_class(
-    base: type[AsyncSession], plain: type[Session] | None = None
-) -> type[AsyncSession]:
-    """Return the class of `base`, between `AsyncUnitSession` and `CarriedSession`.
-
-    Args:
-        base: what the sessions are to be.
-        plain: what the session inside is to be; None: what `base` says.
-    """
-    from dbscope.engine.async_session import CarriedSession
-
-    members = {
-        "__module__": __name__,
-        "sync_session_class": session_class(plain or base.sync_session_class),
-    }
-    bases: tuple[Any, ...] = (AsyncUnitSession, base, CarriedSession)
-    if base is AsyncSession:
-        bases = (AsyncUnitSession, CarriedSession)
-    return type("AsyncUnitSession", bases, members)
 
 
 @event.listens_for(UnitSession, "after_begin", propagate=True)

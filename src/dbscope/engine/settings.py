@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
 from dbscope import arguments
 from dbscope.arguments import Rule, or_none
+from dbscope.backends import registry
 from dbscope.engine import options, session_state
 from dbscope.errors import ConfigurationError
 
@@ -84,7 +86,7 @@ class Settings:
         Raises:
             ConfigurationError: something that cannot be honoured.
         """
-        backend.require(*self._asked())
+        registry.require(backend, *self._asked())
         if self.reset_session:
             session_state.check(self.engine.dialect if self.engine else backend.url.get_dialect())
         options.check_session(self.session_options, session_class, is_async=is_async)
@@ -109,3 +111,20 @@ def values_of(settings: SessionSettings) -> dict[str, str]:
     """
     values = arguments.check("What session_settings returns", settings(), arguments.OPTIONS)
     return {name: "" if value is None else str(value) for name, value in values.items()}
+
+
+def for_other_kind(settings: Settings, *, is_async: bool) -> dict[str, Any]:
+    """Return what is different in the settings of the companion of a database.
+
+    Args:
+        settings: those of the database.
+        is_async: that database, and not its companion.
+    """
+    session, engine = dict(settings.session_options), dict(settings.engine_options)
+    found: dict[str, Any] = {"session_options": session, "engine_options": engine}
+    plain = session.pop("sync_session_class", None)
+    if is_async and plain is not None:
+        found["session_class"] = plain
+    if engine.get("poolclass") in {QueuePool, AsyncAdaptedQueuePool}:
+        engine["poolclass"] = QueuePool if is_async else AsyncAdaptedQueuePool
+    return found

@@ -25,9 +25,10 @@ from dbscope.engine import (
     session_state,
     transaction,
 )
+from dbscope.engine.async_session import async_session_class
 from dbscope.engine.engines import Engines, plain
 from dbscope.engine.pool import Out, size
-from dbscope.engine.session import async_session_class, session_class
+from dbscope.engine.session import session_class
 from dbscope.engine.settings import values_of
 from dbscope.engine.watching import Watching
 from dbscope.errors import (
@@ -93,11 +94,11 @@ class EngineSource:
         self.run_due = run_due
         self.events = Events()
         self.seconds = nested_connections.SecondConnections(self)
-        self.watching = Watching(self)
         self.loops = loops.Loops(str(self))
         self.backend = registry.backend_of(url, str(self), settings.engine)
         self.sql_family: str = self.backend.features.family
         settings.check(self.backend, session_class, is_async=is_async)
+        self.watching = Watching(self.backend, settings)
         self.engines = Engines(
             url,
             backend=self.backend,
@@ -169,7 +170,7 @@ class EngineSource:
 
     def require(self, *features: str) -> None:
         """Raise ConfigurationError for what its database would ignore."""
-        self.backend.require(*features, where=f"{self}: ")
+        registry.require(self.backend, *features, where=f"{self}: ")
 
     def make_unit(self, scope: Scope) -> Unit:
         """Return a new unit for this scope."""

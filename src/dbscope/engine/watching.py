@@ -11,8 +11,8 @@ from dbscope.engine.session import UnitSession
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from dbscope.backends.base import LockWait, LockWaits
-    from dbscope.engine.source import EngineSource
+    from dbscope.backends.base import Backend, LockWait, LockWaits
+    from dbscope.engine.settings import Settings
     from dbscope.unit.unit import Unit
 
 
@@ -20,11 +20,13 @@ class Watching:
     """What one database can be asked.
 
     Args:
-        source: the database.
+        backend: of the database.
+        settings: likewise.
     """
 
-    def __init__(self, source: EngineSource) -> None:
-        self.source = source
+    def __init__(self, backend: Backend, settings: Settings) -> None:
+        self.backend = backend
+        self.settings = settings
 
     def tell_of_orm(self, *, wanted: bool) -> None:
         """Tell the events of what the ORM executes, or no longer."""
@@ -34,7 +36,7 @@ class Watching:
         """Return the process of the server that a unit has now; None if that is not known."""
         connection = unit.connection
         try:
-            return None if connection is None else self.source.backend.process_of(connection)
+            return None if connection is None else self.backend.process_of(connection)
         except Exception:  # it is given back at this moment
             return None
 
@@ -52,4 +54,4 @@ class Watching:
 
     @cached_property
     def _locks(self) -> LockWaits | None:
-        return self.source.backend.lock_waits(self.source.settings.engine_options)
+        return self.backend.lock_waits(self.settings.engine_options)

@@ -22,7 +22,7 @@ from dbscope.watch.events import ClientTimedOut
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
 
-    from dbscope.scopes.request import Message, Receive
+    from dbscope.scopes.asgi import Message, Receive
     from dbscope.unit.unit import Unit
 
 T = TypeVar("T")

@@ -10,10 +10,9 @@ from dbscope.unit.current import current
 from dbscope.unit.hooks import is_async
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
+    from collections.abc import Iterable, Iterator
 
-    ASGIScope = MutableMapping[str, Any]
-    ASGIApp = Callable[[ASGIScope, Any, Any], Awaitable[None]]
+    from dbscope.scopes.asgi import ASGIApp, ASGIScope
 
 HANDLERS = "starlette.exception_handlers"
 

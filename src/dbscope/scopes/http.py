@@ -20,7 +20,7 @@ from dbscope.watch.dispatch import heard, tell_all
 from dbscope.watch.events import ScopeEnded
 
 if TYPE_CHECKING:
-    from dbscope.scopes.request import ASGIApp, ASGIScope, Receive, Send
+    from dbscope.scopes.asgi import ASGIApp, ASGIScope, Receive, Send
 
 
 SCOPE = "dbscope"  # of an ASGI scope: the request that is served with it

@@ -13,7 +13,7 @@ from dbscope.errors import ScopeMissing
 from dbscope.unit.current import open_scope
 
 if TYPE_CHECKING:
-    from dbscope.scopes.request import Message
+    from dbscope.scopes.asgi import Message
 
 R = TypeVar("R")
 NAME = b"x-dbscope-keep"

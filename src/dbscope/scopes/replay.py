@@ -20,8 +20,8 @@ from dbscope.scopes.routes import route_retries
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from dbscope.scopes.asgi import ASGIScope, Message, Receive, Send
     from dbscope.scopes.http import DBSessionMiddleware
-    from dbscope.scopes.request import ASGIScope, Message, Receive, Send
     from dbscope.unit.policy import BeforeRetry, CommitVeto
     from dbscope.unit.unit import Unit
 

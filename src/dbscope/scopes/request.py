@@ -28,16 +28,11 @@ from dbscope.watch.dispatch import heard, tell_all
 from dbscope.watch.events import Answered
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
+    from collections.abc import Awaitable
 
+    from dbscope.scopes.asgi import ASGIScope, Message, Send
     from dbscope.unit.source import Source
     from dbscope.unit.unit import Unit
-
-    Message = MutableMapping[str, Any]
-    ASGIScope = MutableMapping[str, Any]
-    Receive = Callable[[], Awaitable[Message]]
-    Send = Callable[[Message], Awaitable[None]]
-    ASGIApp = Callable[[ASGIScope, Receive, Send], Awaitable[None]]
 
 
 PATH = "/!$&'()*+,;=:@~"  # RFC 3986, 3.3: all that a path may have as it is

@@ -18,7 +18,7 @@ from dbscope.unit.policy import Mode
 from dbscope.unit.sessions import is_by_hand, is_clean
 
 if TYPE_CHECKING:
-    from dbscope.scopes.request import ASGIApp, ASGIScope, Message, Receive, Send
+    from dbscope.scopes.asgi import ASGIApp, ASGIScope, Message, Receive, Send
     from dbscope.unit.source import Source
     from dbscope.unit.unit import Unit
 
