@@ -7,7 +7,7 @@ driver whose state can be known; nothing else names a database or a driver.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import Enum
@@ -20,7 +20,7 @@ from dbscope.errors import ConfigurationError
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from sqlalchemy import URL, Connection, Engine
+    from sqlalchemy import URL, Column, ColumnElement, Connection, Engine
     from sqlalchemy.engine import ExceptionContext
     from sqlalchemy.engine.interfaces import Dialect
     from sqlalchemy.pool import ConnectionPoolEntry
@@ -67,6 +67,10 @@ class Features:
     verify_commit: bool = False
     advisory_locks: bool = False
     reset_session: bool = False
+    upsert: bool = False
+    upsert_returns: bool = False  # … the rows, from the same statement
+    nulls_last: bool = True  # as the standard says it
+    enums_by_place: bool = False  # its own ENUM is sorted by the place of a name, not by the name
 
 
 class ConnectionStatus(Enum):
@@ -313,6 +317,34 @@ class Backend:
         """Give it back; False: the server does not know of it."""
         self.require("advisory_locks")
         return False
+
+    # -- statements ----------------------------------------------------------------------------
+
+    @classmethod
+    def upsert(
+        cls,
+        model: type[Any],
+        values: Any,
+        *,
+        key: Sequence[Column[Any]],
+        where: ColumnElement[bool] | None,
+        given: Collection[Column[Any]],
+        changes: Callable[[Any], dict[str, Any]],
+    ) -> Any:
+        """Return INSERT, which changes the row that is there: for who has the feature.
+
+        Args:
+            model: whose row.
+            values: of one row, or a list of those of several.
+            key: the columns that are unique together.
+            where: the condition of their index, if it is partial.
+            given: the columns that have values.
+            changes: given the columns as they would have been inserted, what is set.
+
+        Raises:
+            ConfigurationError: the database cannot tell the row by that key.
+        """
+        raise NotImplementedError
 
     # -- forks ---------------------------------------------------------------------------------
 

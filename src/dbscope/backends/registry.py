@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import Dialect
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from dbscope.backends.base import Backend, Driver
+    from dbscope.backends.base import Backend, Driver, Features
 
 # The name of a dialect: the package here, and its class. They are imported when one is used.
 BACKENDS = {
@@ -64,6 +64,11 @@ def driver_of(dialect: Dialect | type[Dialect]) -> Driver:
     from dbscope.backends.base import Driver
 
     return class_of(dialect.name).drivers.get(dialect.driver) or Driver()
+
+
+def features_of(dialect: Dialect | type[Dialect]) -> Features:
+    """Return what a dialect can do."""
+    return class_of(dialect.name).features_of(dialect)
 
 
 def known() -> list[type[Backend]]:

@@ -43,6 +43,9 @@ class MySQL(Backend):
         isolation=True,
         advisory_locks=True,
         reset_session=True,
+        upsert=True,
+        nulls_last=False,
+        enums_by_place=True,
     )
     drivers = drivers.DRIVERS
     default_drivers = ("pymysql", "asyncmy")
@@ -97,6 +100,15 @@ class MySQL(Backend):
     def reset_session(self, connection: Any, kept: Kept) -> None:
         """Make a session what it was."""
         session_state.reset(connection, kept)
+
+    # -- statements ----------------------------------------------------------------------------
+
+    @classmethod
+    def upsert(cls, model: type[Any], values: Any, **row: Any) -> Any:
+        """Return INSERT … ON DUPLICATE KEY UPDATE."""
+        from dbscope.backends.mysql.upsert import on_duplicate_key
+
+        return on_duplicate_key(model, values, **row)
 
     # -- locks ---------------------------------------------------------------------------------
 

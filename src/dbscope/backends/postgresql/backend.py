@@ -22,6 +22,7 @@ from dbscope.backends.postgresql import (
     verify_commit,
 )
 from dbscope.backends.postgresql.session_state import MARK
+from dbscope.backends.upsert import on_conflict
 from dbscope.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class PostgreSQL(Backend):
         verify_commit=True,
         advisory_locks=True,
         reset_session=True,
+        upsert=True,
+        upsert_returns=True,
     )
     drivers = drivers.DRIVERS
     default_drivers = ("psycopg", "psycopg")
@@ -155,6 +158,15 @@ class PostgreSQL(Backend):
     def reset_session(self, connection: Any, kept: str) -> None:
         """Make a session what it was."""
         session_state.reset(connection, kept)
+
+    # -- statements ----------------------------------------------------------------------------
+
+    @classmethod
+    def upsert(cls, model: type[Any], values: Any, **row: Any) -> Any:
+        """Return INSERT … ON CONFLICT … DO UPDATE."""
+        from sqlalchemy.dialects.postgresql import insert
+
+        return on_conflict(insert(model), values, **row)
 
     # -- locks ---------------------------------------------------------------------------------
 

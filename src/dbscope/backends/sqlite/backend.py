@@ -10,6 +10,7 @@ from dbscope.backends import base, errors
 from dbscope.backends.base import NOTHING, REFUSES, Backend, ConnectionStatus, Features, Options
 from dbscope.backends.sqlite import deadline, drivers, forks, recipe
 from dbscope.backends.sqlite.write_queue import WriteQueue, write_queue
+from dbscope.backends.upsert import on_conflict
 from dbscope.errors import ConfigurationError, DatabaseUnavailable
 from dbscope.sqlite_inline import files
 from dbscope.sqlite_inline.pysqlite import on_top_of
@@ -34,6 +35,8 @@ class SQLite(Backend):
         reader=True,
         statement_timeout=True,
         isolation=True,  # which is SERIALIZABLE always
+        upsert=True,
+        upsert_returns=True,
     )
     drivers = drivers.DRIVERS
     default_drivers = ("pysqlite", "inline")
@@ -185,6 +188,15 @@ class SQLite(Backend):
             return False
         file.interrupt()
         return True
+
+    # -- statements ----------------------------------------------------------------------------
+
+    @classmethod
+    def upsert(cls, model: type[Any], values: Any, **row: Any) -> Any:
+        """Return INSERT … ON CONFLICT … DO UPDATE."""
+        from sqlalchemy.dialects.sqlite import insert
+
+        return on_conflict(insert(model), values, **row)
 
     # -- locks and forks -----------------------------------------------------------------------
 
