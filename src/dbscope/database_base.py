@@ -126,12 +126,7 @@ class CommonDatabase(NoSession, Generic[H]):
 
     @property
     def backend(self) -> Backend:
-        """What is particular to this database, for tools.
-
-        Example:
-            >>> db.backend.features.upsert
-            True
-        """
+        """What is particular to this database, for tools."""
         return self._source.backend
 
     # -- the session ---------------------------------------------------------------------------

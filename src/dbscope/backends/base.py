@@ -9,11 +9,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dbscope.backends import errors
+from dbscope.backends.driver import Driver
+from dbscope.backends.features import Features
 from dbscope.backends.sql_text import ending
 from dbscope.errors import ConfigurationError
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import Dialect
     from sqlalchemy.pool import ConnectionPoolEntry
 
+    from dbscope.backends.doctor import Doctor
     from dbscope.unit.unit import Unit
 
 Options = Mapping[str, Any]
@@ -49,66 +50,6 @@ WORDS = {
     "advisory_locks": "`advisory_lock`",
     "reset_session": "`reset_session`",
 }
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Features:
-    """What one kind of database can do; False is refused where it is asked for."""
-
-    name: str  # how SQLAlchemy calls its dialect
-    family: str = ""  # whose SQL it is; "": nobody's that we know
-    autocommit_reads: bool = False  # a read alone needs no BEGIN and no COMMIT
-    commits_last: bool = False  # among several databases
-    readonly: bool = False  # the database itself refuses to write
-    reader: bool = False  # … in connections that are made for it
-    statement_timeout: bool = False
-    isolation: bool = False
-    session_settings: bool = False
-    verify_commit: bool = False
-    advisory_locks: bool = False
-    reset_session: bool = False
-    upsert: bool = False
-    upsert_returns: bool = False  # … the rows, from the same statement
-    nulls_last: bool = True  # as the standard says it
-    enums_by_place: bool = False  # its own ENUM is sorted by the place of a name, not by the name
-
-
-class ConnectionStatus(Enum):
-    """What a driver knows about its connection without asking the server."""
-
-    IDLE = "idle"
-    IN_TRANSACTION = "in a transaction"
-    IN_ERROR = "in a failed transaction"
-    CLOSED = "closed"
-
-
-class Driver:
-    """What differs between drivers; this one stands for all of which nothing is known."""
-
-    polled = False  # it learns that the server has closed an idle connection only by reading
-    bound_to_loop = True  # its connections live in the event loop in which they were made
-    batches_parameters = False  # many sets of parameters are better sent in batches
-    says_goodbye = False  # what there is to be read of an idle connection may be the last word
-    resets_session = False
-
-    def futures_only(self, dialect: Any) -> bool:  # noqa: ARG002
-        """Tell whether COMMIT and ROLLBACK are known to wait for plain futures only."""
-        return False
-
-    def status(self, connection: Any) -> ConnectionStatus:  # noqa: ARG002
-        """Return the state of a connection, as the pool's guard wants it."""
-        return ConnectionStatus.IDLE
-
-    def transaction_status(self, connection: Any) -> ConnectionStatus:
-        """Return what the server has said last about the transaction."""
-        return self.status(connection)
-
-    def read_goodbye(self, connection: Connection, dbapi: Any) -> str:  # noqa: ARG002
-        """Return what the server has said to end a connection; "": nothing."""
-        return ""
-
-    def hang_up(self, driver: Any) -> None:
-        """Close the socket of a connection whose loop is closed; nothing else of it can be used."""
 
 
 class Backend:
@@ -156,6 +97,15 @@ class Backend:
                     f"{self.features.name!r}, where it would be ignored; leave it out"
                     f"{who_can(name)}."
                 )
+
+    # -- tools -------------------------------------------------------------------------------
+
+    @classmethod
+    def doctor(cls) -> Doctor:
+        """Return what `dbscope doctor` wants to know; imported when it is asked for."""
+        from dbscope.backends.doctor import Doctor
+
+        return Doctor()
 
     # -- engines -------------------------------------------------------------------------------
 

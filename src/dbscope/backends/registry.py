@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import Dialect
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from dbscope.backends.base import Backend, Driver, Features
+    from dbscope.backends.base import Backend
+    from dbscope.backends.driver import Driver
+    from dbscope.backends.features import Features
 
 # The name of a dialect: the package here, and its class. They are imported when one is used.
 BACKENDS = {
@@ -61,7 +63,7 @@ def backend_of(url: URL, name: str, engine: Engine | AsyncEngine | None = None) 
 
 def driver_of(dialect: Dialect | type[Dialect]) -> Driver:
     """Return what is known of the driver of a dialect."""
-    from dbscope.backends.base import Driver
+    from dbscope.backends.driver import Driver
 
     return class_of(dialect.name).drivers.get(dialect.driver) or Driver()
 

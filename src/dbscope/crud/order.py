@@ -23,7 +23,7 @@ from sqlalchemy.sql import operators
 from sqlalchemy.types import Double, Enum, Float, Integer, NullType, TypeDecorator, TypeEngine
 
 from dbscope import ConfigurationError
-from dbscope.backends.base import Features
+from dbscope.backends.features import Features
 from dbscope.crud.refusals import BadRequest, refusal
 
 SortKey = str | ColumnExpressionArgument[Any]

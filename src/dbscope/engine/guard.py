@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError
 
-from dbscope.backends.base import ConnectionStatus
+from dbscope.backends.driver import ConnectionStatus
 from dbscope.backends.sockets import has_unread_bytes
 from dbscope.errors import DatabaseUnavailable
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
-    from dbscope.backends.base import Driver
+    from dbscope.backends.driver import Driver
 
 logger = logging.getLogger("dbscope")
 

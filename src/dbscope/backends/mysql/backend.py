@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from dbscope.backends import limits
-from dbscope.backends.base import Backend, Features
+from dbscope.backends.base import Backend
+from dbscope.backends.features import Features
 from dbscope.backends.mysql import drivers, implicit_commit, kill, packets, session, session_state
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from sqlalchemy.engine import ExceptionContext
 
+    from dbscope.backends.doctor import Doctor
     from dbscope.backends.mysql.session_state import Kept
     from dbscope.unit.unit import Unit
 
@@ -49,6 +51,13 @@ class MySQL(Backend):
     )
     drivers = drivers.DRIVERS
     default_drivers = ("pymysql", "asyncmy")
+
+    @classmethod
+    def doctor(cls) -> Doctor:
+        """Return what `dbscope doctor` wants to know."""
+        from dbscope.backends.mysql.doctor import MySQLDoctor
+
+        return MySQLDoctor()
 
     def install(self, engine: Engine) -> None:
         """See when the server ends a transaction by itself."""

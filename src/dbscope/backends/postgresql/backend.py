@@ -9,7 +9,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from dbscope.backends import errors, limits
-from dbscope.backends.base import Backend, Features, Options
+from dbscope.backends.base import Backend, Options
+from dbscope.backends.features import Features
 from dbscope.backends.postgresql import (
     connections,
     drivers,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import Dialect
 
     from dbscope.backends.base import Renew
+    from dbscope.backends.doctor import Doctor
     from dbscope.unit.unit import Unit
 
 # Any number will do, as long as it is always the same: "dbscope" in ASCII.
@@ -75,6 +77,13 @@ class PostgreSQL(Backend):
     def __init__(self, url: URL, name: str, dialect: Dialect | type[Dialect]) -> None:
         super().__init__(url, name, dialect)
         self.pooler = pooler.Pooler(name)
+
+    @classmethod
+    def doctor(cls) -> Doctor:
+        """Return what `dbscope doctor` wants to know."""
+        from dbscope.backends.postgresql.doctor import PostgreSQLDoctor
+
+        return PostgreSQLDoctor()
 
     @property
     def is_pooled(self) -> bool:

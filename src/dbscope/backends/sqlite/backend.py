@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dbscope.backends import base, errors
-from dbscope.backends.base import NOTHING, REFUSES, Backend, ConnectionStatus, Features, Options
+from dbscope.backends.base import NOTHING, REFUSES, Backend, Options
+from dbscope.backends.driver import ConnectionStatus
+from dbscope.backends.features import Features
 from dbscope.backends.sqlite import deadline, drivers, forks, recipe
 from dbscope.backends.sqlite.write_queue import WriteQueue, write_queue
 from dbscope.backends.upsert import on_conflict
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import Dialect
     from sqlalchemy.pool import ConnectionPoolEntry
 
+    from dbscope.backends.doctor import Doctor
     from dbscope.unit.unit import Unit
 
 
@@ -51,6 +54,13 @@ class SQLite(Backend):
         if self._queue is None:
             self._queue = write_queue(self.url)
         return self._queue
+
+    @classmethod
+    def doctor(cls) -> Doctor:
+        """Return what `dbscope doctor` wants to know."""
+        from dbscope.backends.sqlite.doctor import SQLiteDoctor
+
+        return SQLiteDoctor()
 
     # -- engines -------------------------------------------------------------------------------
 
