@@ -34,7 +34,7 @@ OF_ONE_KIND = {"sync", "dispose_own", "async_"}
 
 # The names of the public face at this stage; see docs for what each is.
 MEMBERS = """
-    engine sessionmaker session get_session scoped_session scope atomic savepoint
+    engine sessionmaker backend session get_session scoped_session scope atomic savepoint
     on_commit on_rollback before_commit set_rollback doom keep Rollback in_transaction
     current_transaction transaction_required durable non_atomic_requests atomic_requests
     readonly lock with_lock advisory_lock release run gather is_retryable retry_requests
@@ -146,7 +146,7 @@ ALLOWED = {
     "masking": set(),
     "extras": {"errors", "backends"},
     "explain": {"errors"},
-    "crud": {"crud", *PUBLIC},
+    "crud": {"crud", "backends", *PUBLIC},  # which statement a database has
     "migrate": {"migrate", "aio", "backends", "extras", *PUBLIC},  # the looks of poolers
     "cli": {"cli", "migrate", "backends", "extras", "explain", "__version__", *PUBLIC},
 }

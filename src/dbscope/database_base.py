@@ -14,6 +14,7 @@ from typing_extensions import TypeVar
 
 from dbscope import arguments
 from dbscope.backends import errors
+from dbscope.backends.base import Backend
 from dbscope.engine import options
 from dbscope.engine import url as urls
 from dbscope.engine.settings import OF_KIND, SessionSettings, Settings, for_other_kind
@@ -123,6 +124,11 @@ class CommonDatabase(Watched, NoSession, Generic[H]):
         names = [each.name for each in fields(Settings) if each.name not in own]
         settings = {name: getattr(self._settings, name) for name in names}
         return settings | for_other_kind(self._settings, is_async=self.is_async)
+
+    @property
+    def backend(self) -> Backend:
+        """What is particular to this database, for tools."""
+        return self._source.backend
 
     # -- the session ---------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import typer
 
+from dbscope.backends import registry
 from dbscope.cli.commands import app
 from dbscope.cli.doctor import application, examine
 from tests.cli.project import ROOT, Project
@@ -69,7 +70,8 @@ def test_the_page_has_every_check():
         *application.CHECKS,
         *examine.BEFORE_CONNECTING,
         *examine.CONNECTED,
-        *(check for checks in examine.ON.values() for check in checks),
+        *(check for each in registry.known() for check in each.doctor().before),
+        *(check for each in registry.known() for check in each.doctor().connected),
     }
     for name in {check.__name__ for check in checks} | {"connection", "migrations"}:
         assert f"`{name}`" in PAGE, name

@@ -17,7 +17,7 @@ from sqlalchemy.util import await_only
 
 from dbscope import DatabaseUnavailable, ImplicitCommit, TransactionBroken, UnexpectedRollback
 from dbscope.backends import errors, sockets
-from dbscope.backends.base import ConnectionStatus
+from dbscope.backends.driver import ConnectionStatus
 from dbscope.backends.mysql import kill
 from dbscope.backends.mysql.drivers import DRIVERS
 from tests.support.look import Onlooker, pause

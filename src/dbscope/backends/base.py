@@ -7,24 +7,26 @@ driver whose state can be known; nothing else names a database or a driver.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from dbscope.backends import errors
+from dbscope.backends.driver import Driver
+from dbscope.backends.features import Features
 from dbscope.backends.sql_text import ending
 from dbscope.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from sqlalchemy import URL, Connection, Engine
+    from sqlalchemy import URL, Column, ColumnElement, Connection, Engine
     from sqlalchemy.engine import ExceptionContext
     from sqlalchemy.engine.interfaces import Dialect
     from sqlalchemy.pool import ConnectionPoolEntry
 
+    from dbscope.backends.doctor import Doctor
+    from dbscope.backends.lock_waits import LockWaits
     from dbscope.unit.unit import Unit
 
 Options = Mapping[str, Any]
@@ -49,84 +51,6 @@ WORDS = {
     "advisory_locks": "`advisory_lock`",
     "reset_session": "`reset_session`",
 }
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Features:
-    """What one kind of database can do; False is refused where it is asked for."""
-
-    name: str  # how SQLAlchemy calls its dialect
-    family: str = ""  # whose SQL it is; "": nobody's that we know
-    autocommit_reads: bool = False  # a read alone needs no BEGIN and no COMMIT
-    commits_last: bool = False  # among several databases
-    readonly: bool = False  # the database itself refuses to write
-    reader: bool = False  # … in connections that are made for it
-    statement_timeout: bool = False
-    isolation: bool = False
-    session_settings: bool = False
-    verify_commit: bool = False
-    advisory_locks: bool = False
-    reset_session: bool = False
-
-
-class ConnectionStatus(Enum):
-    """What a driver knows about its connection without asking the server."""
-
-    IDLE = "idle"
-    IN_TRANSACTION = "in a transaction"
-    IN_ERROR = "in a failed transaction"
-    CLOSED = "closed"
-
-
-@dataclass(frozen=True, slots=True)
-class LockWait:
-    """One process of the server that waits for another."""
-
-    waiter: int
-    holder: int
-    what: str
-    told: str  # of the holder, for when it is none of ours
-
-
-class LockWaits(Protocol):
-    """The one who asks for them; from a thread that may wait."""
-
-    def ask(self, processes: Collection[int]) -> list[LockWait]:
-        """Return who of these processes waits, and for whom."""
-        ...
-
-    def close(self) -> None:
-        """Ask no more."""
-        ...
-
-
-class Driver:
-    """What differs between drivers; this one stands for all of which nothing is known."""
-
-    polled = False  # it learns that the server has closed an idle connection only by reading
-    bound_to_loop = True  # its connections live in the event loop in which they were made
-    batches_parameters = False  # many sets of parameters are better sent in batches
-    says_goodbye = False  # what there is to be read of an idle connection may be the last word
-    resets_session = False
-
-    def futures_only(self, dialect: Any) -> bool:  # noqa: ARG002
-        """Tell whether COMMIT and ROLLBACK are known to wait for plain futures only."""
-        return False
-
-    def status(self, connection: Any) -> ConnectionStatus:  # noqa: ARG002
-        """Return the state of a connection, as the pool's guard wants it."""
-        return ConnectionStatus.IDLE
-
-    def transaction_status(self, connection: Any) -> ConnectionStatus:
-        """Return what the server has said last about the transaction."""
-        return self.status(connection)
-
-    def read_goodbye(self, connection: Connection, dbapi: Any) -> str:  # noqa: ARG002
-        """Return what the server has said to end a connection; "": nothing."""
-        return ""
-
-    def hang_up(self, driver: Any) -> None:
-        """Close the socket of a connection whose loop is closed; nothing else of it can be used."""
 
 
 class Backend:
@@ -163,6 +87,15 @@ class Backend:
     def refuse(self, feature: str) -> NoReturn:
         """Raise ConfigurationError for a feature that the database has not."""
         raise ConfigurationError(f"{WORDS[feature]} is not there in {self.name}.")
+
+    # -- tools -------------------------------------------------------------------------------
+
+    @classmethod
+    def doctor(cls) -> Doctor:
+        """Return what `dbscope doctor` wants to know; imported when it is asked for."""
+        from dbscope.backends.doctor import Doctor
+
+        return Doctor()
 
     # -- engines -------------------------------------------------------------------------------
 
@@ -336,6 +269,34 @@ class Backend:
     def unlock(self, connection: Connection, key: str) -> bool:  # noqa: ARG002
         """Give it back; False: the server does not know of it."""
         self.refuse("advisory_locks")
+
+    # -- statements ----------------------------------------------------------------------------
+
+    @classmethod
+    def upsert(
+        cls,
+        model: type[Any],
+        values: Any,
+        *,
+        key: Sequence[Column[Any]],
+        where: ColumnElement[bool] | None,
+        given: Collection[Column[Any]],
+        changes: Callable[[Any], dict[str, Any]],
+    ) -> Any:
+        """Return INSERT, which changes the row that is there: for who has the feature.
+
+        Args:
+            model: whose row.
+            values: of one row, or a list of those of several.
+            key: the columns that are unique together.
+            where: the condition of their index, if it is partial.
+            given: the columns that have values.
+            changes: given the columns as they would have been inserted, what is set.
+
+        Raises:
+            ConfigurationError: the database cannot tell the row by that key.
+        """
+        raise NotImplementedError
 
     # -- forks ---------------------------------------------------------------------------------
 

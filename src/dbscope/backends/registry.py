@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from dbscope.backends import base
+from dbscope.backends.driver import Driver
 from dbscope.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import Dialect
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from dbscope.backends.base import Backend, Driver
+    from dbscope.backends.base import Backend
+    from dbscope.backends.features import Features
 
 # The name of a dialect: the package here, and its class. They are imported when one is used.
 BACKENDS = {
@@ -64,7 +66,12 @@ def backend_of(url: URL, name: str, engine: Engine | AsyncEngine | None = None) 
 
 def driver_of(dialect: Dialect | type[Dialect]) -> Driver:
     """Return what is known of the driver of a dialect."""
-    return class_of(dialect.name).drivers.get(dialect.driver) or base.Driver()
+    return class_of(dialect.name).drivers.get(dialect.driver) or Driver()
+
+
+def features_of(dialect: Dialect | type[Dialect]) -> Features:
+    """Return what a dialect can do."""
+    return class_of(dialect.name).features_of(dialect)
 
 
 def known() -> list[type[Backend]]:

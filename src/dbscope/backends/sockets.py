@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.util import await_only
 
-from dbscope.backends.base import ConnectionStatus
+from dbscope.backends.driver import ConnectionStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable

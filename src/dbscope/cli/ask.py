@@ -6,10 +6,11 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import URL, Connection, Engine
+from sqlalchemy import Connection, Engine
 
 from dbscope import AsyncDatabase
 from dbscope.cli.find import AnyDatabase
@@ -83,10 +84,10 @@ def plain_engine(db: AnyDatabase) -> Engine:
     return db.engine.sync_engine if isinstance(db, AsyncDatabase) else db.engine
 
 
-def file_of(url: URL) -> Path | None:
-    """Return the file of a SQLite database, or None if it is in memory, or another database."""
-    name = url.database or ":memory:"
-    memory = name == ":memory:" or "mode=memory" in name or url.query.get("mode") == "memory"
-    if url.get_backend_name() != "sqlite" or memory:
+@cache  # to look at the disk would stop an event loop
+def file_of(db: AnyDatabase) -> Path | None:
+    """Return the file that a database is, in short; None: it is a server, or in memory."""
+    if db.backend.file is None:
         return None
-    return Path(name.removeprefix("file:").partition("?")[0])
+    file, here = Path(db.backend.file), Path.cwd().resolve()
+    return file.relative_to(here) if file.is_relative_to(here) else file

@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dbscope.backends.doctor import plural
 from dbscope.cli.find import Found
 from dbscope.cli.guess import import_path_of, metadata_of
 from dbscope.cli.revisions import of_database
-from dbscope.cli.say import paint, plural, say
+from dbscope.cli.say import paint, say
 
 if TYPE_CHECKING:
     from dbscope.migrate import Migrations, Revision
 
 Message = Annotated[str, typer.Option("--message", "-m", help="What it does.")]
 Branch = Annotated[str, typer.Option("--branch", help="schema, or data.")]
-Alone = Annotated[bool, typer.Option("--alone", help="On Galera: nobody migrates by another node.")]
+Alone = Annotated[bool, typer.Option("--alone", help="Nobody else migrates: where no lock holds.")]
 TARGET = "heads, schema@head, data@+1, a revision …; as in Alembic."
 Target = Annotated[str, typer.Argument(help=TARGET)]
 

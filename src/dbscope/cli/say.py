@@ -67,8 +67,3 @@ def shortened(text: str) -> str:
     """Return the text on one line that can be read at a glance."""
     words = " ".join(text.split())
     return words if len(words) <= LONGEST else words[:LONGEST] + " …"
-
-
-def plural(number: int, noun: str) -> str:
-    """Return "1 worker" or "2 workers"."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

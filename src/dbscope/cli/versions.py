@@ -6,10 +6,8 @@ from importlib import metadata
 
 from sqlalchemy import Connection, Engine
 
-PACKAGES = {"psycopg_async": "psycopg", "pymysql": "PyMySQL"}
-OF_PYTHON = {"pysqlite": "sqlite3, of Python", "inline": "sqlite+inline, over Python's sqlite3"}
-SERVERS = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MySQL", "mariadb": "MariaDB"}
-Numbers = tuple[int, ...]
+from dbscope.backends import registry
+from dbscope.backends.doctor import Doctor, Numbers
 
 
 def installed(package: str) -> str:
@@ -22,9 +20,9 @@ def installed(package: str) -> str:
 
 def driver_version(engine: Engine) -> str:
     """Return name and version of the driver."""
-    driver = engine.dialect.driver
-    package = PACKAGES.get(driver, driver)
-    return OF_PYTHON.get(driver) or f"{package} {installed(package)}"
+    driver = registry.driver_of(engine.dialect)
+    package = driver.package or engine.dialect.driver
+    return driver.of_python or f"{package} {installed(package)}"
 
 
 def server_numbers(connection: Connection) -> Numbers:
@@ -33,8 +31,7 @@ def server_numbers(connection: Connection) -> Numbers:
     return tuple(int(number) for number in found if str(number).isdigit())
 
 
-def server_version(connection: Connection) -> str:
+def server_version(connection: Connection, doctor: Doctor) -> str:
     """Return name and version of the server."""
-    of_mariadb = getattr(connection.dialect, "is_mariadb", False)
-    name = "mariadb" if of_mariadb else connection.dialect.name
-    return f"{SERVERS.get(name, name)} {'.'.join(map(str, server_numbers(connection)))}"
+    numbers = ".".join(map(str, server_numbers(connection)))
+    return f"{doctor.product(connection.dialect)} {numbers}"

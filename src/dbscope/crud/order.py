@@ -23,12 +23,13 @@ from sqlalchemy.sql import operators
 from sqlalchemy.types import Double, Enum, Float, Integer, NullType, TypeDecorator, TypeEngine
 
 from dbscope import ConfigurationError
+from dbscope.backends.features import Features
 from dbscope.crud.refusals import BadRequest
 from dbscope.crud.refusing import refusal
 
 SortKey = str | ColumnExpressionArgument[Any]
 OrderBy = SortKey | Sequence[SortKey]
-MYSQL = ("mysql", "mariadb")
+STANDARD = Features(name="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Key:
 
     expression: ColumnElement[Any]
     descending: bool = False
-    dialect: str = ""
+    features: Features = STANDARD
 
     @property
     def words(self) -> str:
@@ -58,9 +59,9 @@ class Key:
 
         Not every type of SQLAlchemy gives back what is stored: on SQLite a time that the database
         has made lacks the microseconds that are compared with, and rows would come twice or never.
-        An ENUM of MySQL is sorted by the place of its names, and compared as text.
+        An ENUM may be sorted by the place of its names, and compared as text.
         """
-        if self.dialect in MYSQL and is_native_enum(self.expression.type):
+        if self.features.enums_by_place and is_native_enum(self.expression.type):
             return cast(self.expression, Integer())
         return type_coerce(self.expression, NullType())
 
@@ -77,9 +78,9 @@ class Key:
         clause = self.expression.desc() if self.descending else self.expression.asc()
         if not self.nullable:
             return [clause]
-        if self.dialect in MYSQL:  # which has no NULLS LAST
-            return [self.expression.is_(None), clause]
-        return [clause.nulls_last()]
+        if self.features.nulls_last:
+            return [clause.nulls_last()]
+        return [self.expression.is_(None), clause]
 
     def beyond(self, value: Any, *, or_equal: bool = False) -> ColumnElement[bool]:
         """Return the condition of coming later than a row with this value."""
@@ -103,7 +104,7 @@ def is_native_enum(kind: TypeEngine[Any]) -> bool:
 
 
 def keys_of(
-    mapper: Mapper[Any], order_by: OrderBy, sortable: Collection[str], dialect: str
+    mapper: Mapper[Any], order_by: OrderBy, sortable: Collection[str], features: Features
 ) -> list[Key]:
     """Return what is ordered by, with the primary key as the tie-breaker at the end.
 
@@ -111,7 +112,7 @@ def keys_of(
         mapper: the model's.
         order_by: columns of it, `.desc()` or not; or names as a client gives them, "-price,name".
         sortable: the names that a client may give.
-        dialect: of the database.
+        features: of the database.
 
     Raises:
         BadRequest: a name is not one of those.
@@ -123,7 +124,7 @@ def keys_of(
     keys += [_attribute(mapper, column) for column in mapper.primary_key]
     first: dict[str, Key] = {}
     for key in keys:
-        first.setdefault(key.words, replace(key, dialect=dialect))
+        first.setdefault(key.words, replace(key, features=features))
     return list(first.values())
 
 

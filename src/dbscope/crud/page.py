@@ -11,6 +11,7 @@ from sqlalchemy.exc import DataError, DBAPIError, ProgrammingError, StatementErr
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.interfaces import ORMOption
 
+from dbscope.backends.registry import features_of
 from dbscope.crud import cursor
 from dbscope.crud.operations import count
 from dbscope.crud.order import OrderBy, after, keys_of
@@ -58,8 +59,8 @@ def list_page(
 ) -> Page[T]:
     """Return a page; see `AsyncCRUD.list`."""
     check(wanted, max_limit)
-    dialect = session.get_bind(model).dialect.name
-    keys = keys_of(inspect(model), wanted.order_by, sortable, dialect)
+    features = features_of(session.get_bind(model).dialect)
+    keys = keys_of(inspect(model), wanted.order_by, sortable, features)
     order = f"{model.__name__}: " + ", ".join(map(str, keys))
     statement = select(model, *(key.exact.label(None) for key in keys)).where(*wanted.filters)
     if wanted.after is not None:

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, ColumnElement, Table, UniqueConstraint, inspect, select, tuple_
+from sqlalchemy import Column, ColumnElement, inspect, select, tuple_
 from sqlalchemy.orm import Mapper, Session
 
 from dbscope import ConfigurationError
+from dbscope.backends import registry
 from dbscope.crud.fields import fields
 from dbscope.crud.nulls import is_made, refuse_nulls, takes_no_null
 from dbscope.crud.onupdate import is_asked_by_row, made_by_insert, made_by_update
@@ -192,23 +193,26 @@ def validated(mapper: Mapper[Any], values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _store(session: Session, target: Target, rows: Sequence[Row]) -> Sequence[Any]:
-    model, dialect = target.mapper.class_, session.get_bind(target.mapper).dialect.name
+    dialect = session.get_bind(target.mapper).dialect
+    features = registry.features_of(dialect)
+    if not features.upsert:
+        raise ConfigurationError(
+            f"There is no upsert for a database that is called {dialect.name!r}: look for the row "
+            "with `with_for_update`, and make or change it, or use "
+            f"{', '.join(registry.able_to('upsert'))}."
+        )
     if len(rows) > 1:
         rows = [with_defaults(session, target, row) for row in rows]
-    # Each is imported where it is in use already: all of them are a quarter of a second.
-    if dialect == "postgresql":
-        from sqlalchemy.dialects import postgresql
-
-        return _on_conflict(session, target, rows, postgresql.insert(model))
-    if dialect == "sqlite":
-        from sqlalchemy.dialects import sqlite
-
-        return _on_conflict(session, target, rows, sqlite.insert(model))
-    if dialect in ("mysql", "mariadb"):
-        from sqlalchemy.dialects import mysql
-
-        return _on_duplicate_key(session, target, rows, mysql.insert(model))
-    raise ConfigurationError(f"There is no upsert for {dialect}.")
+    statement = registry.class_of(dialect.name).upsert(
+        target.mapper.class_,
+        _values(rows),
+        key=target.key,
+        where=target.where,
+        given=_columns(target, rows[0].values),
+        changes=lambda new: changes(session, target, rows, new),
+    )
+    execute = _returned if features.upsert_returns else _selected
+    return _in_order(target, rows, execute(session, target, rows, statement))
 
 
 def changes(session: Session, target: Target, rows: Sequence[Row], new: Any) -> dict[str, Any]:
@@ -244,22 +248,20 @@ def _by_column(target: Target, row: Row) -> dict[str, Any]:
     return {target.mapper.c[name].key: value for name, value in row.values.items()}
 
 
-def _on_conflict(
-    session: Session, target: Target, rows: Sequence[Row], insert: Any
+def _returned(
+    session: Session,
+    target: Target,
+    rows: Sequence[Row],  # noqa: ARG001
+    statement: Any,
 ) -> Sequence[Any]:
+    """Execute a statement that returns the rows."""
     mapper = target.mapper
-    statement = insert.values(_values(rows)).on_conflict_do_update(
-        index_elements=target.key,
-        index_where=target.where,
-        set_=changes(session, target, rows, insert.excluded),
-    )
-    statement = statement.returning(mapper.class_)
-    found = session.scalars(statement, execution_options=FRESH).all()
+    found = session.scalars(statement.returning(mapper.class_), execution_options=FRESH).all()
     late = [each.key for each in mapper.column_attrs if _is_late(each.columns[0])]
     for row in found if late else ():
         session.expire(row, late)
     reload(session, mapper, found)
-    return _in_order(target, rows, found)
+    return found
 
 
 def _is_late(column: Any) -> bool:
@@ -267,20 +269,15 @@ def _is_late(column: Any) -> bool:
     return getattr(column, "server_onupdate", None) is not None
 
 
-def _on_duplicate_key(
-    session: Session, target: Target, rows: Sequence[Row], insert: Any
+def _selected(
+    session: Session, target: Target, rows: Sequence[Row], statement: Any
 ) -> Sequence[Any]:
-    """Do the same where any unique key counts as the one, and nothing is returned."""
-    if target.where is not None:
-        raise ConfigurationError("upsert's where= is for partial indexes, which MySQL has not.")
-    _must_be_the_only_key(target, rows[0])
-    made = changes(session, target, rows, insert.inserted)
-    statement = insert.values(_values(rows)).on_duplicate_key_update(made)
+    """Execute a statement that returns nothing, and select the rows."""
     session.execute(statement)
     # Locked, because a snapshot that is older than the row would not show it.
     keys = [tuple(row.values[name] for name in target.on) for row in rows]
     query = select(target.mapper.class_).where(tuple_(*target.key).in_(keys)).with_for_update()
-    return _in_order(target, rows, session.scalars(query, execution_options=FRESH).all())
+    return session.scalars(query, execution_options=FRESH).all()
 
 
 def _in_order(target: Target, rows: Sequence[Row], found: Sequence[Any]) -> Sequence[Any]:
@@ -292,25 +289,8 @@ def _in_order(target: Target, rows: Sequence[Row], found: Sequence[Any]) -> Sequ
     return [by_key[key] for key in keys] if by_key.keys() >= set(keys) else found
 
 
-def _must_be_the_only_key(target: Target, row: Row) -> None:
-    mapper = target.mapper
-    table: Any = mapper.local_table
-    keys = _unique_keys(table)
-    primary = mapper.primary_key
-    if not row.values.keys() & set(_names(mapper, primary)):  # a new one, for each new row
-        keys.remove(set(primary))
-    if keys != [set(target.key)]:
-        told = ", ".join(target.on)
-        raise ConfigurationError(
-            f"For upsert on={told}, MySQL needs {table.name} to have a unique key of these columns"
-            " and no other: it takes a row that is the same by any of them for the one."
-        )
-
-
-def _unique_keys(table: Table) -> list[set[Any]]:
-    keys: list[set[Any]] = [set(table.primary_key.columns)]
-    keys += [set(each.columns) for each in table.constraints if isinstance(each, UniqueConstraint)]
-    return keys + [set(index.columns) for index in table.indexes if index.unique]
+def _columns(target: Target, names: Iterable[str]) -> frozenset[Column[Any]]:
+    return frozenset(target.mapper.c[name] for name in names)
 
 
 def _names(mapper: Mapper[Any], columns: Sequence[Any]) -> list[str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError
 
-from dbscope.backends.base import ConnectionStatus
+from dbscope.backends.driver import ConnectionStatus
 from dbscope.backends.sockets import has_unread_bytes
 from dbscope.errors import DatabaseUnavailable
 from dbscope.watch.events import ConnectionDiscarded
@@ -23,7 +23,7 @@ from dbscope.watch.events import ConnectionDiscarded
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
-    from dbscope.backends.base import Driver
+    from dbscope.backends.driver import Driver
     from dbscope.watch.dispatch import Events
 
 

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-    from dbscope.backends.base import Driver
+    from dbscope.backends.driver import Driver
     from dbscope.engine.settings import Settings
     from dbscope.unit.current import Scope
     from dbscope.unit.ownership import World

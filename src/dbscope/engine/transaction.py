@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import TextClause
 
-from dbscope.backends.base import ConnectionStatus
+from dbscope.backends.driver import ConnectionStatus
 from dbscope.backends.sockets import has_unread_bytes
 from dbscope.engine import telling
 from dbscope.engine.sql_text import check_sql
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
-    from dbscope.backends.base import Driver, Renew
+    from dbscope.backends.base import Renew
+    from dbscope.backends.driver import Driver
     from dbscope.unit.unit import Unit
 
     Status = Callable[[Any], ConnectionStatus]

@@ -11,7 +11,8 @@ from dbscope.engine.session import UnitSession
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from dbscope.backends.base import Backend, LockWait, LockWaits
+    from dbscope.backends.base import Backend
+    from dbscope.backends.lock_waits import LockWait, LockWaits
     from dbscope.engine.settings import Settings
     from dbscope.unit.unit import Unit
 

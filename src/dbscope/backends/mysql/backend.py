@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from dbscope.backends import limits
-from dbscope.backends.base import Backend, Features
+from dbscope.backends.base import Backend
+from dbscope.backends.features import Features
 from dbscope.backends.mysql import drivers, implicit_commit, kill, packets, session, session_state
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from sqlalchemy.engine import ExceptionContext
 
+    from dbscope.backends.doctor import Doctor
     from dbscope.backends.mysql.session_state import Kept
     from dbscope.unit.unit import Unit
 
@@ -43,9 +45,19 @@ class MySQL(Backend):
         isolation=True,
         advisory_locks=True,
         reset_session=True,
+        upsert=True,
+        nulls_last=False,
+        enums_by_place=True,
     )
     drivers = drivers.DRIVERS
     default_drivers = ("pymysql", "asyncmy")
+
+    @classmethod
+    def doctor(cls) -> Doctor:
+        """Return what `dbscope doctor` wants to know."""
+        from dbscope.backends.mysql.doctor import MySQLDoctor
+
+        return MySQLDoctor()
 
     def install(self, engine: Engine) -> None:
         """See when the server ends a transaction by itself."""
@@ -97,6 +109,15 @@ class MySQL(Backend):
     def reset_session(self, connection: Any, kept: Kept) -> None:
         """Make a session what it was."""
         session_state.reset(connection, kept)
+
+    # -- statements ----------------------------------------------------------------------------
+
+    @classmethod
+    def upsert(cls, model: type[Any], values: Any, **row: Any) -> Any:
+        """Return INSERT … ON DUPLICATE KEY UPDATE."""
+        from dbscope.backends.mysql.upsert import on_duplicate_key
+
+        return on_duplicate_key(model, values, **row)
 
     # -- locks ---------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dbscope.backends import sockets
-from dbscope.backends.base import ConnectionStatus, Driver
+from dbscope.backends.driver import ConnectionStatus, Driver
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -20,6 +20,7 @@ class PyMySQL(Driver):
     polled = True
     says_goodbye = True
     resets_session = True
+    package = "PyMySQL"
 
     def status(self, connection: Any) -> ConnectionStatus:
         """Look at that status."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import event
 
 from dbscope.backends import errors
-from dbscope.backends.base import ConnectionStatus
+from dbscope.backends.driver import ConnectionStatus
 from dbscope.backends.mysql import packets, session
 from dbscope.backends.registry import driver_of
 from dbscope.errors import ImplicitCommit

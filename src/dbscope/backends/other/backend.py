@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.engine.default import DefaultDialect
 
-from dbscope.backends.base import Backend, Features
+from dbscope.backends.base import Backend
+from dbscope.backends.features import Features
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import Dialect

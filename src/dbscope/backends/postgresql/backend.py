@@ -9,7 +9,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from dbscope.backends import errors, limits
-from dbscope.backends.base import Backend, Features, Options
+from dbscope.backends.base import Backend, Options
+from dbscope.backends.features import Features
 from dbscope.backends.postgresql import (
     connections,
     drivers,
@@ -24,6 +25,7 @@ from dbscope.backends.postgresql import (
 )
 from dbscope.backends.postgresql.lock_waits import LockWaits
 from dbscope.backends.postgresql.session_state import MARK
+from dbscope.backends.upsert import on_conflict
 from dbscope.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import Dialect
 
     from dbscope.backends.base import Renew
+    from dbscope.backends.doctor import Doctor
     from dbscope.unit.unit import Unit
 
 # Any number will do, as long as it is always the same: "dbscope" in ASCII.
@@ -64,6 +67,8 @@ class PostgreSQL(Backend):
         verify_commit=True,
         advisory_locks=True,
         reset_session=True,
+        upsert=True,
+        upsert_returns=True,
     )
     drivers = drivers.DRIVERS
     default_drivers = ("psycopg", "psycopg")
@@ -74,6 +79,13 @@ class PostgreSQL(Backend):
     def __init__(self, url: URL, name: str, dialect: Dialect | type[Dialect]) -> None:
         super().__init__(url, name, dialect)
         self.pooler = pooler.Pooler(name)
+
+    @classmethod
+    def doctor(cls) -> Doctor:
+        """Return what `dbscope doctor` wants to know."""
+        from dbscope.backends.postgresql.doctor import PostgreSQLDoctor
+
+        return PostgreSQLDoctor()
 
     @property
     def is_pooled(self) -> bool:
@@ -167,6 +179,15 @@ class PostgreSQL(Backend):
     def reset_session(self, connection: Any, kept: str) -> None:
         """Make a session what it was."""
         session_state.reset(connection, kept)
+
+    # -- statements ----------------------------------------------------------------------------
+
+    @classmethod
+    def upsert(cls, model: type[Any], values: Any, **row: Any) -> Any:
+        """Return INSERT … ON CONFLICT … DO UPDATE."""
+        from sqlalchemy.dialects.postgresql import insert
+
+        return on_conflict(insert(model), values, **row)
 
     # -- locks ---------------------------------------------------------------------------------
 

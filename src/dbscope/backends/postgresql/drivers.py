@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dbscope.backends import sockets
-from dbscope.backends.base import ConnectionStatus, Driver
+from dbscope.backends.driver import ConnectionStatus, Driver
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -24,6 +24,7 @@ class Psycopg(Driver):
     bound_to_loop = False
     says_goodbye = True
     resets_session = True
+    package = "psycopg"
 
     def futures_only(self, dialect: Any) -> bool:
         """Tell it by the version."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import bindparam, create_engine, text
 from sqlalchemy.pool import NullPool
 
-from dbscope.backends.base import LockWait
+from dbscope.backends.lock_waits import LockWait
 
 if TYPE_CHECKING:
     from collections.abc import Collection

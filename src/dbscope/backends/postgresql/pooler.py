@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dbscope.backends.postgresql import simple
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
     from sqlalchemy.engine.interfaces import Dialect
 
 logger = logging.getLogger("dbscope")
@@ -117,6 +117,18 @@ def is_in_front_of(connection: Any) -> bool:
 def told_pid(driver: Any) -> int:
     """Return the process that answers, as the driver was told when it connected."""
     return int(driver.get_server_pid() if simple.is_asyncpg(driver) else driver.info.backend_pid)
+
+
+def is_pooled(connection: Connection) -> bool:
+    """Tell the same of a connection of SQLAlchemy's, in its transaction."""
+    if driver_name(connection.dialect) not in NOTHING_PREPARED:
+        return False
+    return told_pid(connection.connection.driver_connection) != answering_pid(connection)
+
+
+def answering_pid(connection: Connection) -> int:
+    """Return the process of the server that answers in this transaction."""
+    return int(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
 
 
 def _let_go(driver: Any) -> None:

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dbscope.backends import base, errors
-from dbscope.backends.base import NOTHING, REFUSES, Backend, ConnectionStatus, Features, Options
+from dbscope.backends.base import NOTHING, REFUSES, Backend, Options
+from dbscope.backends.driver import ConnectionStatus
+from dbscope.backends.features import Features
 from dbscope.backends.sqlite import deadline, drivers, forks, recipe
 from dbscope.backends.sqlite.write_queue import WriteQueue, write_queue
+from dbscope.backends.upsert import on_conflict
 from dbscope.errors import ConfigurationError, DatabaseUnavailable
 from dbscope.sqlite_inline import files
 from dbscope.sqlite_inline.pysqlite import on_top_of
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import Dialect
     from sqlalchemy.pool import ConnectionPoolEntry
 
+    from dbscope.backends.doctor import Doctor
     from dbscope.unit.unit import Unit
 
 
@@ -34,6 +38,8 @@ class SQLite(Backend):
         reader=True,
         statement_timeout=True,
         isolation=True,  # which is SERIALIZABLE always
+        upsert=True,
+        upsert_returns=True,
     )
     drivers = drivers.DRIVERS
     default_drivers = ("pysqlite", "inline")
@@ -48,6 +54,13 @@ class SQLite(Backend):
         if self._queue is None:
             self._queue = write_queue(self.url)
         return self._queue
+
+    @classmethod
+    def doctor(cls) -> Doctor:
+        """Return what `dbscope doctor` wants to know."""
+        from dbscope.backends.sqlite.doctor import SQLiteDoctor
+
+        return SQLiteDoctor()
 
     # -- engines -------------------------------------------------------------------------------
 
@@ -185,6 +198,15 @@ class SQLite(Backend):
             return False
         file.interrupt()
         return True
+
+    # -- statements ----------------------------------------------------------------------------
+
+    @classmethod
+    def upsert(cls, model: type[Any], values: Any, **row: Any) -> Any:
+        """Return INSERT … ON CONFLICT … DO UPDATE."""
+        from sqlalchemy.dialects.sqlite import insert
+
+        return on_conflict(insert(model), values, **row)
 
     # -- locks and forks -----------------------------------------------------------------------
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from dbscope.backends.base import ConnectionStatus, Driver
+from dbscope.backends.driver import ConnectionStatus, Driver
 
 
 class Sqlite3(Driver):
     """`sqlite3`, and what is around it."""
 
     bound_to_loop = False
+    of_python = "sqlite3, of Python"
 
     def status(self, connection: Any) -> ConnectionStatus:
         """Look at its flag."""
@@ -29,6 +30,8 @@ class Sqlite3(Driver):
 class Aiosqlite(Sqlite3):
     """aiosqlite, which has a thread for each connection."""
 
+    of_python = ""
+
     def futures_only(self, dialect: Any) -> bool:  # noqa: ARG002
         """It does."""
         return True
@@ -44,6 +47,7 @@ class Inline(Sqlite3):
     """`sqlite+inline`, for which many sets of parameters are better sent in batches."""
 
     batches_parameters = True
+    of_python = "sqlite+inline, over Python's sqlite3"
 
     def futures_only(self, dialect: Any) -> bool:  # noqa: ARG002
         """It does."""

@@ -9,14 +9,14 @@ from functools import wraps
 from typing import Any, cast
 
 from dbscope import DBSessionMiddleware
-from dbscope.cli.doctor.finding import Finding, ok, serious, warning
+from dbscope.backends.doctor import Finding, ok, serious, warning
 from dbscope.cli.find import Found, modules_of
 
 SHORTEST = 32  # bytes, as long as the output of the SHA-256 that signs (RFC 2104, section 3)
 FEWEST = 10  # different characters; a random one of 32 has some 25
 SECRET = re.compile(r"secret|password|(^|_)keys?$", re.IGNORECASE)
 SIGNING = re.compile(r"(secret|signing|session)_keys?$", re.IGNORECASE)
-USUAL = {"admin", "changeme", "changethis", "example", "password", "postgres", "root", "secret"}
+USUAL = {"admin", "changeme", "changethis", "example", "password", "root", "secret"}
 MAKE_ONE = 'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
 
 
@@ -74,7 +74,8 @@ def is_weak(key: str) -> bool:
 def database_password(found: Found) -> Finding | None:
     """The password of a database is not what everybody tries first."""
     for name, db in found.databases.items():
-        if db.url.password and db.url.password in USUAL | {db.url.username}:
+        usual = USUAL | db.backend.doctor().usual_passwords | {db.url.username}
+        if db.url.password and db.url.password in usual:
             return warning(
                 f"The password of the database {name} is what everybody tries first.",
                 "Choose another one, and take the URL from the environment.",

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dbscope.backends.doctor import plural
 from dbscope.cli.find import Found
-from dbscope.cli.say import paint, plural, say, working
+from dbscope.cli.say import paint, say, working
 
 if TYPE_CHECKING:
     from dbscope.cli.doctor.examine import Told
@@ -34,7 +35,7 @@ def doctor(
     It connects as the application does (on SQLite this sets WAL), and then only reads.
     """
     from dbscope.cli.doctor import examine
-    from dbscope.cli.doctor.finding import Case
+    from dbscope.cli.doctor.case import Case
 
     processes = workers or workers_of_environment()
     databases = {found.name: found.database} if found.chosen else found.databases

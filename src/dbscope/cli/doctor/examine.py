@@ -9,31 +9,17 @@ from typing import Any
 from sqlalchemy import Connection
 
 from dbscope import ConfigurationError
-from dbscope.cli.ask import ask, file_of
-from dbscope.cli.doctor import application, pool, server, sqlite
-from dbscope.cli.doctor.finding import Case, Finding, ok, serious, warning
+from dbscope.backends.doctor import Finding, ok, serious, warning
+from dbscope.cli.ask import ask
+from dbscope.cli.doctor import application, pool, server
+from dbscope.cli.doctor.case import Case
 from dbscope.cli.doctor.migrations import migrations
-from dbscope.cli.doctor.pooler import nothing_prepared, pooler
-from dbscope.cli.doctor.session_state import session_state
 from dbscope.cli.find import Found
 from dbscope.cli.say import one_line
 
-ConnectionCheck = Callable[[Case, Connection], Finding | None]
-
-# In the order in which they are told; one that returns None does not apply.
-BEFORE_CONNECTING = (server.driver, pool.pool_size, pool.in_memory, sqlite.database_file)
+# In the order in which they are told, and before those of the backend.
+BEFORE_CONNECTING = (server.driver, pool.pool_size)
 CONNECTED = (server.server, pool.max_connections)
-ON: dict[str, tuple[ConnectionCheck, ...]] = {
-    "sqlite": (
-        sqlite.journal_mode,
-        sqlite.busy_timeout,
-        sqlite.foreign_keys,
-        sqlite.synchronous,
-    ),
-    "postgresql": (pooler, server.idle_in_transaction, session_state),
-}
-
-
 LOOK = "Look whether the server runs, and whether host, port, name, user and password are right."
 
 
@@ -61,12 +47,11 @@ def examine_database(name: str, case: Case) -> Iterator[Told]:
     except ConfigurationError as error:
         yield Told(name, "driver", serious(error.what, "Install it, or use another driver."))
         return
-    for check in BEFORE_CONNECTING:
+    for check in (*BEFORE_CONNECTING, *case.doctor.before):
         yield from told(name, check, case)
-    file = file_of(case.db.url)
-    if file is not None and not file.exists():  # to connect would make it
+    if case.file is not None and not case.file.exists():  # to connect would make it
         return
-    with nothing_prepared(case):
+    with case.doctor.connecting(case):
         seen = live(name, case)
         yield from seen
         if seen[0].finding.level == "ok":
@@ -78,7 +63,7 @@ def live(name: str, case: Case) -> list[Told]:
 
     def question(connection: Connection) -> list[Told]:
         seen: list[Told] = []
-        for check in (*CONNECTED, *ON.get(connection.dialect.name, ())):
+        for check in (*CONNECTED, *case.doctor.connected):
             seen += told(name, check, case, connection)
             connection.rollback()
         return seen

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 
 from dbscope import DBScopeError
+from dbscope.backends.doctor import Finding, note, ok, plural, serious
 from dbscope.cli.ask import in_time
-from dbscope.cli.doctor.finding import Case, Finding, note, ok, serious
+from dbscope.cli.doctor.case import Case
 from dbscope.cli.revisions import of_database
-from dbscope.cli.say import Refusal, one_line, plural
+from dbscope.cli.say import Refusal, one_line
 from dbscope.migrate import Status
 
 

@@ -3,20 +3,41 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import Connection
 
-from dbscope.cli.ask import file_of
-from dbscope.cli.doctor.finding import Case, Finding, note, ok, serious, warning
+from dbscope.backends.doctor import (
+    Case,
+    Check,
+    ConnectionCheck,
+    Doctor,
+    Finding,
+    note,
+    ok,
+    serious,
+    warning,
+)
 
 SHORT_WAIT = 1000  # milliseconds
 SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
 
 
+def in_memory(case: Case) -> Finding | None:
+    """A database in memory belongs to one process."""
+    if case.file is not None:
+        return None
+    if case.workers > 1:
+        return serious(
+            f"The database is in memory, and there are {case.workers} workers: each has its own.",
+            "Use a file: sqlite:///app.db",
+        )
+    return note("The database is in memory: it is gone when the process ends.")
+
+
 def database_file(case: Case) -> Finding | None:
     """The file, and the folder in which SQLite keeps two more beside it, can be written."""
-    file = file_of(case.db.url)
+    file = case.file
     if file is None:
         return None
     folder = file.absolute().parent
@@ -41,7 +62,7 @@ def pragma(connection: Connection, name: str) -> Any:
 
 def journal_mode(case: Case, connection: Connection) -> Finding | None:
     """The journal is a WAL, so that readers and the writer do not wait for each other."""
-    if file_of(case.db.url) is None:
+    if case.file is None:
         return None
     mode = pragma(connection, "journal_mode")
     if mode != "wal":
@@ -83,3 +104,18 @@ def synchronous(case: Case, connection: Connection) -> Finding:  # noqa: ARG001
             "Remove the PRAGMA synchronous from the application: dbscope asks for NORMAL.",
         )
     return ok(SYNCHRONOUS[number])
+
+
+class SQLiteDoctor(Doctor):
+    """What is particular to it."""
+
+    title = "SQLite"
+    oldest = (3, 35)  # RETURNING, which SQLAlchemy inserts with
+    has_server = False
+    before: ClassVar[tuple[Check, ...]] = (in_memory, database_file)
+    connected: ClassVar[tuple[ConnectionCheck, ...]] = (
+        journal_mode,
+        busy_timeout,
+        foreign_keys,
+        synchronous,
+    )

@@ -10,8 +10,13 @@ from typing import Any
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.util import await_only
 
-from dbscope.backends.postgresql.pooler import NOTHING_PREPARED, driver_name, told_pid
-from dbscope.cli.doctor.finding import Case, Finding, ok, serious, warning
+from dbscope.backends.doctor import Case, Finding, ok, serious, warning
+from dbscope.backends.postgresql.pooler import (
+    NOTHING_PREPARED,
+    answering_pid,
+    driver_name,
+    is_pooled,
+)
 
 ATTEMPTS = 3
 
@@ -56,33 +61,15 @@ def pooler(case: Case, connection: Connection) -> Finding:
     return warning(f"{told}, which is well only as long as it pools whole sessions.", remedy)
 
 
-def is_pooled(connection: Connection) -> bool:
-    """Tell whether the process that answers is another than the one we were told of.
-
-    The server tells it when it accepts; a pooler makes one up.
-    """
-    if connection.dialect.name != "postgresql":
-        return False
-    driver: Any = connection.connection.driver_connection
-    if driver_name(connection.dialect) not in NOTHING_PREPARED:
-        return False
-    return told_pid(driver) != process_of(connection)
-
-
-def process_of(connection: Connection) -> int:
-    """Return the process of the server that answers in this transaction."""
-    return int(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
-
-
 def is_handed_around(case: Case, connection: Connection) -> bool:
     """Tell whether another client gets the server's connection as soon as we do not use it."""
     other = Engine(case.engine.pool.recreate(), case.engine.dialect, case.engine.url)
     try:
         with other.connect() as second:
             for _ in range(ATTEMPTS):
-                ours = process_of(connection)
+                ours = answering_pid(connection)
                 connection.rollback()
-                if process_of(second) == ours:
+                if answering_pid(second) == ours:
                     return True
                 second.rollback()
             return False

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
+from dbscope.backends.doctor import Case, Finding, ok, plural, warning
 from dbscope.backends.postgresql.session_state import MARK
-from dbscope.cli.doctor.finding import Case, Finding, ok, warning
-from dbscope.cli.say import plural
 
 # Of the same role in the same database. Who holds a lock on purpose has marked it, or migrates.
 IDLE = """SELECT pid FROM pg_stat_activity WHERE state = 'idle' AND datname = current_database()

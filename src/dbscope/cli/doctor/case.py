@@ -1,23 +1,16 @@
-"""What a check looks at, and what it finds."""
+"""What a check looks at."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Engine
 
-from dbscope.cli.ask import plain_engine
+from dbscope.backends.doctor import Doctor
+from dbscope.cli.ask import file_of, plain_engine
 from dbscope.cli.find import AnyDatabase, Found
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What a check found, in plain words, and the remedy if there is something to remedy."""
-
-    level: Literal["ok", "note", "warning", "serious"]
-    found: str
-    remedy: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,28 +37,18 @@ class Case:
         return plain_engine(self.db)
 
     @property
+    def file(self) -> Path | None:
+        """Return the file that the database is; None: it is a server, or in memory."""
+        return file_of(self.db)
+
+    @property
+    def doctor(self) -> Doctor:
+        """Return what is particular to this kind of database."""
+        return self.db.backend.doctor()
+
+    @property
     def connections(self) -> int | None:
         """Return how many connections one process can open at most; None: without limit."""
         pool: Any = self.engine.pool
         overflow = getattr(pool, "_max_overflow", -1)  # SQLAlchemy has no public name for it
         return None if overflow < 0 else pool.size() + overflow
-
-
-def ok(found: str) -> Finding:
-    """All is well."""
-    return Finding("ok", found)
-
-
-def note(found: str, remedy: str = "") -> Finding:
-    """Good to know."""
-    return Finding("note", found, remedy)
-
-
-def warning(found: str, remedy: str) -> Finding:
-    """It will hurt one day."""
-    return Finding("warning", found, remedy)
-
-
-def serious(found: str, remedy: str) -> Finding:
-    """Requests will fail, or data is at risk."""
-    return Finding("serious", found, remedy)
