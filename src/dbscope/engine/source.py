@@ -283,7 +283,7 @@ class EngineSource:
             deadline.forget(unit)
         if connection is None or connection.invalidated:
             return
-        if self.settings.verify_commit and unit.first_write is not None:
+        if self.settings.verify_commit and unit.first_write is not None and unit.proof is None:
             verify_commit.note(unit, connection)
 
     def ended_outside(self, unit: Unit) -> TransactionEndedOutside | None:

@@ -42,6 +42,8 @@ STATUS = text(f"""SELECT CASE WHEN {LIFE} = CAST(:life AS text)
 OUTCOMES = {"committed": Outcome.COMMITTED, "aborted": Outcome.ROLLED_BACK}
 PAUSES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.4)  # seconds; the server may not have come to it yet
 
+RECONNECTS = (0.0, 0.05, 0.2, 0.5, 1.0)  # seconds
+
 
 @dataclass(frozen=True)
 class Transaction:
@@ -68,11 +70,20 @@ def note(unit: Unit, connection: Connection) -> None:
 
 
 def outcome(engine: Engine, unit: Unit) -> Outcome:
-    """Return what became of a transaction; UNKNOWN if nobody can be asked, or knows it."""
-    try:
-        return _ask(engine, unit)
-    except (SQLAlchemyError, DBScopeError, OSError) as error:
-        logger.warning("What became of the COMMIT of %s cannot be found out: %s", unit.scope, error)
+    """Return what became of a transaction; UNKNOWN if nobody can be asked, or knows it.
+
+    Where the server is gone, another may take its place soon, and connections that are in the pool
+    may be gone with it.
+    """
+    last: Exception | None = None
+    for pause in RECONNECTS:
+        if pause:
+            unit.turn.world.sleep(pause)
+        try:
+            return _ask(engine, unit)
+        except (SQLAlchemyError, DBScopeError, OSError) as error:
+            last = error
+    logger.warning("What became of the COMMIT of %s cannot be found out: %s", unit.scope, last)
     return Outcome.UNKNOWN
 
 
