@@ -144,6 +144,7 @@ ALLOWED = {
     "scopes": {"scopes", "engine", "aio", "unit", "arguments", "errors", "backends"},
     "once": {"once", "scopes", "engine", "aio", "unit", "arguments", "errors", "backends"}
     | {"AsyncDatabase", "Database"},
+    "outbox": {"outbox", "once", "aio", "sqlite_inline", "unit", "errors"},
     "errors": {"masking"},
     "masking": set(),
     "extras": {"errors"},
