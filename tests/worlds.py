@@ -161,7 +161,7 @@ class Both:
         return await_only(begun.start()) if self.is_async else begun
 
 
-OPENING = {"atomic", "savepoint", "scope", "begin", "begin_nested", "with_lock"}
+OPENING = {"once", "atomic", "savepoint", "scope", "begin", "begin_nested", "with_lock"}
 WAITING = {"execute", "scalar", "scalars", "get_by_pk", "ensure_schema", "ping", "dispose"}
 WAITING |= {"lock", "release"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from functools import cached_property
 from typing import Any, cast, overload
 
@@ -22,6 +23,7 @@ from dbscope.aio import concurrency, shield, threads
 from dbscope.database import Database
 from dbscope.database_base import CurrentSession
 from dbscope.engine import advisory, schema
+from dbscope.once.once import AsyncOnce, KeyOf
 from dbscope.queries import A, AsyncQueries
 from dbscope.scopes import propagation as propagations
 from dbscope.scopes.atomic import AsyncAtomic, AsyncSavepoint
@@ -209,6 +211,32 @@ class AsyncDatabase(AsyncQueries[A]):
     def savepoint(self) -> AsyncSavepoint:
         """Open a savepoint. A context manager only; TransactionRequired outside a transaction."""
         return AsyncSavepoint(self._source)
+
+    @opening
+    def once(
+        self, key: KeyOf, *, fingerprint: Any = None, keep: timedelta = timedelta(days=1)
+    ) -> AsyncOnce:
+        """Do something once: a later call with the same key returns what the first one has.
+
+        The key is a row in the transaction of the work itself, so it is there exactly if the work
+        is; two at once wait for each other. A context manager, and a decorator, around a block of
+        its own (see `atomic`). It also tells what became of a COMMIT whose answer was lost.
+
+        Args:
+            key: a text; of a decorated function also a function of its arguments.
+            fingerprint: of the input, to tell another one under the same key: a text, bytes, or
+                what JSON can hold; of a decorated function also a function of its arguments.
+            keep: for how long it is kept; then it may be done again, see `dbscope.once.purge`.
+
+        Raises:
+            KeyReused: the key was used with another fingerprint.
+
+        Example:
+            >>> async with db.once(f"payment:{payment.id}") as once:
+            ...     if not once.done:
+            ...         once.result = await pay(payment)
+        """
+        return AsyncOnce(self._source, key, fingerprint, keep)
 
     async def run(self, function: Callable[[], Awaitable[T]], attempts: int = 3) -> T:
         """Run the function in a transaction; after a conflict with another one, do all of it again.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast, overload
 
@@ -16,6 +17,7 @@ from dbscope import arguments
 from dbscope.aio import threads
 from dbscope.database_base import CurrentSession
 from dbscope.engine import advisory, schema
+from dbscope.once.once import KeyOf, SyncOnce
 from dbscope.queries import Queries, S
 from dbscope.scopes import propagation as propagations
 from dbscope.scopes.atomic import SyncAtomic, SyncSavepoint
@@ -170,6 +172,13 @@ class Database(Queries[S]):
     def savepoint(self) -> SyncSavepoint:
         """Open a savepoint. A context manager only; TransactionRequired outside a transaction."""
         return SyncSavepoint(self._source)
+
+    @opening
+    def once(
+        self, key: KeyOf, *, fingerprint: Any = None, keep: timedelta = timedelta(days=1)
+    ) -> SyncOnce:
+        """Do something once; see `AsyncDatabase.once`."""
+        return SyncOnce(self._source, key, fingerprint, keep)
 
     def run(self, function: Callable[[], T], attempts: int = 3) -> T:
         """Run the function in a transaction, after a conflict again; see `AsyncDatabase.run`."""

@@ -21,6 +21,8 @@ from dbscope.engine.settings import OF_KIND, SessionSettings, Settings, for_othe
 from dbscope.engine.source import EngineSource
 from dbscope.errors import ConfigurationError, Rollback, TransactionRequired
 from dbscope.masking import masked
+from dbscope.once import requests as keyed
+from dbscope.once.idempotency import Idempotency
 from dbscope.scopes import forgotten, guards, hooks, lifespan, several_databases
 from dbscope.scopes.backoff import checked as checked_number
 from dbscope.scopes.keep import keep
@@ -48,7 +50,7 @@ Options = Mapping[str, Any]
 NONE: Options = {}
 
 
-class CommonDatabase(Watched, NoSession, Generic[H]):
+class CommonDatabase(keyed.KeyedRoutes, Watched, NoSession, Generic[H]):
     """The base of `Database` and `AsyncDatabase`."""
 
     is_async: ClassVar[bool]
@@ -320,6 +322,7 @@ class CommonDatabase(Watched, NoSession, Generic[H]):
         commit_veto: CommitVeto | None = default_commit_veto,
         retry: int = 0,
         before_retry: BeforeRetry | None = None,
+        idempotency: bool | Idempotency = False,
     ) -> None:
         """Wire a Starlette or FastAPI application: `DBSessionMiddleware`, and an orderly end.
 
@@ -332,6 +335,7 @@ class CommonDatabase(Watched, NoSession, Generic[H]):
             commit_veto: see `DBSessionMiddleware`.
             retry: how often a request may be done again; see `DBSessionMiddleware`.
             before_retry: called before that; see `DBSessionMiddleware`.
+            idempotency: True, or what is to be different: requests may have an `Idempotency-Key`.
         """
         lifespan.install(
             app,
@@ -341,6 +345,7 @@ class CommonDatabase(Watched, NoSession, Generic[H]):
             retry=retry,
             before_retry=before_retry,
         )
+        keyed.install(app, self, idempotency)
 
     def stats(self) -> dict[str, int]:
         """Return counters since the start, and the state of the pool, as one flat dict."""

@@ -153,6 +153,11 @@ class LockTimeout(DBScopeError):
     Try again later, or wait longer for it."""
 
 
+class KeyReused(DBScopeError):
+    """Another input was done under this key before, so nothing was done, and nothing is returned.
+    A key belongs to one piece of work: give each its own."""
+
+
 class DatabaseUnavailable(DBScopeError):
     """The database could not be reached, or went away. Nothing was committed; try again later."""
 

@@ -9,6 +9,7 @@ import typer
 
 from dbscope.cli import migrations
 from dbscope.cli.doctor import doctor
+from dbscope.cli.once import once, outbox
 from dbscope.cli.options import APP, CONFIG, DATABASE, TRACEBACK, Shared, with_application
 from dbscope.cli.ping import ping
 from dbscope.cli.plain import VERSION, run
@@ -46,7 +47,7 @@ def before_the_command(
     context.obj = Shared(app, database, traceback, config)
 
 
-for command in (*migrations.CHANGING, *migrations.SHOWING, ping, shell, doctor):
+for command in (*migrations.CHANGING, *migrations.SHOWING, ping, shell, doctor, once, outbox):
     app.command(command.__name__)(with_application(command))
 
 

@@ -17,15 +17,25 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("dbscope")
 
+RECONNECTS = (0.0, 0.05, 0.2, 0.5, 1.0)  # seconds
 PAUSES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.4)  # seconds; the server may not have come to it yet
 
 
 def outcome(engine: Engine, unit: Unit) -> Outcome:
-    """Return what became of a transaction; UNKNOWN if nobody can be asked, or knows it."""
-    try:
-        return _ask(engine, unit)
-    except (SQLAlchemyError, DBScopeError, OSError) as error:
-        logger.warning("What became of the COMMIT of %s cannot be found out: %s", unit.scope, error)
+    """Return what became of a transaction; UNKNOWN if nobody can be asked, or knows it.
+
+    Where the server is gone, another may take its place soon, and connections that are in the pool
+    may be gone with it.
+    """
+    last: Exception | None = None
+    for pause in RECONNECTS:
+        if pause:
+            unit.turn.world.sleep(pause)
+        try:
+            return _ask(engine, unit)
+        except (SQLAlchemyError, DBScopeError, OSError) as error:
+            last = error
+    logger.warning("What became of the COMMIT of %s cannot be found out: %s", unit.scope, last)
     return Outcome.UNKNOWN
 
 

@@ -231,7 +231,7 @@ class EngineSource:
             return
         if unit.timed:
             self.backend.forget_deadline(unit, connection)
-        if self.settings.verify_commit and unit.first_write is not None:
+        if self.settings.verify_commit and unit.first_write is not None and unit.proof is None:
             self.backend.note_commit(unit, connection)
 
     def ended_outside(self, unit: Unit) -> TransactionEndedOutside | None:

@@ -6,6 +6,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from dbscope.scopes.routes import Routes
 from dbscope.unit.current import current
 from dbscope.unit.hooks import is_async
 
@@ -46,7 +47,10 @@ class Witness:
                 self._meet(handlers)
             scope[HANDLERS] = self._witnessed
         try:
-            await self.app(scope, receive, send)
+            if Routes.around is None:
+                await self.app(scope, receive, send)
+            else:
+                await Routes.around(self.app, scope, receive, send)
         except Exception as error:
             note(error)
             raise

@@ -12,7 +12,7 @@ from dbscope.errors import ConfigurationError
 from dbscope.unit.policy import ASGIScope, Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Generator, Iterator
+    from collections.abc import Awaitable, Callable, Generator, Iterator
     from types import FrameType
 
     from dbscope.unit.source import Source
@@ -147,6 +147,7 @@ class Routes:
     """What some route of this process asks for, so that the others need not be looked at."""
 
     retry = False
+    around: Callable[[Any, Any, Any, Any], Awaitable[None]] | None = None  # is called with them
 
 
 def choose_retries(function: F, retries: int) -> F:
