@@ -143,6 +143,7 @@ ALLOWED = {
     "explain": {"errors"},
     "crud": {"crud", *PUBLIC},
     "migrate": {"migrate", "backends", "extras", *PUBLIC},  # the looks of poolers
+    "jobs": {"jobs", "extras", *PUBLIC},
     "cli": {"cli", "migrate", "backends", "extras", "explain", "__version__", *PUBLIC},
 }
 

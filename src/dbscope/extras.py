@@ -12,9 +12,15 @@ EXTRAS = {
     "alembic": "migrations",
     "asyncmy": "mysql",
     "asyncpg": "asyncpg",
+    "celery": "celery",
+    "dramatiq": "dramatiq",
+    "faststream": "faststream",
+    "procrastinate": "procrastinate",
     "psycopg": "postgres",
     "pymysql": "mysql",
+    "saq": "saq",
     "starlette": "fastapi",
+    "taskiq": "taskiq",
     "typer": "cli",
 }
 OTHERS = {"mysqldb": "mysqlclient", "psycopg2": "psycopg2-binary"}  # where the name is another
