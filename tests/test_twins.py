@@ -134,15 +134,18 @@ PUBLIC = set(NAMES.split())
 ALLOWED = {
     "arguments": {"errors"},
     "unit": {"unit", "arguments", "errors"},
-    "backends": {"backends", "engine", "errors"},  # the looks of drivers, and errors by code
-    "engine": {"engine", "backends", "unit", "arguments", "errors", "extras", "masking"},
-    "scopes": {"scopes", "engine", "unit", "arguments", "errors"},
+    "aio": {"aio"},
+    "sqlite_inline": {"sqlite_inline", "aio", "engine", "errors"},
+    "backends": {"backends", "sqlite_inline", "aio", "engine", "unit", "arguments", "errors"},
+    "engine": {"engine", "backends", "sqlite_inline", "aio", "unit", "arguments", "errors"}
+    | {"extras", "masking"},
+    "scopes": {"scopes", "engine", "aio", "unit", "arguments", "errors", "backends"},
     "errors": {"masking"},
     "masking": set(),
     "extras": {"errors"},
     "explain": {"errors"},
     "crud": {"crud", *PUBLIC},
-    "migrate": {"migrate", "backends", "extras", *PUBLIC},  # the looks of poolers
+    "migrate": {"migrate", "aio", "backends", "extras", *PUBLIC},  # the looks of poolers
     "jobs": {"jobs", "extras", *PUBLIC},
     "cli": {"cli", "migrate", "backends", "extras", "explain", "__version__", *PUBLIC},
 }

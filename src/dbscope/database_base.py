@@ -13,20 +13,17 @@ from sqlalchemy.util import ScopedRegistry
 from typing_extensions import TypeVar
 
 from dbscope import arguments
-from dbscope.engine import options
 from dbscope.backends import errors
+from dbscope.engine import options
 from dbscope.engine import url as urls
 from dbscope.engine.settings import OF_KIND, SessionSettings, Settings
 from dbscope.engine.source import EngineSource
 from dbscope.errors import ConfigurationError, Rollback, TransactionRequired
 from dbscope.masking import masked
-from dbscope.scopes import forgotten, lifespan
-from dbscope.scopes import hooks
-from dbscope.scopes import several_databases
-from dbscope.scopes import guards
+from dbscope.scopes import forgotten, guards, hooks, lifespan, several_databases
 from dbscope.scopes.backoff import checked as checked_number
-from dbscope.scopes.routes import Readonly, choose, choose_retries
 from dbscope.scopes.keep import keep
+from dbscope.scopes.routes import Readonly, choose, choose_retries
 from dbscope.scopes.settle import raise_first, run_hooks
 from dbscope.unit.block import Block
 from dbscope.unit.current import current, open_scope, unit_of

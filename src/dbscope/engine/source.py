@@ -11,21 +11,35 @@ from sqlalchemy.exc import TimeoutError as PoolExhausted
 from sqlalchemy.ext.asyncio import async_sessionmaker
 from sqlalchemy.orm import Session, sessionmaker
 
-from dbscope.backends.base import features_of
-from dbscope.backends.postgresql import pooler, stale_plans
-from dbscope.engine import begin, connecting, deadline, events, forks, guard, loops, notes, session_state, stop, transaction
-from dbscope.aio import shield
-from dbscope.backends.mysql import implicit_commit
-from dbscope.backends.postgresql import connections
-from dbscope.engine import nested_connections
-from dbscope.backends.postgresql import session_settings
-from dbscope.backends.postgresql import verify_commit
 from dbscope.aio.concurrency import Greenlets, Threads
+from dbscope.backends import futures
+from dbscope.backends.base import features_of
+from dbscope.backends.mysql import implicit_commit
+from dbscope.backends.postgresql import (
+    connections,
+    pooler,
+    session_settings,
+    stale_plans,
+    verify_commit,
+)
+from dbscope.backends.sqlite import recipe, write_queue
+from dbscope.engine import (
+    begin,
+    connecting,
+    deadline,
+    events,
+    forks,
+    guard,
+    loops,
+    nested_connections,
+    notes,
+    session_state,
+    stop,
+    transaction,
+)
 from dbscope.engine.engines import Engines, plain
 from dbscope.engine.pool import Out, size
 from dbscope.engine.session import async_session_class, session_class
-from dbscope.sqlite_inline import queue
-from dbscope.backends.sqlite import recipe
 from dbscope.errors import (
     DatabaseUnavailable,
     PoolTimeout,
@@ -35,8 +49,6 @@ from dbscope.masking import masked
 from dbscope.unit.block import Outcome
 from dbscope.unit.policy import Mode
 from dbscope.unit.unit import Unit
-from dbscope.backends import futures
-from dbscope.backends.sqlite import write_queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -65,7 +77,9 @@ COUNTERS = (
     "hooks_run",
     "hooks_failed",
 )
-INTERRUPTS = dict.fromkeys(implicit_commit.BACKENDS, implicit_commit.interrupt) | {"sqlite": recipe.interrupt}
+INTERRUPTS = dict.fromkeys(implicit_commit.BACKENDS, implicit_commit.interrupt) | {
+    "sqlite": recipe.interrupt
+}
 SESSION_OPTIONS = {"expire_on_commit": False, "autoflush": True, "close_resets_only": False}
 
 

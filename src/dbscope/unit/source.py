@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from dbscope.unit.block import Outcome
     from dbscope.unit.current import Scope
-    from dbscope.unit.policy import AtomicRequests
     from dbscope.unit.ownership import World
+    from dbscope.unit.policy import AtomicRequests
     from dbscope.unit.unit import Unit
 
 
