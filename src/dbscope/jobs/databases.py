@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from dbscope import AsyncDatabase, Database
+from dbscope import AsyncDatabase, Database, TransactionRequired
 
 AnyDatabase = Database[Any] | AsyncDatabase[Any]
 
@@ -39,10 +39,14 @@ def is_on_loop() -> bool:
 def send_on_commit(db: AnyDatabase, send: Callable[[], object]) -> None:
     """Send after COMMIT, by a plain function: at once where there is no transaction.
 
-    In async code it runs in a thread, since it waits for the broker.
+    In async code it runs in a thread, since it waits for the broker; outside of any scope nobody
+    awaits that, so it is called as it is.
     """
     here = of_this_code(db)
-    if isinstance(here, AsyncDatabase) and here.in_transaction():
-        here.on_commit(partial(asyncio.to_thread, send))
-    else:
+    if not isinstance(here, AsyncDatabase):
         here.on_commit(send)
+        return
+    try:
+        here.on_commit(partial(asyncio.to_thread, send))
+    except TransactionRequired:
+        send()
