@@ -153,6 +153,7 @@ ALLOWED = {
     "explain": {"errors"},
     "crud": {"crud", "backends", *PUBLIC},  # which statement a database has
     "migrate": {"migrate", "aio", "backends", "extras", *PUBLIC},  # the looks of poolers
+    "jobs": {"jobs", "extras", *PUBLIC},
     "cli": {
         "cli",
         "migrate",

@@ -8,7 +8,14 @@ from contextlib import contextmanager
 from dbscope.backends import registry
 from dbscope.errors import ConfigurationError
 
-EXTRAS = {"alembic": "migrations", "starlette": "fastapi", "typer": "cli", **registry.EXTRAS}
+SYSTEMS = ("celery", "dramatiq", "faststream", "procrastinate", "saq", "taskiq")  # of jobs
+EXTRAS = {
+    "alembic": "migrations",
+    "starlette": "fastapi",
+    "typer": "cli",
+    **{name: name for name in SYSTEMS},
+    **registry.EXTRAS,
+}
 
 
 def install(package: str) -> str:

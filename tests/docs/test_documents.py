@@ -12,7 +12,9 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Self
+from unittest.mock import patch
 from urllib.request import Request, urlopen
 
 import pytest
@@ -79,7 +81,8 @@ class Run:
         self.document.namespace["__name__"] = path.stem
 
     def __call__(self) -> None:
-        with self.runner:
+        name = self.document.namespace["__name__"]
+        with self.runner, patch.dict(sys.modules, {name: ModuleType(name)}):  # as an import does
             for example in self.document.examples():
                 example.evaluate()
         self.expect_nothing_raised()

@@ -19,6 +19,12 @@ EXTRAS = [
     "fastapi",
     "migrations",
     "cli",
+    "celery",
+    "dramatiq",
+    "faststream",
+    "procrastinate",
+    "saq",
+    "taskiq",
     "all",
 ]
 SERVERS = {  # by extra: the driver, and the fixture that has a server for it

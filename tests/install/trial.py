@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,6 +26,14 @@ DRIVERS = {
     "mysql://nobody@127.0.0.1/nowhere": "asyncmy",
 }
 EXTRAS = {"psycopg": "postgres", "asyncmy": "mysql", "alembic": "migrations", "typer": "cli"}
+JOBS = {
+    "celery": "Celery",
+    "dramatiq": "Dramatiq",
+    "faststream": "FastStream",
+    "procrastinate": "Procrastinate",
+    "saq": "SAQ",
+    "taskiq": "Taskiq",
+}
 SELECT = text("SELECT 42")
 
 
@@ -87,6 +96,17 @@ def check_migrations() -> None:
     migrations = Migrations(__import__("models").db)
     assert migrations.revision("first") is not None
     assert len(migrations.upgrade()) == 1
+
+
+def check_jobs(system: str, called: str) -> None:
+    """Its module can be imported if the system is there; else a sentence names the extra."""
+    module = f"dbscope.jobs.{system}"
+    if is_here(system):
+        assert callable(import_module(module).install)
+        return
+    told = refusal(lambda: import_module(module))
+    assert f"{called} is not installed" in told, told
+    assert f"pip install 'dbscope[{system}]'." in told, told
 
 
 def command(*arguments: str) -> tuple[int, str]:
@@ -166,6 +186,8 @@ def main() -> None:
             query(url)
     check_command()
     check_migrations()
+    for system, called in JOBS.items():
+        check_jobs(system, called)
     if is_here("fastapi"):
         asyncio.run(check_requests())
     sys.stdout.write(f"{EXTRA}: all that was tried works\n")

@@ -7,7 +7,7 @@ import pytest
 from tests import worlds
 
 # These start servers and programs of their own, hundreds of times.
-LONG_FOLDERS = frozenset({"acceptance", "cli", "crud", "migrate", "tools"})
+LONG_FOLDERS = frozenset({"acceptance", "cli", "crud", "jobs", "migrate", "tools"})
 DRIVERS = frozenset({"inline", "sqlite3", "psycopg async"})  # of tests/worlds.py
 
 

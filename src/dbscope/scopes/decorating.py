@@ -88,7 +88,30 @@ def must_be_plain(function: Any, what: str) -> None:
         )
 
 
+# Whose decorators make something else of a function: above them there is no function any more.
+TASKS = {
+    "celery": "task",
+    "dramatiq": "actor",
+    "faststream": "subscriber",
+    "procrastinate": "task",
+    "taskiq": "task",
+}
+
+
+def _refuse_tasks(task: Any, what: str) -> None:
+    """Refuse what a system of jobs has made of a function."""
+    for base in type(task).__mro__:
+        system = base.__module__.partition(".")[0]
+        if system in TASKS and not inspect.isclass(task):
+            raise ConfigurationError(
+                f"`@db.{what}` stands above `@...{TASKS[system]}` of {system}, which has the "
+                f"function without it: jobs would run outside of it. Swap the two lines, so that "
+                f"`@db.{what}` is next to the function."
+            )
+
+
 def _refuse_generators(function: Any, what: str) -> None:
+    _refuse_tasks(function, what)
     if not callable(function):
         raise TypeError(f"@{what} decorates functions, not {function!r}")
     target = inspect.unwrap(function)

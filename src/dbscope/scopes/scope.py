@@ -38,9 +38,10 @@ AsyncF = TypeVar("AsyncF", bound=Callable[..., Coroutine[Any, Any, Any]])
 class OpenedScope(Scope):
     """A scope that some line of code has opened."""
 
-    def __init__(self, where: object, mode: Mode) -> None:
+    def __init__(self, where: object, mode: Mode, *, robust: bool = False) -> None:
         super().__init__("", mode)
         self.where = where
+        self.robust = robust
 
     def __str__(self) -> str:
         return f"the scope opened at {self.where}"
@@ -50,17 +51,23 @@ class JobScope(NoSession):
     """What both kinds of `scope()` share: entering and leaving the ContextVar."""
 
     def __init__(
-        self, mode: Mode = Mode.ATOMIC, where: object = None, attempts: object = None
+        self,
+        mode: Mode = Mode.ATOMIC,
+        where: object = None,
+        attempts: object = None,
+        *,
+        robust: bool = False,
     ) -> None:
         self.mode = mode
         self.where = where or callsite.here()
         self.attempts = attempts  # of which it is one
+        self.robust = robust
         self.stored = False  # something was, in one that has ended
-        self._entered: list[Scope] = []
+        self._entered: list[OpenedScope] = []
 
     def enter(self) -> Scope:
         """Make a scope, and make it the current one."""
-        scope = OpenedScope(self.where, self.mode)
+        scope = OpenedScope(self.where, self.mode, robust=self.robust)
         scope.attempts = self.attempts
         self._entered.append(scope)
         if callsite.is_generator(self.where):
@@ -68,12 +75,12 @@ class JobScope(NoSession):
         current.set(scope)
         return scope
 
-    def exit(self) -> Scope:
+    def exit(self) -> OpenedScope:
         """Take the scope that this code has entered; it stays current until it is forgotten."""
         here = current.get()
-        return here if here in self._entered else self._entered[-1]
+        return next((each for each in self._entered if each is here), self._entered[-1])
 
-    def forget(self, scope: Scope) -> None:
+    def forget(self, scope: OpenedScope) -> None:
         """Close the scope, and give its place back to the one around it.
 
         A generator may be collected while other code runs, whose scope is the current one.
@@ -165,7 +172,7 @@ class SyncJobScope(JobScope, Plain):
         return in_scope
 
 
-async def end(scope: Scope, units: list[Unit], error: BaseException | None) -> None:
+async def end(scope: OpenedScope, units: list[Unit], error: BaseException | None) -> None:
     """Settle an async scope, to the end; a cancellation that comes before COMMIT rolls back."""
     if error is None:
         try:
@@ -180,14 +187,16 @@ async def end(scope: Scope, units: list[Unit], error: BaseException | None) -> N
 
 
 def conclude(
-    scope: Scope,
+    scope: OpenedScope,
     errors: list[BaseException],
     hook_errors: list[BaseException],
     error: BaseException | None,
 ) -> None:
     """Raise what went wrong, unless another error is leaving the scope already."""
+    if scope.robust or error is not None:
+        log_hooks(hook_errors, scope)
+        hook_errors = []
     if error is None:
         raise_first(errors + hook_errors)
     else:
         log_others(errors, scope)
-        log_hooks(hook_errors, scope)

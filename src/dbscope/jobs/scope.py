@@ -1,0 +1,123 @@
+"""The scope around a job: COMMIT is a part of it, so that a failing one is a failing job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import Token
+from typing import TYPE_CHECKING, Any, Self
+
+from dbscope.jobs import message
+from dbscope.jobs.databases import AnyDatabase, plain, waiting
+from dbscope.jobs.errors import portable
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+Keeps = Callable[[BaseException], bool]
+
+
+def keeps_nothing(_: BaseException) -> bool:
+    """Tell that an exception rolls back, as each does that does not say the message is done."""
+    return False
+
+
+class Job:
+    """What both kinds share.
+
+    Args:
+        opened: the scope.
+        name: of the job, for messages.
+        message_id: what the system calls the message.
+        keeps: tells of which exceptions the work is committed: those by which a job says that its
+            message is done.
+    """
+
+    def __init__(
+        self, opened: Any, name: str, message_id: str, keeps: Keeps = keeps_nothing
+    ) -> None:
+        self._opened = opened
+        opened.where = f"the job {name}"
+        opened.robust = True  # a failing hook must not have the message done again
+        self._message_id = f"{name}:{message_id}"
+        self._keeps = keeps
+        self._token: Token[str | None] | None = None
+
+    def _enter(self) -> None:
+        self._token = message.current.set(self._message_id)
+
+    def _exit(self) -> None:
+        if self._token is not None:
+            message.current.reset(self._token)
+
+    def _left_by(self, error: BaseException | None) -> tuple[Any, Any, Any]:
+        """Return what the scope is told, and not of an exception that keeps the work."""
+        if error is None or self._keeps(error):
+            return None, None, None
+        return type(error), error, error.__traceback__
+
+    def _raise_portable(self, error: BaseException) -> None:
+        """Raise what is told instead, if another process needs that to know its type."""
+        if (told := portable(error)) is not error:
+            raise told from error.__cause__
+
+
+class PlainJob(Job):
+    """Of a plain function."""
+
+    def __init__(
+        self, db: AnyDatabase, name: str, message_id: str, keeps: Keeps = keeps_nothing
+    ) -> None:
+        super().__init__(plain(db).scope(), name, message_id, keeps)
+
+    def __enter__(self) -> Self:
+        self._enter()
+        self._opened.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        try:
+            left: bool = self._opened.__exit__(*self._left_by(error))
+        except BaseException as failed:
+            self._raise_portable(failed)
+            raise
+        finally:
+            self._exit()
+        if error is not None and not left:
+            self._raise_portable(error)
+        return left
+
+
+class AsyncJob(Job):
+    """Of an async function."""
+
+    def __init__(
+        self, db: AnyDatabase, name: str, message_id: str, keeps: Keeps = keeps_nothing
+    ) -> None:
+        super().__init__(waiting(db).scope(), name, message_id, keeps)
+
+    async def __aenter__(self) -> Self:
+        self._enter()
+        await self._opened.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        try:
+            left: bool = await self._opened.__aexit__(*self._left_by(error))
+        except BaseException as failed:
+            self._raise_portable(failed)
+            raise
+        finally:
+            self._exit()
+        if error is not None and not left:
+            self._raise_portable(error)
+        return left
