@@ -78,6 +78,7 @@ class Draft:
         self.swallowed: tuple[str, Line] | None = None
         self.asked: tuple[str, Line] | None = None
         self.by_hand: tuple[str, Line] | None = None
+        self.root: int | None = None  # the id of the block that failed
         self.left: tuple[str, Line] | None = None  # a block, by an error
         self.is_partly = self.failed = self.again = self.is_verified = False
         self.statements: list[Sent] = []

@@ -274,6 +274,7 @@ class AdvisoryLockWanted(Event):
     """Somebody begins to wait for an advisory lock."""
 
     scope: Scope | None
+    unit: Unit | None
     lock: object
     key: str
 

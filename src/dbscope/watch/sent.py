@@ -77,8 +77,9 @@ def _hook_ended(recorder: Recorder, event: events.HookEnded | events.HookFailed)
 
 def _attempt_failed(recorder: Recorder, event: events.AttemptFailed) -> None:
     for draft in recorder.all_drafts():
-        if event.what is draft.scope or event.what in draft.unit.blocks:
+        if event.what is draft.scope:
             draft.again = True
+    recorder.note_again(event.what)
 
 
 def rows_of(context: Any) -> int | None:
