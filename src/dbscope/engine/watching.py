@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from dbscope.backends.postgresql import lock_waits
 from dbscope.backends.postgresql.lock_waits import LockWait, LockWaits
-from dbscope.engine import advisory, telling
-from dbscope.engine.session import UnitSession
+from dbscope.engine import advisory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,10 +25,6 @@ class Watching:
 
     def __init__(self, source: EngineSource) -> None:
         self.source = source
-
-    def tell_of_orm(self, *, wanted: bool) -> None:
-        """Tell the events of what the ORM executes, or no longer."""
-        telling.of_orm(UnitSession, wanted=wanted)
 
     def process_of(self, unit: Unit) -> int | None:
         """Return the process of the server that a unit has now; None if that is not known."""

@@ -8,9 +8,9 @@ from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
 from dbscope.watch import ends, events, sent, waits
-from dbscope.watch.drafts import Draft, Sent
+from dbscope.watch.drafts import Draft
 from dbscope.watch.events import Event
-from dbscope.watch.records import Record
+from dbscope.watch.records import Record, Sent
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,9 +6,9 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from dbscope.watch import events, lines, reasons
-from dbscope.watch.drafts import MOST, Sent
-from dbscope.watch.records import HookRun
-from dbscope.watch.sql import parse
+from dbscope.watch.drafts import MOST
+from dbscope.watch.records import HookRun, Sent
+from dbscope.watch.sql import WRITES, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,7 @@ def _statement(recorder: Recorder, event: events.StatementBegun) -> None:
     sent = draft.current = Sent(sql, line, perf_counter(), place, draft.savepoint, values)
     for function in recorder.on_statement:
         function(draft, sent, event)
-    draft.orm = None
+    draft.executed = None
 
 
 def _statement_ended(recorder: Recorder, event: events.StatementEnded) -> None:
@@ -46,13 +46,15 @@ def _statement_ended(recorder: Recorder, event: events.StatementEnded) -> None:
         sent.error = reasons.describe(event.error)
     if len(draft.statements) < MOST:
         draft.statements.append(sent)
+        if sent.sql.kind in WRITES:
+            draft.writes.append(sent)
     else:
         draft.more += 1
     draft.rest(sent.line)
 
 
-def _orm(recorder: Recorder, event: events.OrmExecuted) -> None:
-    recorder.draft(event.unit).orm = event.state
+def _executed(recorder: Recorder, event: events.Executed) -> None:
+    recorder.draft(event.unit).executed = event
 
 
 def _flush(recorder: Recorder, event: events.FlushBegun) -> None:
@@ -101,7 +103,7 @@ def shortened(values: Any) -> str:
 HANDLERS: dict[type[Event], Callable[[Recorder, Any], None]] = {
     events.StatementBegun: _statement,
     events.StatementEnded: _statement_ended,
-    events.OrmExecuted: _orm,
+    events.Executed: _executed,
     events.FlushBegun: _flush,
     events.HookBegun: _hook,
     events.HookEnded: _hook_ended,

@@ -49,7 +49,6 @@ class Watch:
         if self.recorder is None:
             self.recorder = Recorder(keep, values=values)
             self._source.events.listen(self.recorder)
-            self._source.watching.tell_of_orm(wanted=True)
             self.sampler = Sampler(self.recorder, self._source)
             self.sampler.start()
 
@@ -57,7 +56,6 @@ class Watch:
         """Record no longer; what was recorded is forgotten."""
         if self.recorder is not None:
             self._source.events.remove(self.recorder)
-            self._source.watching.tell_of_orm(wanted=False)
             self.recorder = None
         if self.sampler is not None:
             self.sampler.stop()
