@@ -87,6 +87,7 @@ class Draft:
         self.writes: list[Sent] = []
         self.who: Any = None  # the task, or the number of the thread
         self.problems: list[Any] = []
+        self.seen: Any = None  # what it has loaded, for who looks for problems
         attempts = unit.scope.attempts
         self.before: tuple[str, ...] = () if attempts is None else attempts.codes
         self.attempt = len(self.before) + 1

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from dbscope.watch import ends, events, sent, waits
 from dbscope.watch.drafts import Draft
 from dbscope.watch.events import Event
-from dbscope.watch.records import Record, Sent
+from dbscope.watch.problems import Finder, of_record
+from dbscope.watch.records import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +39,7 @@ class Recorder:
         self.wanted: dict[Any, events.AdvisoryLockWanted] = {}
         self.locks: dict[Any, tuple[str, str]] = {}  # advisory ones that are held: key, by whom
         self.on_record: list[Callable[[Record], object]] = []
-        self.on_statement: list[Callable[[Draft, Sent, events.StatementBegun], object]] = []
+        self.finder = Finder()
         self._numbers = count(1)
         self._ended: deque[tuple[int, Record]] = deque(maxlen=SOON)
 
@@ -78,6 +79,8 @@ class Recorder:
 
     def _keep(self, draft: Draft) -> None:
         record = draft.record()
+        if late := of_record(record):
+            record = replace(record, problems=(*record.problems, *late))
         self.ring.append(record)
         if draft.root is not None:
             self._ended.append((draft.root, record))

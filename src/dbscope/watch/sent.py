@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from dbscope.watch.events import Event
     from dbscope.watch.recorder import Recorder
 
+# They are told as transactions and savepoints.
+UNTOLD = frozenset({"BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE"})
+ASKED = WRITES | {"SELECT", "?"}  # what a session was asked for; BEGIN was not
 LONGEST = 200  # characters of values, if they are kept at all
 
 
@@ -28,9 +31,11 @@ def _statement(recorder: Recorder, event: events.StatementBegun) -> None:
     place = len(draft.transactions) - 1
     sql = parse(event.sql)
     sent = draft.current = Sent(sql, line, perf_counter(), place, draft.savepoint, values)
-    for function in recorder.on_statement:
-        function(draft, sent, event)
-    draft.executed = None
+    if sql.kind in ASKED:
+        try:
+            recorder.finder(draft, sent, event)
+        finally:
+            draft.executed = None
 
 
 def _statement_ended(recorder: Recorder, event: events.StatementEnded) -> None:
@@ -44,7 +49,9 @@ def _statement_ended(recorder: Recorder, event: events.StatementEnded) -> None:
     sent.rows = rows_of(event.context)
     if event.error is not None:
         sent.error = reasons.describe(event.error)
-    if len(draft.statements) < MOST:
+    if sent.sql.kind in UNTOLD:
+        pass
+    elif len(draft.statements) < MOST:
         draft.statements.append(sent)
         if sent.sql.kind in WRITES:
             draft.writes.append(sent)
