@@ -393,6 +393,7 @@ def test_no_other_private_name_is_used_unnoticed() -> None:
     known = {"_flushing", "_is_clean", "_sync_transaction", "_execute_internal", "_savepoint"}
     known |= {"_max_overflow", "_pool", "_do_return_conn", "_transaction", "_connections"}
     known |= {"_is_server_side", "_variant_mapping", "_match"}
+    known |= {"_lazy_loaded_from", "_refresh_state"}  # tests/watch/test_problems.py fails without
     of_drivers = {"_execute", "_tx", "_thread", "_running", "_connection", "_conn", "_top_xact"}
     of_drivers |= {"_transport", "_sock", "_result", "_deprecate_eof", "_stream_broken"}
     of_drivers |= {"_STOP_RUNNING_SENTINEL", "_prepared", "_invalidate_schema_cache"}

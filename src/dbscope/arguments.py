@@ -84,6 +84,7 @@ def at_least(least: int) -> Rule:
 FLAG = Rule("True or False", lambda value: isinstance(value, bool))
 TEXT = Rule("a text", lambda value: isinstance(value, str))
 WORD = or_none(TEXT)
+REASON = Rule("a text that says why", lambda value: isinstance(value, str) and bool(value.strip()))
 SECONDS = or_none(
     Rule("a positive number of seconds", lambda value: _is_number(value) and value > 0)
 )

@@ -176,6 +176,10 @@ class ConfigurationError(DBScopeError):
     """The database is not configured in a way that can work."""
 
 
+class ProblemFound(DBScopeError):
+    """Something costs more than it has to, and `db.watch.strict()` raises that."""
+
+
 class Rollback(Exception):
     """Raise it to leave a block and roll it back quietly; the block swallows it.
 

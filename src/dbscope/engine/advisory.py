@@ -54,7 +54,9 @@ class AdvisoryLock:
             ConfigurationError: a pooler is in between.
         """
         tell = self.source.events.tell
-        tell(AdvisoryLockWanted, open_scope(), self, self.key)
+        scope = open_scope()
+        unit = None if scope is None else scope.units.get(self.source)
+        tell(AdvisoryLockWanted, scope, unit, self, self.key)
         connection = self._connect()
         try:
             self._lock(connection)

@@ -28,7 +28,7 @@ from dbscope.unit.ownership import Leaving
 from dbscope.unit.rollback import tell_ended
 from dbscope.unit.sessions import is_clean
 from dbscope.unit.unit import State, Unit
-from dbscope.watch.events import EndAsked, FlushBegun
+from dbscope.watch.events import EndAsked, Executed, FlushBegun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,6 +52,8 @@ class UnitSession(Session):
         unit, execute = self.dbscope_unit, super()._execute_internal
         if unit is None:
             return execute(statement, params, **kwargs)
+        if unit.source.events.listeners:
+            unit.source.events.tell(Executed, unit, statement, params, kwargs)
         if isinstance(statement, TextClause):
             check_text(unit, statement, unit.source.sql_family)
         given: Any = kwargs.get("execution_options") or NONE

@@ -54,8 +54,9 @@ class UnitSessionTransaction(SessionTransaction):
             source.events.tell(ConnectionTaken, unit, None)
             return connection  # noqa: TRY300  (its error is told below)
         except PoolExhausted as error:
-            source.events.tell(ConnectionTaken, unit, error)
-            raise PoolTimeout(source.describe_wait(unit)) from error
+            refused = PoolTimeout(source.describe_wait(unit))
+            source.events.tell(ConnectionTaken, unit, refused)
+            raise refused from error
         except BaseException as error:
             source.events.tell(ConnectionTaken, unit, error)
             if unit.connection is not None:  # it has begun, and could not be told what it is to be

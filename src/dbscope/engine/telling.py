@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import event
 from sqlalchemy.pool import QueuePool
 
 from dbscope.engine.pool import capacity
-from dbscope.watch.events import ConnectionWanted, OrmExecuted, StatementBegun, StatementEnded
+from dbscope.watch.events import ConnectionWanted, StatementBegun, StatementEnded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy import Engine
-    from sqlalchemy.orm import ORMExecuteState, Session
 
     from dbscope.unit.unit import Unit
 
@@ -51,24 +49,3 @@ def is_full(engine: Engine) -> bool:
     """Tell whether somebody has to give a connection back before another can be taken."""
     room, pool = capacity(engine), engine.pool
     return room is not None and isinstance(pool, QueuePool) and pool.checkedout() >= room
-
-
-def of_orm(session: type[Session], *, wanted: bool) -> None:
-    """Tell of what the ORM executes, or no longer; who wants it pays for it, 2 µs a statement.
-
-    Args:
-        session: the class of the sessions of units.
-        wanted: by whoever watches.
-    """
-    is_heard = event.contains(session, "do_orm_execute", tell_orm)
-    if wanted and not is_heard:
-        event.listen(session, "do_orm_execute", tell_orm, propagate=True)
-    elif is_heard and not wanted:
-        event.remove(session, "do_orm_execute", tell_orm)
-
-
-def tell_orm(state: ORMExecuteState) -> None:
-    """Tell of one execution."""
-    unit: Unit | None = getattr(state.session, "dbscope_unit", None)
-    if unit is not None and unit.source.events.listeners:
-        unit.source.events.tell(OrmExecuted, unit, state)

@@ -5,9 +5,6 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from dbscope.engine import telling
-from dbscope.engine.session import UnitSession
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -28,10 +25,6 @@ class Watching:
     def __init__(self, backend: Backend, settings: Settings) -> None:
         self.backend = backend
         self.settings = settings
-
-    def tell_of_orm(self, *, wanted: bool) -> None:
-        """Tell the events of what the ORM executes, or no longer."""
-        telling.of_orm(UnitSession, wanted=wanted)
 
     def process_of(self, unit: Unit) -> int | None:
         """Return the process of the server that a unit has now; None if that is not known."""

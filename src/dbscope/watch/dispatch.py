@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from weakref import ref
 
 from dbscope import arguments
+from dbscope.errors import ProblemFound
 from dbscope.watch.counters import COUNTED
 from dbscope.watch.events import Event
 from dbscope.watch.logs import LOGGED
@@ -103,5 +104,7 @@ def tell(event: Event, listeners: list[Listener]) -> None:
     for listener in tuple(listeners):
         try:
             listener(event)
+        except ProblemFound:  # it was asked for
+            raise
         except Exception:
             logger.exception("A listener failed when it was told of %s.", type(event).__name__)

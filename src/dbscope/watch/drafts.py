@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dbscope.unit.block import Block
 from dbscope.unit.callsite import Place
 from dbscope.watch import lines, records
-from dbscope.watch.records import Gap, HookRun, Record, Savepoint, Statement, Transaction, Wait
-from dbscope.watch.sql import Sql
+from dbscope.watch.records import Gap, HookRun, Record, Savepoint, Sent, Transaction, Wait
 
 if TYPE_CHECKING:
     from dbscope.unit.unit import Unit
@@ -19,21 +18,6 @@ if TYPE_CHECKING:
 MOST = 500  # statements of a scope that are kept; the others are counted
 SHORTEST = 0.02  # seconds: a gap that is worth keeping
 Line = Place | str | None
-
-
-@dataclass(slots=True)
-class Sent:
-    """A statement that is on its way, or has come back."""
-
-    sql: Sql
-    line: Line
-    began: float
-    transaction: int
-    savepoint: int | None
-    values: str | None
-    ended: float | None = None
-    rows: int | None = None
-    error: str | None = None
 
 
 @dataclass(slots=True)
@@ -78,6 +62,7 @@ class Draft:
         self.swallowed: tuple[str, Line] | None = None
         self.asked: tuple[str, Line] | None = None
         self.by_hand: tuple[str, Line] | None = None
+        self.root: int | None = None  # the id of the block that failed
         self.left: tuple[str, Line] | None = None  # a block, by an error
         self.is_partly = self.failed = self.again = self.is_verified = False
         self.statements: list[Sent] = []
@@ -98,9 +83,11 @@ class Draft:
         self.idle_line: Line = None
         self.awaited: str | None = None
         self.current: Sent | None = None
-        self.orm: Any = None  # what the ORM is about to send
+        self.executed: Any = None  # what the session was asked for
+        self.writes: list[Sent] = []
         self.who: Any = None  # the task, or the number of the thread
         self.problems: list[Any] = []
+        self.seen: Any = None  # what it has loaded, for who looks for problems
         attempts = unit.scope.attempts
         self.before: tuple[str, ...] = () if attempts is None else attempts.codes
         self.attempt = len(self.before) + 1
@@ -190,8 +177,8 @@ class Draft:
     def amounts(self, *, stored: bool) -> tuple[tuple[str, int], ...]:
         """Return what was written and is kept, or is not, as rows of each kind and table."""
         counted: Counter[str] = Counter()
-        for sent in self.statements:
-            wrote = sent.sql.writes and sent.error is None and sent.rows != 0
+        for sent in self.writes:
+            wrote = sent.error is None and sent.rows != 0
             if wrote and self.is_stored(sent) is stored:
                 rows = 1 if sent.rows is None or sent.rows < 0 else sent.rows
                 into = " into" if sent.sql.kind == "INSERT" else ""
@@ -219,7 +206,8 @@ class Draft:
             outcome=outcome,
             reason=None if is_kept and not self.is_verified else self.reason,
             line=lines.told(self.line),
-            statements=tuple(map(self._statement, self.statements)),
+            sent=tuple(self.statements),
+            zero=self.began,
             more=self.more,
             transactions=tuple(map(self._transaction, self.transactions)),
             savepoints=tuple(map(self._savepoint, self.savepoints)),
@@ -236,12 +224,6 @@ class Draft:
             held=self.held,
             problems=tuple(self.problems),
         )
-
-    def _statement(self, sent: Sent) -> Statement:
-        seconds = 0.0 if sent.ended is None else sent.ended - sent.began
-        at, line = sent.began - self.began, lines.told(sent.line)
-        place = sent.transaction, sent.savepoint
-        return Statement(sent.sql, at, seconds, sent.rows, line, *place, sent.error, sent.values)
 
     def _transaction(self, begun: Begun) -> Transaction:
         ended = begun.ended or perf_counter()

@@ -88,9 +88,9 @@ def _commit_failed(recorder: Recorder, event: events.CommitFailed) -> None:
     is_flush = transaction is None or transaction.sent is None
     told, line = reasons.describe(event.error), lines.line_of(event.error)
     draft.reason = f"the flush before it failed: {told}" if is_flush else told
-    wrote = [sent for sent in draft.statements if sent.sql.writes and sent.line is not None]
-    draft.line = wrote[-1].line if line is None and wrote else line
-    if line is None and wrote:
+    wrote = [sent for sent in draft.writes if sent.line is not None]
+    draft.line = wrote[-1].line if wrote and not is_flush else line
+    if wrote and not is_flush:
         draft.reason += f", last written at {lines.told(draft.line)}"
 
 
@@ -137,6 +137,7 @@ def _block_left(recorder: Recorder, event: events.BlockLeft) -> None:
         told = told if line is None else f"{told} in the block of {lines.told(line)}"
     draft.left = (told, line)
     if event.block.parent is None:
+        draft.root = id(event.block)
         draft.because(draft.left)
     else:
         for entered in draft.savepoints:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
-    from sqlalchemy.orm import ORMExecuteState
 
     from dbscope.unit.block import Block, Outcome
     from dbscope.unit.current import Scope
@@ -133,10 +132,12 @@ class FlushBegun(UnitEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class OrmExecuted(UnitEvent):
-    """The ORM is about to send a statement; told only while somebody watches."""
+class Executed(UnitEvent):
+    """`execute` of the session was called, by the application or by a loader of the ORM."""
 
-    state: ORMExecuteState
+    statement: Any
+    parameters: Any
+    options: Any  # of the execution
 
 
 class CommitSent(UnitEvent):
@@ -274,6 +275,7 @@ class AdvisoryLockWanted(Event):
     """Somebody begins to wait for an advisory lock."""
 
     scope: Scope | None
+    unit: Unit | None
     lock: object
     key: str
 

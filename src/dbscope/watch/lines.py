@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 KNOWN = 10_000  # codes that are remembered
 ROOT = str(Path.cwd())  # below which files have short names
 OF_LOOP = ("asyncio.events", "asyncio.runners")  # what is below has not called what is above
-_is_ours: dict[CodeType, bool | None] = {}  # a line of it is one of the application; None: stop
+APPLICATION, LIBRARY, LOOP = range(3)
+# By the id of the code, which is kept, so that it is nobody else's: to hash a code takes long.
+_kinds: dict[int, int] = {}
+_codes: list[CodeType] = []
 
 
 def line_here() -> Place | None:
@@ -27,13 +30,14 @@ def line_here() -> Place | None:
     """
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     carrier: Any = None
+    kinds = _kinds
     while frame is not None:
         code = frame.f_code
-        found = _is_ours[code] if code in _is_ours else _learn(frame)
-        if found:
-            return Place(code, frame.f_lineno)
-        if found is None:
-            return None
+        kind = kinds.get(id(code))
+        if kind is None:
+            kind = _learn(frame)
+        if kind is not LIBRARY:
+            return Place(code, frame.f_lineno) if kind is APPLICATION else None
         frame = frame.f_back
         if frame is None:
             carrier = _around(carrier)
@@ -41,12 +45,16 @@ def line_here() -> Place | None:
     return None
 
 
-def _learn(frame: FrameType) -> bool | None:
-    if len(_is_ours) >= KNOWN:
-        _is_ours.clear()
-    is_loop = frame.f_globals.get("__name__") in OF_LOOP
-    found = _is_ours[frame.f_code] = None if is_loop else is_of_application(frame)
-    return found
+def _learn(frame: FrameType) -> int:
+    if len(_codes) >= KNOWN:
+        _kinds.clear()
+        _codes.clear()
+    kind = APPLICATION if is_of_application(frame) else LIBRARY
+    if frame.f_globals.get("__name__") in OF_LOOP:
+        kind = LOOP
+    _codes.append(frame.f_code)
+    _kinds[id(frame.f_code)] = kind
+    return kind
 
 
 def _around(carrier: Any) -> Any:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
 from dbscope.watch import ends, events, sent, waits
-from dbscope.watch.drafts import Draft, Sent
+from dbscope.watch.drafts import Draft
 from dbscope.watch.events import Event
+from dbscope.watch.problems import Finder, of_record
 from dbscope.watch.records import Record
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from dbscope.unit.current import Scope
     from dbscope.unit.unit import Unit
     from dbscope.watch.events import Event
+
+SOON = 64  # records, until which somebody says that the work is done again
 
 
 class Recorder:
@@ -32,10 +36,12 @@ class Recorder:
         self.values = values
         self.drafts: dict[Unit, Draft] = {}
         self.unanswered: dict[Scope, list[Draft]] = {}
-        self.locks: dict[Any, tuple[str, Draft | None]] = {}  # advisory ones, and who has them
+        self.wanted: dict[Any, events.AdvisoryLockWanted] = {}
+        self.locks: dict[Any, tuple[str, str]] = {}  # advisory ones that are held: key, by whom
         self.on_record: list[Callable[[Record], object]] = []
-        self.on_statement: list[Callable[[Draft, Sent, events.StatementBegun], object]] = []
+        self.finder = Finder()
         self._numbers = count(1)
+        self._ended: deque[tuple[int, Record]] = deque(maxlen=SOON)
 
     def __call__(self, event: Event) -> None:
         """Take an event."""
@@ -54,6 +60,12 @@ class Recorder:
         """Return all that are not over, or not answered yet."""
         return [*self.drafts.values(), *chain.from_iterable(self.unanswered.values())]
 
+    def note_again(self, block: object) -> None:
+        """Note that what this block did is done again: its scope has ended just before."""
+        for root, record in self._ended:
+            if root == id(block) and record in self.ring:
+                self.ring[self.ring.index(record)] = replace(record, again=True)
+
     def on_end(self, event: events.UnitEvent) -> None:
         """Make a record of a unit that is over; that of a request waits for its answer."""
         unit = event.unit
@@ -67,7 +79,11 @@ class Recorder:
 
     def _keep(self, draft: Draft) -> None:
         record = draft.record()
+        if late := of_record(record):
+            record = replace(record, problems=(*record.problems, *late))
         self.ring.append(record)
+        if draft.root is not None:
+            self._ended.append((draft.root, record))
         for function in tuple(self.on_record):
             function(record)
 

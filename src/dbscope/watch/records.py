@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from dbscope.watch import story
+from dbscope.unit.callsite import Place
+from dbscope.watch import lines, story
 from dbscope.watch.sql import Sql
 
 COMMITTED = "committed"
@@ -30,6 +31,21 @@ class Statement(NamedTuple):
     savepoint: int | None  # likewise
     error: str | None
     values: str | None  # only if they were asked for
+
+
+@dataclass(slots=True)
+class Sent:
+    """A statement that is on its way, or has come back."""
+
+    sql: Sql
+    line: Place | str | None
+    began: float
+    transaction: int
+    savepoint: int | None
+    values: str | None
+    ended: float | None = None
+    rows: int | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +119,8 @@ class Record:
     outcome: str
     reason: str | None
     line: str | None  # of the reason
-    statements: tuple[Statement, ...]
+    sent: tuple[Sent, ...]  # see `statements`
+    zero: float
     more: int  # statements beyond those that are kept
     transactions: tuple[Transaction, ...]
     savepoints: tuple[Savepoint, ...]
@@ -121,6 +138,11 @@ class Record:
     problems: tuple[Any, ...] = ()
 
     @property
+    def statements(self) -> tuple[Statement, ...]:
+        """Return what was sent; put into words only for who wants to read it."""
+        return tuple(statement(each, self.zero) for each in self.sent)
+
+    @property
     def disagrees(self) -> bool:
         """Tell whether the answer says one thing and the database another."""
         if self.status is None:
@@ -131,3 +153,17 @@ class Record:
 
     def __str__(self) -> str:
         return story.line(self)
+
+
+def statement(sent: Sent, zero: float) -> Statement:
+    """Return a statement in words.
+
+    Args:
+        sent: the statement.
+        zero: the time at which the record begins.
+    """
+    seconds = 0.0 if sent.ended is None else sent.ended - sent.began
+    line = lines.told(sent.line)
+    place = sent.transaction, sent.savepoint
+    at = sent.began - zero
+    return Statement(sent.sql, at, seconds, sent.rows, line, *place, sent.error, sent.values)

@@ -12,7 +12,7 @@ import threading
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from dbscope.unit.callsite import Place, is_of_application
+from dbscope.unit.callsite import Place, is_of_application, is_of_session
 from dbscope.watch import lines
 from dbscope.watch.drafts import SHORTEST, Draft, holding
 
@@ -108,7 +108,7 @@ def _awaited(coroutine: Any) -> str | None:
         if frame is not None:
             if is_of_application(frame):
                 line, name = Place(frame.f_code, frame.f_lineno), None
-            elif line is not None and name is None:
+            elif line is not None and name is None and not is_of_session(frame):
                 name = _name_of(frame)
         coroutine = _attribute(coroutine, "await")
     return _told(name, line)
@@ -126,7 +126,8 @@ def _attribute(coroutine: Any, name: str) -> Any:
 def _in_frames(frame: FrameType | None) -> str | None:
     name: str | None = None
     while frame is not None and not is_of_application(frame):
-        name, frame = _name_of(frame), frame.f_back
+        name = name if is_of_session(frame) else _name_of(frame)
+        frame = frame.f_back
     return None if frame is None else _told(name, Place(frame.f_code, frame.f_lineno))
 
 

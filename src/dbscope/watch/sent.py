@@ -6,9 +6,9 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from dbscope.watch import events, lines, reasons
-from dbscope.watch.drafts import MOST, Sent
-from dbscope.watch.records import HookRun
-from dbscope.watch.sql import parse
+from dbscope.watch.drafts import MOST
+from dbscope.watch.records import HookRun, Sent
+from dbscope.watch.sql import WRITES, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from dbscope.watch.events import Event
     from dbscope.watch.recorder import Recorder
 
+# They are told as transactions and savepoints.
+UNTOLD = frozenset({"BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE"})
+ASKED = WRITES | {"SELECT", "?"}  # what a session was asked for; BEGIN was not
 LONGEST = 200  # characters of values, if they are kept at all
 
 
@@ -28,9 +31,11 @@ def _statement(recorder: Recorder, event: events.StatementBegun) -> None:
     place = len(draft.transactions) - 1
     sql = parse(event.sql)
     sent = draft.current = Sent(sql, line, perf_counter(), place, draft.savepoint, values)
-    for function in recorder.on_statement:
-        function(draft, sent, event)
-    draft.orm = None
+    if sql.kind in ASKED:
+        try:
+            recorder.finder(draft, sent, event)
+        finally:
+            draft.executed = None
 
 
 def _statement_ended(recorder: Recorder, event: events.StatementEnded) -> None:
@@ -44,15 +49,19 @@ def _statement_ended(recorder: Recorder, event: events.StatementEnded) -> None:
     sent.rows = rows_of(event.context)
     if event.error is not None:
         sent.error = reasons.describe(event.error)
-    if len(draft.statements) < MOST:
+    if sent.sql.kind in UNTOLD:
+        pass
+    elif len(draft.statements) < MOST:
         draft.statements.append(sent)
+        if sent.sql.kind in WRITES:
+            draft.writes.append(sent)
     else:
         draft.more += 1
     draft.rest(sent.line)
 
 
-def _orm(recorder: Recorder, event: events.OrmExecuted) -> None:
-    recorder.draft(event.unit).orm = event.state
+def _executed(recorder: Recorder, event: events.Executed) -> None:
+    recorder.draft(event.unit).executed = event
 
 
 def _flush(recorder: Recorder, event: events.FlushBegun) -> None:
@@ -77,8 +86,9 @@ def _hook_ended(recorder: Recorder, event: events.HookEnded | events.HookFailed)
 
 def _attempt_failed(recorder: Recorder, event: events.AttemptFailed) -> None:
     for draft in recorder.all_drafts():
-        if event.what is draft.scope or event.what in draft.unit.blocks:
+        if event.what is draft.scope:
             draft.again = True
+    recorder.note_again(event.what)
 
 
 def rows_of(context: Any) -> int | None:
@@ -100,7 +110,7 @@ def shortened(values: Any) -> str:
 HANDLERS: dict[type[Event], Callable[[Recorder, Any], None]] = {
     events.StatementBegun: _statement,
     events.StatementEnded: _statement_ended,
-    events.OrmExecuted: _orm,
+    events.Executed: _executed,
     events.FlushBegun: _flush,
     events.HookBegun: _hook,
     events.HookEnded: _hook_ended,

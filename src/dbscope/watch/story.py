@@ -34,8 +34,8 @@ def _work(record: Record) -> Iterable[str]:
         if savepoint.outcome == "rolled back" and record.outcome in {"committed", "read"}:
             why = f", {savepoint.reason}" if savepoint.reason else ""
             yield f"the savepoint of {savepoint.line} was rolled back{why}"
-    if not (record.not_stored or record.pending or record.stored) and record.statements:
-        number = len(record.statements) + record.more
+    if not (record.not_stored or record.pending or record.stored) and record.sent:
+        number = len(record.sent) + record.more
         yield f"{number} statement{'' if number == 1 else 's'}"
     for hook in record.hooks:
         if hook.error is not None:

@@ -8,12 +8,11 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from dbscope.watch import events, lines, reasons, records
-from dbscope.watch.drafts import Draft, holding, name_of
+from dbscope.watch.drafts import holding, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dbscope.unit.current import Scope
     from dbscope.watch.events import Event
     from dbscope.watch.recorder import Recorder
 
@@ -30,7 +29,8 @@ def _taken(recorder: Recorder, event: events.ConnectionTaken) -> None:
     draft = recorder.draft(event.unit)
     draft.waited(granted=event.error is None)
     if event.error is not None:
-        draft.because(reasons.of_error(event.error))
+        line = lines.line_here()
+        draft.because((f"{reasons.describe(event.error)} raised at {lines.told(line)}", line))
         return
     draft.begin(autocommit=event.unit.is_alone)
     if draft.held_since is None:
@@ -68,31 +68,25 @@ def _turn_taken(recorder: Recorder, event: events.WriteTurnTaken) -> None:
 
 
 def _lock_wanted(recorder: Recorder, event: events.AdvisoryLockWanted) -> None:
-    draft = _draft_in(recorder, event.scope)
-    has = [name for name, _ in recorder.locks.values() if name.startswith(f"{event.key!r} ")]
-    if draft is not None:
-        whom = tuple(name.partition(" ")[2] for name in has)
-        draft.wait(f"the lock {event.key!r}", whom, lines.line_here())
-    recorder.locks[event.lock] = ("", draft)
+    whom = tuple(name for key, name in recorder.locks.values() if key == event.key)
+    if event.unit is not None:
+        recorder.draft(event.unit).wait(f"the lock {event.key!r}", whom, lines.line_here())
+    recorder.wanted[event.lock] = event
 
 
 def _lock_taken(recorder: Recorder, event: events.AdvisoryLockTaken) -> None:
-    _, draft = recorder.locks.pop(event.lock, ("", None))
-    if draft is not None:
-        draft.waited(granted=event.error is None)
+    wanted = recorder.wanted.pop(event.lock, None)
+    if wanted is None:
+        return
+    if wanted.unit is not None:
+        recorder.draft(wanted.unit).waited(granted=event.error is None)
     if event.error is None:
-        whom = "somebody" if draft is None else name_of(draft.scope)
-        recorder.locks[event.lock] = (f"{getattr(event.lock, 'key', '')!r} {whom}", draft)
+        whom = "what is in no scope" if wanted.scope is None else name_of(wanted.scope)
+        recorder.locks[event.lock] = (wanted.key, whom)
 
 
 def _lock_released(recorder: Recorder, event: events.AdvisoryLockReleased) -> None:
     recorder.locks.pop(event.lock, None)
-
-
-def _draft_in(recorder: Recorder, scope: Scope | None) -> Draft | None:
-    for unit in () if scope is None else scope.units.values():
-        return recorder.draft(unit)
-    return None
 
 
 def who() -> Any:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from dbscope import arguments
 from dbscope.watch.drafts import holding
+from dbscope.watch.problems import Problem, Strict
 from dbscope.watch.recorder import Recorder
 from dbscope.watch.sampler import Sampler
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dbscope.watch.records import Record
 
 KEPT = 500  # records
@@ -49,7 +53,6 @@ class Watch:
         if self.recorder is None:
             self.recorder = Recorder(keep, values=values)
             self._source.events.listen(self.recorder)
-            self._source.watching.tell_of_orm(wanted=True)
             self.sampler = Sampler(self.recorder, self._source)
             self.sampler.start()
 
@@ -57,7 +60,6 @@ class Watch:
         """Record no longer; what was recorded is forgotten."""
         if self.recorder is not None:
             self._source.events.remove(self.recorder)
-            self._source.watching.tell_of_orm(wanted=False)
             self.recorder = None
         if self.sampler is not None:
             self.sampler.stop()
@@ -82,6 +84,38 @@ class Watch:
     def holders(self) -> list[str]:
         """Say who holds a connection now, since when, and what it does with it."""
         return [] if self.recorder is None else list(map(holding, self.recorder.holders(None)))
+
+    def problems(self) -> list[Problem]:
+        """Return what was found in the records that are kept, the most frequent first.
+
+        N+1 with the remedy at the line of the parent's query, reads of the same thing, transactions
+        that were idle, commits by hand in a request.
+        """
+        found: Counter[Problem] = Counter()
+        for record in self.recent(KEPT):
+            found.update(record.problems)
+        return [problem for problem, _ in found.most_common()]
+
+    def strict(self, *, allow: Mapping[str, str] | None = None) -> Strict:
+        """Raise a problem where it is found, as long as the block lasts: for tests.
+
+        Args:
+            allow: what is allowed, and why: patterns of an attribute (`Order.lines`), or of a line
+                (`*/reports.py:*`).
+
+        Raises:
+            ConfigurationError: something is allowed without a reason.
+
+        Example:
+            >>> with db.watch.strict(allow={"Order.lines": "three at most"}):
+            ...     client.get("/orders")
+        """
+        allowed = allow or {}
+        for pattern, reason in allowed.items():
+            arguments.check(f"reason for allowing {pattern!r}", reason, arguments.REASON)
+        self.start()
+        assert self.recorder is not None
+        return Strict(self.recorder.finder, allowed)
 
     def __repr__(self) -> str:
         state = "off" if self.recorder is None else f"{len(self.recorder.ring)} records"

@@ -1,0 +1,111 @@
+"""What the ORM loads by a statement: a query of the application, or an attribute of an object.
+
+SQLAlchemy tells it listeners to `do_orm_execute`, for which it prepares each statement twice; here
+it is read where that comes from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dbscope.watch.events import Executed
+
+NOTHING: dict[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a statement of the ORM is.
+
+    Args:
+        kind: query, get, relationship, column, or refresh.
+        what: the attribute, or the class that is read again; None for a query.
+        root: the mapper of the query that has loaded the object, or that this one loads.
+        path: the attributes from there to the one that is loaded.
+    """
+
+    kind: str
+    what: str | None
+    root: Any
+    path: tuple[Any, ...] = ()
+
+    @property
+    def is_query(self) -> bool:
+        """Tell whether objects come from it, whose attributes may be loaded later."""
+        return self.kind in {"query", "get"}
+
+    @property
+    def is_get(self) -> bool:
+        """Tell whether it is `session.get`."""
+        return self.kind == "get"
+
+    def remedy(self, *, is_get: bool) -> str:
+        """Return what to write.
+
+        Args:
+            is_get: the object comes from a `session.get`.
+        """
+        if self.kind in {"get", "refresh"}:
+            name = self.root.class_.__name__
+            key = self.root.get_property_by_column(self.root.primary_key[0]).key
+            query = f"select({name}).where({name}.{key}.in_(...))"
+            again = ".execution_options(populate_existing=True)" if self.kind == "refresh" else ""
+            return f"read all of them at once, `{query}{again}`"
+        option = ".".join(_option(each, name) for each, name in _with_names(self.path))
+        return f"add `options=[{option}]`" if is_get else f"add `.options({option})`"
+
+
+def load_of(executed: Executed) -> Load | None:
+    """Return what is loaded; None if it is no SELECT of objects."""
+    statement = executed.statement
+    options = executed.options.get("execution_options") or NOTHING
+    loading = options.get("_sa_orm_load_options")
+    compiling = getattr(statement, "_compile_options", None)
+    path = getattr(compiling, "_current_path", None)
+    state = None if loading is None else loading._lazy_loaded_from  # noqa: SLF001
+    if state is not None and path is not None:
+        return _of_attribute(state, path[-1], "relationship")
+    if loading is None or path is None:
+        # What a loader asks for itself, `selectinload` say, has a path.
+        mapper = None if getattr(path, "path", ()) else _entity_of(statement)
+        return None if mapper is None else Load("query", None, mapper)
+    state = loading._refresh_state  # noqa: SLF001
+    mapper = _entity_of(statement)
+    if state is None:
+        return None if mapper is None else Load("get", mapper.class_.__name__, mapper)
+    return _of_refresh(state, getattr(compiling, "_only_load_props", None))
+
+
+def _of_attribute(state: Any, attribute: Any, kind: str) -> Load:
+    steps = [each for each in state.load_path.path if hasattr(each, "key")]
+    root = state.load_path.path[0] if state.load_path.path else state.mapper
+    root = root if hasattr(root, "class_") else state.mapper
+    return Load(kind, str(attribute), root, (*steps, attribute))
+
+
+def _of_refresh(state: Any, only: Any) -> Load:
+    mapper = state.mapper
+    columns = [mapper.attrs[key] for key in only or () if key in mapper.column_attrs]
+    if len(columns) == 1 and columns[0].deferred:
+        return _of_attribute(state, columns[0], "column")
+    return Load("refresh", mapper.class_.__name__, mapper)
+
+
+def _entity_of(statement: Any) -> Any:
+    """Return the mapper of the first thing that a SELECT reads."""
+    columns: Any = getattr(statement, "_raw_columns", ())
+    found = getattr(columns[0], "_annotations", NOTHING) if columns else NOTHING
+    entity = found.get("parententity")
+    return entity if hasattr(entity, "class_") and hasattr(entity, "attrs") else None
+
+
+def _with_names(path: tuple[Any, ...]) -> list[tuple[Any, str]]:
+    return [(each, f"{each.parent.class_.__name__}.{each.key}") for each in path]
+
+
+def _option(attribute: Any, name: str) -> str:
+    if not hasattr(attribute, "uselist"):
+        return f"undefer({name})"
+    return f"selectinload({name})" if attribute.uselist else f"joinedload({name})"

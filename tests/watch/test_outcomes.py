@@ -1,0 +1,227 @@
+"""Attempts that won and lost, and outcomes that are no simple COMMIT or ROLLBACK."""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import HTTPException
+from sqlalchemy import text
+from sqlalchemy.orm.exc import StaleDataError
+
+from dbscope import (
+    AsyncDatabase,
+    Database,
+    DatabaseUnavailable,
+    PartialCommit,
+    TransactionOutcomeUnknown,
+)
+from tests.conflicts import be_stale, counters
+from tests.fixtures import make_tables
+from tests.scopes.stage import ALONE, Stage
+from tests.support.proxy import Proxy
+from tests.worlds import DRIVERS, Both, Child, World, insert, is_postgresql, is_sqlite
+
+HERE = [name for name in DRIVERS if is_sqlite(name) or is_postgresql(name)]
+here = pytest.mark.worlds(drivers=HERE.__contains__, places=["scope"])
+servers = pytest.mark.worlds(drivers=is_postgresql, places=["scope"])
+
+
+@pytest.fixture
+def watch(world: World) -> Iterator[Callable[[], Any]]:
+    """Return the watch of the world, which is on; a test may have made another database."""
+    yield lambda: world.database.watch
+    world.database.watch.stop()
+
+
+def fail_until(db: Both, number: int) -> Callable[[], None]:
+    """Return work that meets another transaction, before its attempt of this number."""
+    calls: list[int] = []
+
+    def work() -> None:
+        calls.append(1)
+        insert(db, "a")
+        if len(calls) < number:
+            be_stale(db)
+
+    return work
+
+
+@here
+def test_a_retry_that_has_won(world: World, watch: Any) -> None:
+    """The attempts are one story: each has its record, and the last one knows those before."""
+    counters(world, 1)
+    watch().start()
+    world.play(lambda db: db.run(fail_until(db, 3), attempts=3))
+    won, *lost = watch().recent()
+    assert str(won).startswith("committed; 1 INSERT into item stored; ")
+    assert "; attempt 3, after StaleDataError, StaleDataError" in str(won)
+    assert [record.attempt for record in lost] == [2, 1]
+    assert all("attempt" in str(record) and "done again" in str(record) for record in lost)
+
+
+@here
+def test_a_retry_that_has_lost(world: World, watch: Any) -> None:
+    """The last attempt is the one whose error is raised."""
+    counters(world, 1)
+    watch().start()
+
+    def story(db: Both) -> None:
+        with pytest.raises(StaleDataError):
+            db.run(fail_until(db, 9), attempts=2)
+
+    world.play(story)
+    last, first = watch().recent()
+    assert str(last).startswith("rolled back, StaleDataError raised at ")
+    assert "; attempt 2, after StaleDataError" in str(last)
+    assert first.again
+    assert not last.again
+
+
+@here
+def test_what_was_stored_by_hand(world: World, watch: Any) -> None:
+    """A failure afterwards loses only the rest."""
+    watch().start()
+
+    def body(db: Both) -> None:
+        insert(db, "a")
+        db.session.commit()
+        insert(db, "b")
+        raise KeyError
+
+    with suppress(KeyError):
+        world.run(body)
+    (record,) = watch().recent()
+    assert str(record).startswith("rolled back, KeyError raised at ")
+    assert "; 1 INSERT into item not stored; 1 INSERT into item stored by hand at " in str(record)
+
+
+@here
+def test_what_was_stored_in_part(world: World, watch: Any, tmp_path: Path) -> None:
+    """Of two databases in a scope the second one has failed at COMMIT."""
+    url = f"sqlite:///{tmp_path}/second.db"
+    make_tables(url)
+    second: Any = (AsyncDatabase if world.is_async else Database)(url, name="second")
+    watch().start()
+    second.watch.start()
+
+    def story(db: Both) -> None:
+        other = Both(second)
+        with pytest.raises(PartialCommit), db.scope():
+            insert(db, "a")
+            other.session.add(Child(item_id=999))
+            other.session.flush()
+        other.dispose()
+
+    world.play(story)
+    (record,) = watch().recent()
+    assert record.outcome == "partly committed"
+    assert record.reason == "committed: default, rolled back: second"
+    (lost,) = second.watch.recent()
+    second.watch.stop()
+    assert lost.outcome == "partly committed"
+    assert dict(lost.not_stored) == {"INSERT into child": 1}
+
+
+@servers
+def test_an_outcome_that_nobody_knows(world: World, watch: Any, proxy: Proxy) -> None:
+    """It is told as what it is, and not as a rollback."""
+    world.database = type(world.database)(proxy.through(world.url))
+    watch().start()
+
+    def story(db: Both) -> None:
+        with db.scope():
+            db.session.connection()
+        proxy.cut_after_commit()
+        with pytest.raises(TransactionOutcomeUnknown), db.scope():
+            insert(db, "a")
+        proxy.pass_through()
+
+    world.play(story)
+    record = watch().recent()[0]
+    told = "outcome unknown, the answer to COMMIT was lost; 1 INSERT into item may not be stored"
+    assert str(record).startswith(told)
+
+
+@servers
+@pytest.mark.parametrize(("cut", "found"), [("after", "committed"), ("before", "rolled back")])
+def test_an_outcome_that_was_verified(
+    world: World, watch: Any, proxy: Proxy, cut: str, found: str
+) -> None:
+    """The server was asked, and its word is in the record."""
+    world.database = type(world.database)(proxy.through(world.url), verify_commit=True)
+    watch().start()
+
+    def story(db: Both) -> None:
+        with db.scope():
+            db.session.connection()
+        getattr(proxy, f"cut_{cut}_commit")()
+        with suppress(DatabaseUnavailable), db.scope():
+            insert(db, "a")
+        proxy.pass_through()
+
+    world.play(story)
+    record = watch().recent()[0]
+    assert record.reason == f"the answer to COMMIT was lost, and the server says: {found}"
+    assert dict(record.stored if cut == "after" else record.not_stored) == {"INSERT into item": 1}
+    assert (record.outcome == "committed") is (cut == "after")
+
+
+@pytest.mark.anyio
+@pytest.mark.worlds(drivers=HERE.__contains__, places=[ALONE])
+async def test_an_error_that_was_answered_though_its_work_is_stored(stage: Stage) -> None:
+    """The answer and the database disagree: stored by hand, and then 409."""
+
+    def body() -> None:
+        stage.insert("a")
+        stage.db.session.commit()
+        raise HTTPException(409)
+
+    stage.real.watch.start()
+    stage.route(body)
+    await stage.ask()
+    (record,) = stage.real.watch.recent()
+    stage.real.watch.stop()
+    assert record.disagrees
+    assert record.status == 409
+    assert "1 INSERT into item stored by hand at " in str(record)
+
+
+@pytest.mark.anyio
+@pytest.mark.worlds(drivers=HERE.__contains__, places=[ALONE])
+async def test_the_attempts_of_a_request_are_one_story(stage: Stage, pauses: list[float]) -> None:
+    """A request that is done again has a record of each attempt, and one answer."""
+    counters(stage.world, 1)
+    stage.install["retry"] = 2
+    calls: list[int] = []
+
+    def body() -> None:
+        calls.append(1)
+        stage.insert("a")
+        if len(calls) == 1:
+            be_stale(stage.db)
+
+    stage.real.watch.start()
+    stage.route(body)
+    await stage.ask()
+    won, lost = stage.real.watch.recent()
+    stage.real.watch.stop()
+    assert (lost.again, lost.status, won.status) == (True, None, 200)
+    assert "; attempt 2, after StaleDataError" in str(won)
+
+
+@here
+def test_a_scope_that_autocommits_tells_what_is_stored(world: World, watch: Any) -> None:
+    """Each statement for itself: an error afterwards takes nothing back."""
+    watch().start()
+
+    def story(db: Both) -> None:
+        with suppress(KeyError), db.scope(atomic=False):
+            db.execute(text("INSERT INTO item (name) VALUES ('a')"))
+            raise KeyError
+
+    world.play(story)
+    (record,) = watch().recent()
+    assert dict(record.stored) == {"INSERT into item": 1}
+    assert record.outcome == "committed"
