@@ -21,6 +21,7 @@ from dbscope.engine.source import EngineSource
 from dbscope.errors import ConfigurationError, Rollback, TransactionRequired
 from dbscope.masking import masked
 from dbscope.scopes import forgotten, guards, hooks, lifespan, several_databases
+from dbscope.scopes.background import Background
 from dbscope.scopes.backoff import checked as checked_number
 from dbscope.scopes.keep import keep
 from dbscope.scopes.routes import Readonly, choose, choose_retries
@@ -46,7 +47,7 @@ Options = Mapping[str, Any]
 NONE: Options = {}
 
 
-class CommonDatabase(NoSession, Generic[H]):
+class CommonDatabase(NoSession, Background, Generic[H]):
     """The base of `Database` and `AsyncDatabase`."""
 
     is_async: ClassVar[bool]

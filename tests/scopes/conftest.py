@@ -25,8 +25,13 @@ async def stage(made_stage: Stage) -> AsyncIterator[Stage]:
 @pytest.fixture(autouse=True)
 def slow_to_cancel(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server on a machine that stalls hears of a cancellation later."""
-    for module in ("postgresql", "psycopg", "mysql", "stop"):
-        monkeypatch.setattr(f"dbscope.engine.{module}.CANCEL_TIMEOUT", 20)
+    for module in (
+        "backends.postgresql.connections",
+        "backends.postgresql.psycopg",
+        "backends.mysql.implicit_commit",
+        "engine.stop",
+    ):
+        monkeypatch.setattr(f"dbscope.{module}.CANCEL_TIMEOUT", 20)
 
 
 @pytest.fixture

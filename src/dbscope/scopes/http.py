@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from dbscope.scopes import decorating, exceptions
+from dbscope.scopes import background, decorating, exceptions
 from dbscope.scopes.backoff import checked
 from dbscope.scopes.client import ClientScope
 from dbscope.scopes.request import RequestScope
@@ -116,6 +116,8 @@ class DBSessionMiddleware:
                 close(request)
             request.exception = None  # it refers to frames that refer to the request
             current.reset(token)
+            if request.background:
+                await background.run_behind(request)
 
     def _meet(self, application: Any) -> None:
         decorating.check_routes(application)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from dbscope.aio import shield
 from dbscope.errors import Rollback
+from dbscope.scopes import background
 from dbscope.scopes.decorating import must_be_async, must_be_plain, wraps
 from dbscope.scopes.entering import Plain, Waiting
 from dbscope.scopes.forgotten import error_of
@@ -28,9 +29,12 @@ AsyncF = TypeVar("AsyncF", bound=Callable[..., Coroutine[Any, Any, Any]])
 class OpenedScope(Scope):
     """A scope that some line of code has opened."""
 
-    def __init__(self, where: object, mode: Mode) -> None:
+    runs_background = True
+
+    def __init__(self, where: object, mode: Mode, *, can_await: bool) -> None:
         super().__init__("", mode)
         self.where = where
+        self.can_await = can_await
 
     def __str__(self) -> str:
         return f"the scope opened at {self.where}"
@@ -38,6 +42,8 @@ class OpenedScope(Scope):
 
 class JobScope(NoSession):
     """What both kinds of `scope()` share: entering and leaving the ContextVar."""
+
+    can_await: bool
 
     def __init__(self, mode: Mode = Mode.ATOMIC, where: object = None) -> None:
         self.mode = mode
@@ -47,7 +53,7 @@ class JobScope(NoSession):
 
     def enter(self) -> Scope:
         """Make a scope, and make it the current one."""
-        scope = OpenedScope(self.where, self.mode)
+        scope = OpenedScope(self.where, self.mode, can_await=self.can_await)
         self._entered.append(scope)
         if callsite.is_generator(self.where):
             in_generators.add(scope)
@@ -77,6 +83,8 @@ class JobScope(NoSession):
 class AsyncJobScope(JobScope, Waiting):
     """A scope for async code: `async with`, or a decorator that opens a fresh one each call."""
 
+    can_await = True
+
     async def __aenter__(self) -> Self:
         self.enter()
         return self
@@ -94,6 +102,8 @@ class AsyncJobScope(JobScope, Waiting):
                 await end(scope, units, error or never_awaited)
         finally:
             self.forget(scope)
+            if scope.background:
+                await background.run_behind(scope)
         if never_awaited is not None:
             raise never_awaited
         return isinstance(error, Rollback)
@@ -114,6 +124,8 @@ class AsyncJobScope(JobScope, Waiting):
 class SyncJobScope(JobScope, Plain):
     """A scope for plain code: `with`, or a decorator that opens a fresh one for each call."""
 
+    can_await = False
+
     def __enter__(self) -> Self:
         self.enter()
         return self
@@ -132,6 +144,8 @@ class SyncJobScope(JobScope, Plain):
                 conclude(scope, *settle(units, keep=error is None), error)
         finally:
             self.forget(scope)
+            if scope.background:
+                background.run_plainly(scope)
         if never_awaited is not None:
             raise never_awaited
         return isinstance(error, Rollback)

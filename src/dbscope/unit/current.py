@@ -11,7 +11,7 @@ from dbscope.unit import callsite
 from dbscope.unit.policy import Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from dbscope.unit.source import Source
     from dbscope.unit.unit import Unit
@@ -30,6 +30,9 @@ class Scope:
     will_write = True
     forgotten: tuple[str, ...] = ()  # calls that nobody has awaited
     may_be_ahead = False  # code may run in it that belongs behind its end, and waits for that
+    runs_background = False  # what is left in it runs when it has ended
+    can_await = True  # whoever ends it
+    background: tuple[Callable[[], object], ...] = ()  # what is left in it
     is_hook = False  # which runs when the work around it has ended
     parent: Scope | None = None
 
