@@ -36,7 +36,7 @@ OF_ONE_KIND = {"sync", "dispose_own", "async_"}
 # The names of the public face at this stage; see docs for what each is.
 MEMBERS = """
     engine sessionmaker backend session get_session scoped_session scope atomic savepoint
-    on_commit on_rollback before_commit set_rollback doom keep Rollback in_transaction
+    on_commit on_rollback before_commit background set_rollback doom keep Rollback in_transaction
     current_transaction transaction_required durable non_atomic_requests atomic_requests
     readonly lock with_lock advisory_lock release run gather is_retryable retry_requests
     once idempotent execute scalar scalars get_by_pk ensure_schema ping dispose stats install

@@ -21,7 +21,6 @@ from typing_extensions import TypeVar
 from dbscope import arguments
 from dbscope.aio import concurrency, shield, threads
 from dbscope.database import Database
-from dbscope.database_base import CurrentSession
 from dbscope.engine import advisory, schema
 from dbscope.once.once import AsyncOnce, KeyOf
 from dbscope.queries import A, AsyncQueries
@@ -30,6 +29,7 @@ from dbscope.scopes.atomic import AsyncAtomic, AsyncSavepoint
 from dbscope.scopes.backoff import checked
 from dbscope.scopes.entering import opening
 from dbscope.scopes.gather import gather_async
+from dbscope.scopes.registry import CurrentSession
 from dbscope.scopes.retry import run_async
 from dbscope.scopes.scope import AsyncJobScope
 from dbscope.unit import callsite

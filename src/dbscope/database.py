@@ -15,7 +15,6 @@ from typing_extensions import TypeVar
 
 from dbscope import arguments
 from dbscope.aio import threads
-from dbscope.database_base import CurrentSession
 from dbscope.engine import advisory, schema
 from dbscope.once.once import KeyOf, SyncOnce
 from dbscope.queries import Queries, S
@@ -25,6 +24,7 @@ from dbscope.scopes.backoff import checked
 from dbscope.scopes.decorating import must_be_plain
 from dbscope.scopes.entering import opening
 from dbscope.scopes.gather import gather
+from dbscope.scopes.registry import CurrentSession
 from dbscope.scopes.retry import run
 from dbscope.scopes.scope import SyncJobScope
 from dbscope.unit import callsite

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
-from functools import cached_property
 from typing import Any, ClassVar, Generic, Literal, Never, cast
 
 from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
-from sqlalchemy.util import ScopedRegistry
 from typing_extensions import TypeVar
 
 from dbscope import arguments
@@ -24,19 +22,17 @@ from dbscope.masking import masked
 from dbscope.once import requests as keyed
 from dbscope.once.idempotency import Idempotency
 from dbscope.scopes import forgotten, guards, hooks, lifespan, several_databases
-from dbscope.scopes.backoff import checked as checked_number
-from dbscope.scopes.keep import keep
-from dbscope.scopes.routes import Readonly, choose, choose_retries
+from dbscope.scopes.background import Background
+from dbscope.scopes.marks import Marks
 from dbscope.scopes.settle import raise_first, run_hooks
 from dbscope.unit.block import Block
-from dbscope.unit.current import current, open_scope, unit_of
+from dbscope.unit.current import open_scope, unit_of
 from dbscope.unit.hooks import HookFunction, checked, is_async
 from dbscope.unit.no_session import NoSession
 from dbscope.unit.policy import (
     AtomicRequests,
     BeforeRetry,
     CommitVeto,
-    Mode,
     default_commit_veto,
 )
 from dbscope.unit.unit import Unit
@@ -44,14 +40,15 @@ from dbscope.watch.database import Watched
 
 H = TypeVar("H")  # what people hold: a Session or an AsyncSession
 F = TypeVar("F", bound=Callable[..., Any])
-R = TypeVar("R")
 
 Options = Mapping[str, Any]
 NONE: Options = {}
 
 
-class CommonDatabase(keyed.KeyedRoutes, Watched, NoSession, Generic[H]):
+class CommonDatabase(Marks, keyed.KeyedRoutes, Watched, Background, NoSession, Generic[H]):
     """The base of `Database` and `AsyncDatabase`."""
+
+    _source: EngineSource
 
     is_async: ClassVar[bool]
     usual_session: ClassVar[type[Any]]
@@ -186,58 +183,6 @@ class CommonDatabase(keyed.KeyedRoutes, Watched, NoSession, Generic[H]):
         """
         guards.doom(self._source)
 
-    def keep(self, response: R) -> R:
-        """Keep the work of this request, though the status of the response is 400 or above.
-
-        Args:
-            response: of Starlette or FastAPI; it is returned, and the client sees nothing of it.
-
-        Example:
-            >>> return db.keep(JSONResponse({"detail": "wrong password"}, 403))
-        """
-        return keep(response)
-
-    @property
-    def transaction_required(self) -> guards.RequiredVerb:
-        """A decorator, and a context manager: TransactionRequired unless in a transaction.
-
-        Example:
-            >>> @db.transaction_required
-            ... async def transfer(amount: int) -> None: ...
-        """
-        return guards.RequiredVerb(self._source)
-
-    def durable(self, function: F) -> F:
-        """Decorate a function that must not be called inside a transaction (Django's word).
-
-        Raises:
-            DurableError: when called inside a transaction.
-            TransactionManagementError: it left a transaction open, which is rolled back.
-        """
-        return guards.durable(function, self._source)
-
-    def non_atomic_requests(self, function: F) -> F:
-        """Decorate a route: its requests autocommit, whatever `atomic_requests` says."""
-        return choose(function, self._source, Mode.AUTOCOMMIT)
-
-    def atomic_requests(self, function: F) -> F:
-        """Decorate a route: its requests are one transaction, whatever `atomic_requests` says."""
-        return choose(function, self._source, Mode.ATOMIC)
-
-    @cached_property
-    def readonly(self) -> Readonly:
-        """A decorator of a route, and a dependency: its requests read, and nothing else.
-
-        Reads autocommit; writing is a ReadOnlyViolation, by us before it is sent, and by the
-        database.
-
-        Example:
-            >>> @app.get("/items", dependencies=[Depends(db.readonly)])
-            ... async def read_items() -> list[ItemOut]: ...
-        """
-        self._source.require("readonly")
-        return Readonly(self._source)
-
     def is_retryable(self, error: BaseException) -> bool:
         """Tell whether the work that failed may succeed if all of it is done again.
 
@@ -246,23 +191,6 @@ class CommonDatabase(keyed.KeyedRoutes, Watched, NoSession, Generic[H]):
         caused. Never `TransactionOutcomeUnknown`.
         """
         return errors.is_retryable(error, self._source.retry_codes)
-
-    def retry_requests(self, retries: int) -> Callable[[F], F]:
-        """Decorate a route: its requests are done again as often as that after a conflict.
-
-        All of the request is done again, with a session and hooks of its own, unless its response
-        has started. What it does outside of its transaction is repeated.
-
-        Args:
-            retries: how often, whatever `DBSessionMiddleware(retry=)` says; 0: never.
-
-        Example:
-            >>> @app.post("/orders")
-            ... @db.retry_requests(3)
-            ... async def place_order(...): ...
-        """
-        times = checked_number(retries, "retry_requests", 0)
-        return lambda function: choose_retries(function, times)
 
     # -- hooks ---------------------------------------------------------------------------------
 
@@ -382,24 +310,6 @@ class CommonDatabase(keyed.KeyedRoutes, Watched, NoSession, Generic[H]):
 
     def __str__(self) -> str:
         return str(self._source)
-
-
-class CurrentSession(ScopedRegistry[Any]):
-    """The registry of `scoped_session`: it keeps nothing, the scope does."""
-
-    def __init__(self, database: CommonDatabase[Any]) -> None:
-        super().__init__(lambda: database.session, current.get)
-
-    def __call__(self) -> Any:
-        """Return the session of the current scope."""
-        return self.createfunc()
-
-    def has(self) -> bool:
-        """Tell whether there is a scope to have a session in."""
-        return open_scope() is not None
-
-    def clear(self) -> None:
-        """Forget nothing; the session ends with its scope."""
 
 
 def _run_due(unit: Unit) -> None:

@@ -97,6 +97,13 @@ class Greenlets:
         self.me: Callable[[], object] = getcurrent
         self.can_wait: Callable[[], bool] = carriers().can_wait  # reading an attribute cannot
 
+    def task(self) -> asyncio.Task[Any] | None:
+        """Return the task that runs now."""
+        try:
+            return asyncio.current_task()
+        except RuntimeError:  # a thread that only adds to the session
+            return None
+
     def gate(self) -> LoopGate:
         """Return a gate for the running loop."""
         return LoopGate()
@@ -121,6 +128,9 @@ class Threads:
 
     def __init__(self) -> None:
         self.me: Callable[[], object] = threading.get_ident
+
+    def task(self) -> None:
+        """Return that there is none."""
 
     def gate(self) -> ThreadGate:
         """Return a gate for threads."""

@@ -115,6 +115,8 @@ class UnitSession(Session):
         if self.dbscope_unit is None:
             return super()._autobegin_t(begin)
         self.dbscope_unit.check_open()
+        if not self.dbscope_unit.turn.is_mine():
+            self.dbscope_unit.turn.note_writer()
         if self._transaction is not None:
             return self._transaction
         how = SessionTransactionOrigin.BEGIN if begin else SessionTransactionOrigin.AUTOBEGIN

@@ -36,6 +36,7 @@ told: set[str] = set()  # the places that were warned of
 class ClientScope(Scope):
     """A scope with a client at the other end."""
 
+    runs_background = True
     started = False  # the answer to a request has
     failure: BaseException | None = None
     client_receive: Receive

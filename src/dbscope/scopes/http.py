@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from dbscope.scopes import decorating, exceptions
+from dbscope.scopes import background, decorating, exceptions
 from dbscope.scopes.backoff import checked
 from dbscope.scopes.client import ClientScope
 from dbscope.scopes.request import RequestScope
@@ -120,6 +120,8 @@ class DBSessionMiddleware:
             if heard:
                 tell_all(ScopeEnded, request)
             current.reset(token)
+            if request.background:
+                await background.run_behind(request)
 
     def _meet(self, application: Any) -> None:
         decorating.check_routes(application)

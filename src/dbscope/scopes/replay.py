@@ -162,6 +162,8 @@ class Attempt(RequestScope):
             also = {code for unit in self.units.values() for code in unit.source.retry_codes}
             self.pause = whole.attempts.pause_after(error, self, also)
             self.why = error
+        if self.pause is not None:
+            self.background = ()  # those of the attempt that wins are run
         return self.pause is not None
 
     async def end_tail(self, units: list[Unit]) -> None:

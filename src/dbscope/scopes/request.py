@@ -76,7 +76,8 @@ class RequestScope(client.ClientScope):
         refuse_override(self.asgi, source)
         chosen = route_choice(self.asgi, source)
         route = self.asgi.get("route")
-        self.may_be_ahead = not self.started and getattr(route, "is_sse_stream", False)
+        if not self.started and getattr(route, "is_sse_stream", False):
+            self.is_watched = True
         if self._sends_events():
             return Mode.READONLY if chosen is Mode.READONLY else Mode.AUTOCOMMIT
         return chosen or mode(atomic=wants_atomic(source.atomic_requests, self.asgi))
@@ -142,7 +143,7 @@ class RequestScope(client.ClientScope):
 
     def _start(self, message: Message) -> None:
         self.started = True
-        self.may_be_ahead = False
+        self.is_watched = bool(self.strays)
         self.forgotten = ()
         self.will_write = False
         if heard:

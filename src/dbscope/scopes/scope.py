@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from dbscope.aio import shield
 from dbscope.errors import Rollback
+from dbscope.scopes import background
 from dbscope.scopes.decorating import must_be_async, must_be_plain, wraps
 from dbscope.scopes.entering import Plain, Waiting
 from dbscope.scopes.forgotten import error_of
@@ -38,9 +39,12 @@ AsyncF = TypeVar("AsyncF", bound=Callable[..., Coroutine[Any, Any, Any]])
 class OpenedScope(Scope):
     """A scope that some line of code has opened."""
 
-    def __init__(self, where: object, mode: Mode, *, robust: bool = False) -> None:
+    runs_background = True
+
+    def __init__(self, where: object, mode: Mode, *, can_await: bool, robust: bool = False) -> None:
         super().__init__("", mode)
         self.where = where
+        self.can_await = can_await
         self.robust = robust
 
     def __str__(self) -> str:
@@ -49,6 +53,8 @@ class OpenedScope(Scope):
 
 class JobScope(NoSession):
     """What both kinds of `scope()` share: entering and leaving the ContextVar."""
+
+    can_await: bool
 
     def __init__(
         self,
@@ -67,7 +73,7 @@ class JobScope(NoSession):
 
     def enter(self) -> Scope:
         """Make a scope, and make it the current one."""
-        scope = OpenedScope(self.where, self.mode, robust=self.robust)
+        scope = OpenedScope(self.where, self.mode, can_await=self.can_await, robust=self.robust)
         scope.attempts = self.attempts
         self._entered.append(scope)
         if callsite.is_generator(self.where):
@@ -98,6 +104,8 @@ class JobScope(NoSession):
 class AsyncJobScope(JobScope, Waiting):
     """A scope for async code: `async with`, or a decorator that opens a fresh one each call."""
 
+    can_await = True
+
     async def __aenter__(self) -> Self:
         self.enter()
         return self
@@ -115,6 +123,8 @@ class AsyncJobScope(JobScope, Waiting):
                 await end(scope, units, error or never_awaited)
         finally:
             self.forget(scope)
+            if scope.background:
+                await background.run_behind(scope)
         if never_awaited is not None:
             raise never_awaited
         return isinstance(error, Rollback)
@@ -134,6 +144,8 @@ class AsyncJobScope(JobScope, Waiting):
 
 class SyncJobScope(JobScope, Plain):
     """A scope for plain code: `with`, or a decorator that opens a fresh one for each call."""
+
+    can_await = False
 
     def __enter__(self) -> Self:
         self.enter()
@@ -155,6 +167,8 @@ class SyncJobScope(JobScope, Plain):
                 conclude(scope, *settle(units, keep=error is None), error)
         finally:
             self.forget(scope)
+            if scope.background:
+                background.run_plainly(scope)
         if never_awaited is not None:
             raise never_awaited
         return isinstance(error, Rollback)

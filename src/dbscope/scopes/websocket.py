@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from asyncio import CancelledError
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 from weakref import WeakKeyDictionary
 
 from dbscope.errors import ConfigurationError, DatabaseUnavailable, PoolTimeout
-from dbscope.scopes import carrying, client, error_response, unended
+from dbscope.scopes import background, carrying, client, error_response, unended
 from dbscope.scopes.request import PATH
 from dbscope.scopes.routes import refuse_override, route_choice
 from dbscope.scopes.settle import close, log_hooks, log_others, run_hooks, settled, used
@@ -46,6 +47,7 @@ class WebSocketScope(client.ClientScope):
         self.inner: dict[Scope, unended.Opener] = {}  # what was opened in it, and has not ended
         self._send = send
         self._task = asyncio.current_task()
+        self._behind: asyncio.Task[None] | None = None
         self._around = sys.exception()
         self._peers: WeakKeyDictionary[Any, client.Peer] = WeakKeyDictionary()
 
@@ -72,6 +74,7 @@ class WebSocketScope(client.ClientScope):
     async def receive(self) -> Message:
         """Wait for the other end, and not for ever while a transaction is open."""
         await self._store()
+        self._run_background()
         message = await self._peer().waited_for(self.client_receive())
         if message["type"] == "websocket.disconnect":
             self.is_over = True
@@ -81,6 +84,7 @@ class WebSocketScope(client.ClientScope):
         """Store what is pending, and then send."""
         await self._store()
         await self._peer().waited_for(self._send(message))
+        self._run_background()
         if message["type"] == "websocket.accept":
             self.is_accepted = True
         elif message["type"] != "websocket.send":
@@ -118,6 +122,11 @@ class WebSocketScope(client.ClientScope):
             if unit.due:
                 log_hooks(await carrying.carried([unit], run_hooks, unit), self)
 
+    def _run_background(self) -> None:
+        """Run what is left to be run, in its order, while the connection goes on."""
+        if self.background and (self._behind is None or self._behind.done()):
+            self._behind = background.start(self)
+
     # -- its life ------------------------------------------------------------------------------
 
     async def serve(self, app: ASGIApp) -> None:
@@ -133,6 +142,9 @@ class WebSocketScope(client.ClientScope):
             close(self)
             self.exception = self.failure = self._around = None  # they refer to our frames
             current.reset(token)
+            self._run_background()
+            if self._behind is not None and not isinstance(sys.exception(), CancelledError):
+                await asyncio.shield(self._behind)
 
     async def _end(self) -> None:
         """Store what is left, unless an exception has left the endpoint."""

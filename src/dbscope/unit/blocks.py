@@ -35,7 +35,7 @@ def enter(unit: Unit, asked: Asked, *, where: object, owner: object) -> Block:
         TransactionManagementError: in autocommit, inside `with session.begin()`.
         ConcurrentUse: another task is in the middle of using the unit.
     """
-    if unit.scope.may_be_ahead:
+    if unit.scope.is_watched:
         unit.wait_until_open()
     unit.check_free()
     parent = unit.block
@@ -94,7 +94,7 @@ def _kind(parent: Block | None, *, savepoint: bool) -> Kind:
 
 def must_wait_to_enter(unit: Unit) -> bool:
     """Tell whether opening a block has something to send first, or to wait for."""
-    return unit.scope.may_be_ahead or (unit.session is not None and not is_clean(unit.session))
+    return unit.scope.is_watched or (unit.session is not None and not is_clean(unit.session))
 
 
 def must_wait_to_leave(unit: Unit, block: Block) -> bool:

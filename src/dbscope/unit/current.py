@@ -6,12 +6,12 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from dbscope.errors import ScopeClosed, ScopeMissing
-from dbscope.unit import callsite
+from dbscope.errors import ConcurrentUse, ScopeClosed, ScopeMissing
+from dbscope.unit import callsite, serving
 from dbscope.unit.policy import Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from dbscope.unit.source import Source
     from dbscope.unit.unit import Unit
@@ -31,7 +31,11 @@ class Scope:
     forgotten: tuple[str, ...] = ()  # calls that nobody has awaited
     kind = "scope"
     attempts: Any = None  # of which it is one
-    may_be_ahead = False  # code may run in it that belongs behind its end, and waits for that
+    is_watched = False  # not all code that runs in it may use it now
+    strays: tuple[Any, ...] = ()  # tasks that had begun to write in it when that was ended
+    runs_background = False  # what is left in it runs when it has ended
+    can_await = True  # whoever ends it
+    background: tuple[Callable[[], object], ...] = ()  # what is left in it
     is_hook = False  # which runs when the work around it has ended
     parent: Scope | None = None
 
@@ -74,6 +78,23 @@ class Scope:
     def mode_of(self, source: Source) -> Mode:  # noqa: ARG002  (a request asks its route)
         """Return what this scope is to a database."""
         return self.mode
+
+    def note_strays(self, tasks: tuple[Any, ...]) -> None:
+        """Note tasks that had begun to write when it was ended: they must not go on in it."""
+        self.strays += tasks
+        self.is_watched = self.is_watched or bool(tasks)
+
+    def refuse_stray(self, task: Any) -> None:
+        """Raise if this task is one of those.
+
+        Raises:
+            ConcurrentUse: it is.
+        """
+        if task in self.strays:
+            raise ConcurrentUse(
+                f"{serving.name_of(task)} had begun to write in {self}, which has ended: what it "
+                "did is decided, and what it does now would be another transaction."
+            )
 
     def is_ahead(self) -> bool:
         """Tell whether the code that runs now belongs behind the end of the scope's own work."""

@@ -16,13 +16,14 @@ from dbscope.errors import (
     TransactionManagementError,
     UnexpectedRollback,
 )
+from dbscope.unit import serving
 from dbscope.unit.block import MANUAL, Block, describe
 from dbscope.unit.commit import commit
 from dbscope.unit.ownership import Leaving
 from dbscope.unit.rollback import discard, roll_back
 from dbscope.unit.sessions import is_by_hand, is_clean
 from dbscope.unit.unit import Unit
-from dbscope.watch.events import FailureSwallowed, UnitClosed
+from dbscope.watch.events import ConcurrentUseRefused, FailureSwallowed, UnitClosed
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -78,6 +79,18 @@ def check(unit: Unit) -> None:
     root = unit.blocks[0]
     if root.fault is not None:
         raise swallowed(unit, root) from root.fault
+    if unit.turn.strays:
+        raise _cut_in_two(unit)
+
+
+def _cut_in_two(unit: Unit) -> ConcurrentUse:
+    """Return the error for work that nobody has waited for: a part of it would be stored."""
+    names = " and ".join(map(serving.name_of, unit.turn.strays))
+    unit.source.events.tell(ConcurrentUseRefused, unit)
+    return ConcurrentUse(
+        f"{unit.scope} was about to be committed in the middle of {names}, which had begun to "
+        "write in it and goes on: a part of that would be stored, and the rest not."
+    )
 
 
 def _wait_for_turn(unit: Unit) -> None:
@@ -133,6 +146,9 @@ def finish_root(unit: Unit, root: Block) -> None:
     elif root.fault is not None:
         roll_back(unit)
         raise swallowed(unit, root) from root.fault
+    elif unit.turn.strays:
+        roll_back(unit)
+        raise _cut_in_two(unit)
     else:
         commit(unit)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from dbscope.unit.serving import is_serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +32,10 @@ class World(Protocol):
         """Return what is running now; no two that run at the same time are equal."""
         ...
 
+    def task(self) -> Any:
+        """Return the task that runs now; None if there is none, as in a thread."""
+        ...
+
     def gate(self) -> Gate:
         """Return a new gate, closed."""
         ...
@@ -54,13 +60,31 @@ class World(Protocol):
 class Turn:
     """The right to use a unit; whoever uses it already may use it again."""
 
-    __slots__ = ("_lock", "_waiting", "holder", "world")
+    __slots__ = ("_lock", "_waiting", "holder", "strays", "world", "writers")
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.holder: object = None
+        self.writers: set[Any] = set()  # tasks that have begun to write in this transaction
+        self.strays: tuple[Any, ...] = ()  # of them: who goes on when it is ended
         self._lock = threading.Lock()
         self._waiting: list[Gate] = []
+
+    def note_writer(self) -> None:
+        """Note who writes: it must be done when the transaction is ended."""
+        if (task := self.world.task()) is not None:
+            self.writers.add(task)
+
+    def find_strays(self) -> tuple[Any, ...]:
+        """Find who has begun to write and goes on, though the transaction is being ended.
+
+        What it has done would be stored, and what it is about to do would not, or elsewhere. Who
+        ends the transaction is none, nor is a task in which a server or a framework waits for us.
+        """
+        found = self.writers - {self.world.task()}
+        self.strays = tuple(task for task in found if not task.done() and not is_serving(task))
+        self.writers.clear()
+        return self.strays
 
     def take(self) -> bool | None:
         """Take the turn. True: it is mine now; False: it was already; None: another has it."""

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 OF_ASGI = 3  # scope, receive and send
 AFTER_THE_ANSWER = "starlette.background"
+FRAMEWORKS = ("starlette.", "fastapi.", "uvicorn.")
+OF_SERVERS = frozenset({"send", "receive"})  # what they give to those who answer
 
 
 def scopes() -> Iterator[dict[str, Any]]:
@@ -34,6 +36,24 @@ def scopes() -> Iterator[dict[str, Any]]:
 def is_starting_or_ending() -> bool:
     """Tell whether an application starts or ends here, so that nobody is served meanwhile."""
     return any(scope["type"] == "lifespan" for scope in scopes()) or _is_being_loaded()
+
+
+def is_serving(task: Any) -> bool:
+    """Tell whether a task serves a client, or a framework has begun it for that."""
+    return any(_is_of_framework(frame) for frame in _frames_of(task))
+
+
+def _is_of_framework(frame: FrameType) -> bool:
+    code, module = frame.f_code, str(frame.f_globals.get("__name__", ""))
+    return module.startswith(FRAMEWORKS) or not OF_SERVERS.isdisjoint(
+        code.co_varnames[: code.co_argcount]
+    )
+
+
+def name_of(task: Any) -> str:
+    """Return the name of the function that a task runs, and that of the task."""
+    called = task.get_coro()
+    return f"{getattr(called, '__qualname__', called)} ({task.get_name()})"
 
 
 def _is_being_loaded() -> bool:

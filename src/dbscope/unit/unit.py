@@ -5,7 +5,7 @@ from __future__ import annotations
 from asyncio import CancelledError
 from enum import StrEnum
 from itertools import count
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from dbscope.errors import (
@@ -47,10 +47,7 @@ class State(StrEnum):
 
 
 class Unit:
-    """One session of one database in one scope.
-
-    Plain functions over a plain `Session`: where they wait, the `world` knows how.
-    """
+    """One session of one database in one scope; where it waits, its `world` knows how."""
 
     __slots__ = (
         "begun",
@@ -123,6 +120,8 @@ class Unit:
         """Raise ScopeClosed if the scope has ended."""
         if self.state is State.CLOSED:
             raise ScopeClosed(f"{self.source} {self.scope.over} {self.scope}.")
+        if self.scope.strays:
+            self.scope.refuse_stray(self.turn.world.task())
 
     def check_free(self) -> None:
         """Raise unless this code may use the unit now."""
@@ -175,8 +174,9 @@ class Unit:
             return False
         if not self.turn.world.can_wait():
             self.turn.give_back()
-            self._refuse_to_wait()
-        if mine is None or self.state is not State.OPEN or self.scope.may_be_ahead:
+            self.check_open()
+            raise AttributeNotLoaded(f"In {self.scope}:")
+        if mine is None or self.state is not State.OPEN or self.scope.is_watched:
             self._wait_or_refuse(mine)
         try:
             self._prepare(will_write=will_write, is_alone=is_alone)
@@ -196,8 +196,9 @@ class Unit:
             self.source.keep_time(self)
         if self.idle is not None:
             self.idle.begin(self)
-        if will_write and self.first_write is None:
-            self.first_write = next(writes)
+        if will_write:
+            self.turn.note_writer()
+            self.first_write = self.first_write or next(writes)
         if will_write and self.connection is not None:
             self.source.before_write(self)
 
@@ -216,10 +217,6 @@ class Unit:
         elif self.idle is not None:
             self.idle.end()
         self.turn.give_back()
-
-    def _refuse_to_wait(self) -> NoReturn:
-        self.check_open()
-        raise AttributeNotLoaded(f"In {self.scope}:")
 
     def _wait_or_refuse(self, mine: bool | None) -> None:
         if mine:
@@ -293,12 +290,13 @@ class Unit:
         """Start to finish: from now on all others wait. Must not wait itself."""
         if self.state is State.OPEN:
             self.state = State.SEALED
+            if self.turn.writers:
+                self.scope.note_strays(self.turn.find_strays())
 
     def is_sealed(self) -> bool:
         """Tell whether it is being finished, or about to be."""
-        return self.state is State.SEALED or (
-            self.scope.may_be_ahead and self.state is State.OPEN and self.scope.is_ahead()
-        )
+        ahead = self.scope.is_watched and self.state is State.OPEN and self.scope.is_ahead()
+        return ahead or self.state is State.SEALED
 
     def renew(self, *, atomic: bool = True) -> None:
         """Begin the tail: the same session, a new transaction; or none, if it is to autocommit."""
@@ -314,6 +312,7 @@ class Unit:
         """Refuse everything from now on."""
         self.state = State.CLOSED
         self.refused = None
+        self.turn.writers.clear()
 
     def abandon(self) -> None:
         """Have no part in it any more: it is the parent's, in a forked child."""
