@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from dbscope.scopes import guards
 from dbscope.scopes.backoff import checked as checked_number
 from dbscope.scopes.keep import keep
 from dbscope.scopes.routes import Readonly, choose, choose_retries
 from dbscope.unit.policy import Mode
-
-if TYPE_CHECKING:
-    from dbscope.unit.source import Source
 
 F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")
@@ -22,7 +19,7 @@ R = TypeVar("R")
 class Marks:
     """What both kinds of database have for that."""
 
-    _source: Source
+    _source: Any  # a `Source`
 
     def keep(self, response: R) -> R:
         """Keep the work of this request, though the status of the response is 400 or above.
