@@ -18,7 +18,7 @@ from tests.jobs.workers import ROOT, Worker
 from tests.support.look import Onlooker, until
 from tests.support.processes import bar
 
-pytestmark = pytest.mark.timeout(150)
+pytestmark = pytest.mark.timeout(200)
 
 
 @dataclass
@@ -67,8 +67,8 @@ def test_a_job_is_stored_and_run_as_often_as_the_guide_says(name, case, place, s
     try:
         send(system, case, place.env)
         with Worker(system.command, place.env, place.log):
-            until(lambda: place.runs() >= int(runs), bar(10))
-            until(lambda: system.left(where) == left, bar(10))
+            until(lambda: place.runs() >= int(runs), bar(60))
+            until(lambda: system.left(where) == left, bar(60))
         is_left = system.left(where)
     finally:
         system.forget(place.queue)

@@ -64,8 +64,10 @@ class ScopeMiddleware(Middleware):
     def __init__(self, db: AnyDatabase) -> None:
         self._db = db
 
-    def after_declare_actor(self, broker: Broker, actor: Actor[Any, Any]) -> None:  # noqa: ARG002
+    def after_declare_actor(self, broker: Broker, actor: Actor[Any, Any] | str) -> None:
         """Put the scope around its function; Dramatiq has put a thread around an async one."""
+        if isinstance(actor, str):  # before 2.0, of those that were there before
+            actor = broker.get_actor(actor)
         function: Any = actor.fn
         if getattr(function, "__globals__", None) is vars(dramatiq_asyncio):
             inside = self._async_in_scope(actor.actor_name, function.__wrapped__)

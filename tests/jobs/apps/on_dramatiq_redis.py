@@ -11,7 +11,7 @@ from tests.jobs.apps.work import QUEUE, REDIS, db, plain_work
 broker = RedisBroker(
     url=REDIS,
     namespace=QUEUE,
-    heartbeat_timeout=1000,  # milliseconds until what a killed worker had is given to another
+    heartbeat_timeout=5000,  # milliseconds until what a killed worker had is given to another
     maintenance_chance=1_000_000,
 )
 install(db, broker)

@@ -20,7 +20,7 @@ app = FastStream(broker)
     stream=JStream(QUEUE, subjects=[f"{QUEUE}.>"]),
     durable="worker",
     pull_sub=True,
-    config=ConsumerConfig(ack_wait=2),  # seconds until what a killed worker had is given to another
+    config=ConsumerConfig(ack_wait=5),  # seconds until what a killed worker had is given to another
 )
 async def handle(case: str) -> None:
     await work(case)

@@ -14,7 +14,7 @@ app = App(
     connector=PsycopgConnector(conninfo=CONNINFO),
     worker_defaults={"update_heartbeat_interval": 0.3, "fetch_job_polling_interval": 0.3},
 )
-install(db, app, stalled_after=2, sweep="* * * * * */1")
+install(db, app, stalled_after=5, sweep="* * * * * */1")
 
 
 @app.task(name="work", retry=RetryStrategy(max_attempts=2), queue=QUEUE)

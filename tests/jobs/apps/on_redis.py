@@ -17,7 +17,7 @@ app = FastStream(broker)
 
 @broker.subscriber(stream=StreamSub(QUEUE, group="workers", consumer="a"))
 @broker.subscriber(
-    stream=StreamSub(QUEUE, group="workers", consumer="a", min_idle_time=500, polling_interval=50)
+    stream=StreamSub(QUEUE, group="workers", consumer="a", min_idle_time=4000, polling_interval=50)
 )
 async def handle(case: str) -> None:
     await work(case)

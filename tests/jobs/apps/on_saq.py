@@ -22,7 +22,7 @@ install(db, settings, retries=2)
 
 async def send(case: str) -> None:
     await queue.connect()
-    await queue.enqueue("work", key="it", case=case, timeout=2)
+    await queue.enqueue("work", key="it", case=case, timeout=5)
     await queue.disconnect()
 
 

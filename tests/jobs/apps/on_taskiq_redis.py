@@ -13,9 +13,9 @@ broker = RedisStreamBroker(
     REDIS,
     queue_name=QUEUE,
     consumer_id="0",
-    idle_timeout=1000,
+    idle_timeout=5000,
     xread_block=200,
-    unacknowledged_lock_timeout=2,
+    unacknowledged_lock_timeout=5,
 ).with_result_backend(RedisAsyncResultBackend(REDIS, prefix_str=QUEUE))
 install(db, broker)
 
