@@ -36,7 +36,7 @@ MEMBERS = """
     engine sessionmaker session get_session scoped_session scope atomic savepoint
     on_commit on_rollback before_commit set_rollback doom keep Rollback in_transaction
     current_transaction transaction_required durable non_atomic_requests atomic_requests
-    readonly lock with_lock advisory_lock release run gather is_retryable retry_requests
+    readonly lock with_lock advisory_lock release run gather sandbox is_retryable retry_requests
     execute scalar scalars get_by_pk ensure_schema ping dispose stats install lifespan
 """
 NAMES = """
@@ -142,6 +142,7 @@ ALLOWED = {
     "extras": {"errors"},
     "explain": {"errors"},
     "crud": {"crud", *PUBLIC},
+    "testing": {"testing", "engine", "backends", "unit", "scopes", "errors", *PUBLIC},
     "migrate": {"migrate", "backends", "extras", *PUBLIC},  # the looks of poolers
     "cli": {"cli", "migrate", "backends", "extras", "explain", "__version__", *PUBLIC},
 }

@@ -81,6 +81,7 @@ class Database(Queries[S]):
         database: AsyncDatabase[AsyncSession]
         database = AsyncDatabase(self.url, _companion=True, **self._for_companion())
         database.__dict__["sync"] = self
+        self._share(database)
         return database
 
     @property

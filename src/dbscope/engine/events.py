@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from dbscope.backends.postgresql.pooler import blame
 from dbscope.engine import deadline, faults, fitness, guard, notes, packets, transaction
+from dbscope.engine.sandboxed import is_sandboxed
 from dbscope.errors import (
     ConfigurationError,
     ManualCommitForbidden,
@@ -57,7 +58,7 @@ def install(engine: Engine, on_cancel: Callable[[Connection], None], pooler: Poo
             unit: Unit | None = connection.info.get("dbscope.unit")
         except NotImplementedError:  # the connection by which SQLAlchemy gets to know the server
             return None if blamed is None else ConfigurationError(blamed)
-        if isinstance(context.original_exception, CancelledError):
+        if isinstance(context.original_exception, CancelledError) and not is_sandboxed(connection):
             on_cancel(connection)
         # COMMIT and ROLLBACK have no statement.
         is_commit = unit is not None and unit.committing and context.statement is None

@@ -25,6 +25,7 @@ from dbscope.engine import (
     mysql,
     notes,
     postgresql,
+    sandboxed,
     second,
     session_state,
     stop,
@@ -113,6 +114,7 @@ class EngineSource:
         self.counters: Counter[str] = Counter()
         self.seconds = second.SecondConnections(self, self.counters)
         self.loops = loops.Loops(str(self))
+        self.sandboxes = sandboxed.Sandboxes(self)
         self.features = features_of(url, settings.engine)
         self.sql_family: str = self.features.family
         settings.check(self.features, url, session_class, is_async=is_async)
@@ -132,7 +134,7 @@ class EngineSource:
         self._out = Out()
         self._world: World | None = None
         self.waits_plainly = False  # known once there is an engine
-        self.runs_in_pieces = url.get_driver_name() == "inline"
+        self.runs_in_pieces: bool = url.get_driver_name() == "inline"
         self.commits_last = self.features.commits_last
         self._is_sqlite = self.sql_family == "sqlite"
         self._is_mysql = self.sql_family == "mysql"
@@ -181,6 +183,7 @@ class EngineSource:
         self.waits_plainly = self.is_async and here.waits_plainly(engine.dialect)
         if self._is_sqlite:
             recipe.install(engine)
+        self.sandboxes.prepared(self, engine)
 
     @property
     def factory(self) -> Any:
@@ -217,9 +220,11 @@ class EngineSource:
     def before_transaction(self, unit: Unit, bind: Engine | Connection) -> None:
         """Check the event loop, count second connections, and wait for the turn to write."""
         self.check_loop()
-        self.engines.require(bind, unit.scope)
         if self.settings.session_settings is not None:
             unit.settings = tenant.ask(self.settings.session_settings)
+        if self.sandboxes.opened:
+            return
+        self.engines.require(bind, unit.scope)
         if unit.scope.parent is not None:
             self.seconds.want(unit, bind.engine)
         if self._queue is None or unit.is_readonly:
@@ -234,13 +239,17 @@ class EngineSource:
 
     def before_write(self, unit: Unit) -> None:
         """Wait for the turn to write, if the transaction has only read so far."""
-        if self._queue is not None:
+        if self._queue is not None and not self.sandboxes.opened:
             with deadline.instead_of(DatabaseUnavailable, unit):
                 self._queue.enter(unit, deadline.patience(unit, recipe.BUSY_TIMEOUT))
 
-    def reader_of(self, bind: Engine | Connection) -> Engine | Connection:
-        """Return the engine for what only reads."""
-        return (self.engines.reader or bind) if bind is self.engines.plain else bind
+    def bind_of(self, unit: Unit, bind: Engine | Connection) -> Engine | Connection:
+        """Return the engine for the work of a unit: another one reads, or is a sandbox's."""
+        if bind is not self.engines.plain:
+            return bind
+        if self.sandboxes.opened:
+            return self.sandboxes.line().engine  # type: ignore[no-any-return]
+        return (self.engines.reader or bind) if unit.is_readonly else bind
 
     def begin_with(self, unit: Unit, bind: Engine | Connection) -> Mapping[str, Any]:
         """Return SQLAlchemy's options for a transaction that is about to begin."""
@@ -249,7 +258,9 @@ class EngineSource:
     def after_begin(self, unit: Unit, connection: Connection) -> None:
         """Send what SQLite and MySQL are told of a transaction, now that it is known."""
         self.seconds.have(unit)
-        if self._queue is not None:
+        if sandboxed.is_sandboxed(connection):
+            sandboxed.set_readonly(connection, unit.is_readonly)
+        elif self._queue is not None:
             self._begin_sqlite(unit, connection, is_writer=self._queue.writer is unit)
         elif unit.is_readonly and self._is_mysql and not self.engines.has_reader:
             mysql.refuse_writes_for_now(connection)
@@ -273,11 +284,13 @@ class EngineSource:
         """Look whether the transaction is still there, so that COMMIT is one."""
         connection = unit.connection
         if connection is not None:
-            transaction.check(unit, connection, self._look)
+            transaction.check(unit, connection, transaction.look_of(connection.engine))
         if unit.timed:
             deadline.forget(unit)
         if connection is None or connection.invalidated:
             return
+        if self.sandboxes.opened:
+            return  # its transaction is no whole one of the server's
         if self.settings.verify_commit and unit.first_write is not None:
             verify.note(unit, connection)
 
@@ -286,7 +299,7 @@ class EngineSource:
         connection = unit.connection
         if connection is None or connection.invalidated or connection.closed:
             return None
-        return transaction.ended(unit, connection, self._look)
+        return transaction.ended(unit, connection, transaction.look_of(connection.engine))
 
     def end_statement(self, unit: Unit, *, again: bool) -> bool:
         """End the statement that somebody else is in, who will come back; False: it has no use.
@@ -304,10 +317,6 @@ class EngineSource:
         if found is not Outcome.UNKNOWN:
             self.counters["outcomes_verified"] += 1
         return found
-
-    @cached_property
-    def _look(self) -> guard.Look:
-        return transaction.look_of(self.sync_engine)
 
     def after_transaction(self, unit: Unit) -> None:
         """Let the next one write."""
@@ -336,7 +345,8 @@ class EngineSource:
             SynchronousOnlyOperation: to wait for it would stop this one.
         """
         if self.is_async:
-            self.loops.check(self.engines)
+            if not self.sandboxes.opened:
+                self.loops.check(self.engines)
         elif not self.is_loops_own:
             loops.check_blocking(str(self))
 
@@ -344,6 +354,7 @@ class EngineSource:
 
     def dispose(self) -> None:
         """Close all connections; those of another event loop can only be forgotten."""
+        self.sandboxes.dispose()
         if self.is_async:
             self.loops.dispose(self.engines.made)
         else:
@@ -352,6 +363,7 @@ class EngineSource:
     def forget(self) -> None:
         """Start anew in a forked child: the parent's sockets and locks are not ours to use."""
         self.loops = loops.Loops(str(self))
+        self.sandboxes = sandboxed.Sandboxes(self)
         self.engines.forget()
 
     def ping(self) -> None:

@@ -71,7 +71,7 @@ class Source(Protocol):
         """Return a new session, and the object that people are given for it."""
         ...
 
-    def reader_of(self, bind: Any) -> Any:
+    def bind_of(self, unit: Any, bind: Any) -> Any:
         """Return the engine for what only reads."""
         ...
 
