@@ -24,7 +24,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
 import dbscope
 from dbscope import AsyncDatabase, Database
-from dbscope.engine.sqlite.dialect import LoopPool
+from dbscope.sqlite_inline.pool import LoopPool
 
 SOURCE = Path(dbscope.__file__).parent
 

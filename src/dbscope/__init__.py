@@ -34,7 +34,7 @@ from dbscope.errors import (
 )
 from dbscope.masking import masked
 from dbscope.scopes.http import DBSessionMiddleware
-from dbscope.unit.place import callsite
+from dbscope.unit.callsite import callsite
 from dbscope.unit.policy import default_commit_veto, unsafe_methods
 
 __version__ = "0.2.0"

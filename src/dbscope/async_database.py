@@ -18,20 +18,23 @@ from sqlalchemy.orm import Session
 from typing_extensions import TypeVar
 
 from dbscope import arguments
-from dbscope.common import CurrentSession
-from dbscope.engine import advisory, carry, schema
+from dbscope.database_base import CurrentSession
+from dbscope.engine import advisory, schema
+from dbscope.aio import concurrency
 from dbscope.queries import A, AsyncQueries
 from dbscope.scopes import propagation as propagations
 from dbscope.scopes.atomic import AsyncAtomic, AsyncSavepoint
-from dbscope.scopes.attempts import checked
+from dbscope.scopes.backoff import checked
 from dbscope.scopes.entering import opening
 from dbscope.scopes.gather import gather_async
-from dbscope.scopes.job import AsyncJobScope
+from dbscope.scopes.scope import AsyncJobScope
 from dbscope.scopes.retry import run_async
-from dbscope.unit import place
-from dbscope.unit.attributes import Classes
+from dbscope.unit import callsite
+from dbscope.unit.options import Classes
 from dbscope.unit.current import current
 from dbscope.unit.policy import mode
+from dbscope.aio import shield
+from dbscope.aio import threads
 
 if TYPE_CHECKING:
     from dbscope.database import Database
@@ -235,7 +238,7 @@ class AsyncDatabase(AsyncQueries[A]):
         """
         arguments.check_call("the function of run()", function)
         retries = checked(attempts, "attempts", 1) - 1
-        atomic = AsyncAtomic(self._source, where=place.of(function))
+        atomic = AsyncAtomic(self._source, where=callsite.of(function))
         return cast("T", await run_async(atomic, function, retries))
 
     async def gather(
@@ -288,7 +291,7 @@ class AsyncDatabase(AsyncQueries[A]):
             ...     await write_invoices()
         """
         lock = advisory.AdvisoryLock(self._source, key, timeout)
-        await carry.in_greenlet(lock.acquire)
+        await concurrency.in_greenlet(lock.acquire)
         failed: BaseException | None = None
         try:
             yield
@@ -296,8 +299,8 @@ class AsyncDatabase(AsyncQueries[A]):
             failed = error
             raise
         finally:
-            work = carry.in_greenlet(lock.release, failed)
-            await carry.to_the_end(work, limit=self._source.finish_timeout)
+            work = concurrency.in_greenlet(lock.release, failed)
+            await shield.to_the_end(work, limit=self._source.finish_timeout)
 
     async def ensure_schema(self, metadata: MetaData) -> None:
         """Create the tables that are missing; safe when several processes start at once."""
@@ -312,17 +315,17 @@ class AsyncDatabase(AsyncQueries[A]):
             DatabaseUnavailable: it cannot be reached.
             PoolTimeout: all connections are in use.
         """
-        await carry.in_greenlet(self._source.ping)
+        await concurrency.in_greenlet(self._source.ping)
 
     async def dispose(self) -> None:
         """Close all connections, of the companion too; the next use begins anew."""
         await self.dispose_own()
         if "sync" in self.__dict__:
-            await carry.in_thread(self.sync.dispose)
+            await threads.in_thread(self.sync.dispose)
 
     async def dispose_own(self) -> None:
         """Close the connections of the async kind only."""
-        await carry.in_greenlet(self._source.dispose)
+        await concurrency.in_greenlet(self._source.dispose)
 
     @asynccontextmanager
     async def lifespan(self, app: Any = None) -> AsyncGenerator[None, None]:  # noqa: ARG002

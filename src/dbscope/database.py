@@ -13,21 +13,23 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from typing_extensions import TypeVar
 
 from dbscope import arguments
-from dbscope.common import CurrentSession
-from dbscope.engine import advisory, carry, schema
+from dbscope.database_base import CurrentSession
+from dbscope.engine import advisory, schema
+from dbscope.aio import concurrency
 from dbscope.queries import Queries, S
 from dbscope.scopes import propagation as propagations
 from dbscope.scopes.atomic import SyncAtomic, SyncSavepoint
-from dbscope.scopes.attempts import checked
+from dbscope.scopes.backoff import checked
 from dbscope.scopes.decorating import must_be_plain
 from dbscope.scopes.entering import opening
 from dbscope.scopes.gather import gather
-from dbscope.scopes.job import SyncJobScope
+from dbscope.scopes.scope import SyncJobScope
 from dbscope.scopes.retry import run
-from dbscope.unit import place
-from dbscope.unit.attributes import Classes
+from dbscope.unit import callsite
+from dbscope.unit.options import Classes
 from dbscope.unit.current import current
 from dbscope.unit.policy import mode
+from dbscope.aio import threads
 
 if TYPE_CHECKING:
     from dbscope.async_database import AsyncDatabase
@@ -175,7 +177,7 @@ class Database(Queries[S]):
         arguments.check_call("the function of run()", function)
         must_be_plain(function, "run")
         retries = checked(attempts, "attempts", 1) - 1
-        return cast("T", run(SyncAtomic(self._source, where=place.of(function)), function, retries))
+        return cast("T", run(SyncAtomic(self._source, where=callsite.of(function)), function, retries))
 
     def gather(self, *functions: Callable[[], T], limit: int | None = None) -> list[T]:
         """Run functions at once, in threads, each in its own scope; see `AsyncDatabase.gather`.
@@ -222,6 +224,6 @@ class Database(Queries[S]):
         try:
             yield
         finally:
-            await carry.in_thread(self.dispose)
+            await threads.in_thread(self.dispose)
             if "async_" in self.__dict__:
                 await self.async_.dispose_own()

@@ -15,8 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from typing_extensions import TypeVar
 
-from dbscope.common import CommonDatabase
-from dbscope.engine import carry
+from dbscope.database_base import CommonDatabase
+from dbscope.aio import concurrency
 from dbscope.scopes import locks
 from dbscope.scopes.atomic import AsyncAtomic, SyncAtomic
 from dbscope.unit.current import unit_of
@@ -102,7 +102,7 @@ class AsyncQueries(CommonDatabase[A]):
             ...     account = await db.lock(account)
             ...     account.balance -= amount
         """
-        return await carry.in_greenlet(
+        return await concurrency.in_greenlet(
             locks.lock,
             unit_of(self._source),
             instance,
@@ -149,7 +149,7 @@ class AsyncQueries(CommonDatabase[A]):
             >>> await db.release()
             >>> weather = await client.get(user.town)  # takes seconds
         """
-        await carry.in_greenlet(locks.release, unit_of(self._source))
+        await concurrency.in_greenlet(locks.release, unit_of(self._source))
 
 
 class Queries(CommonDatabase[S]):

@@ -10,14 +10,14 @@ from fastapi import FastAPI
 from sqlalchemy import text
 
 from dbscope import AsyncDatabase
-from dbscope.engine import verify
+from dbscope.backends.postgresql import verify_commit
 from tests.acceptance.checks import PATIENCE
 from tests.acceptance.drivers import ON_POSTGRESQL
 from tests.asgi import ask
 from tests.support.look import Onlooker
 from tests.support.proxy import Proxy
 
-PATIENT = (*verify.PAUSES, *[0.5] * 40)  # seconds
+PATIENT = (*verify_commit.PAUSES, *[0.5] * 40)  # seconds
 VERIFIED = {driver: [False, True] for driver in ON_POSTGRESQL} | {"asyncmy": [False]}
 STATUS = {  # (mode, verify_commit): of every answer
     ("cut_before_commit", False): 500,  # TransactionOutcomeUnknown
@@ -30,7 +30,7 @@ STATUS = {  # (mode, verify_commit): of every answer
 @pytest.fixture(autouse=True)
 def late_outcome(times: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """One on a machine that stalls comes to it later than we would ask."""
-    monkeypatch.setattr(verify, "PAUSES", times(PATIENT, verify.PAUSES))
+    monkeypatch.setattr(verify_commit, "PAUSES", times(PATIENT, verify_commit.PAUSES))
 
 
 def application(db: AsyncDatabase, seen: Counter[str]) -> FastAPI:

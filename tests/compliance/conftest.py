@@ -11,7 +11,7 @@ from sqlalchemy.dialects.sqlite import provision  # noqa: E402
 from sqlalchemy.testing.plugin.pytestplugin import *  # noqa: E402, F403
 from sqlalchemy.testing.provision import update_db_opts  # noqa: E402
 
-import dbscope.engine.sqlite  # noqa: E402, F401  (registers the dialect)
+import dbscope.sqlite_inline  # noqa: E402, F401  (registers the dialect)
 
 provision._drivernames.add("inline")  # it is a part of the names of the files
 

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Engine, event
 from sqlalchemy.dialects.sqlite import provision
 
-import dbscope.engine.sqlite  # noqa: F401  (registers the dialect)
+import dbscope.sqlite_inline  # noqa: F401  (registers the dialect)
 
 provision._drivernames.add("inline")  # it is a part of the names of the files
 

@@ -575,7 +575,7 @@ def test_what_writes_to_sqlite_waits_for_its_turn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """And after the patience it is told who has been writing, whatever came first."""
-    monkeypatch.setattr("dbscope.engine.sqlite.recipe.BUSY_TIMEOUT", 0.05)
+    monkeypatch.setattr("dbscope.backends.sqlite.recipe.BUSY_TIMEOUT", 0.05)
 
     def story(db: Both) -> None:
         def write() -> None:

@@ -17,8 +17,8 @@ from sqlalchemy.ext.asyncio.exc import AsyncMethodRequired
 from sqlalchemy.util import await_only
 
 from dbscope import AsyncDatabase
-from dbscope.engine import carriers
-from dbscope.engine.carriers import Carrier, carry
+from dbscope.aio import greenlets
+from dbscope.aio.greenlets import Carrier, carry
 
 pytestmark = pytest.mark.anyio
 
@@ -27,7 +27,7 @@ name: ContextVar[str] = ContextVar("name", default="nobody")
 
 @pytest.fixture(autouse=True)
 def none_idle() -> None:
-    carriers.idle.greenlets.clear()
+    greenlets.idle.greenlets.clear()
 
 
 def wait(value: Any) -> Any:
@@ -40,7 +40,7 @@ async def test_one_greenlet_carries_functions_one_after_the_other() -> None:
     """Whether they wait or not."""
     first = await carry(getcurrent)
     assert await carry(lambda: wait(getcurrent())) is first
-    assert carriers.idle.greenlets == [first]
+    assert greenlets.idle.greenlets == [first]
 
 
 async def test_functions_at_once_have_a_greenlet_each() -> None:
@@ -72,7 +72,7 @@ async def test_a_function_runs_in_the_context_of_its_caller() -> None:
     for own in ("alice", "bob"):
         assert await asyncio.create_task(work(own)) == (own, f"{own} again")
     assert await carry(name.get) == "nobody"
-    assert len(carriers.idle.greenlets) == 1
+    assert len(greenlets.idle.greenlets) == 1
 
 
 class Thing:
@@ -93,7 +93,7 @@ async def test_an_idle_greenlet_keeps_nothing_of_what_it_did() -> None:
     await asyncio.sleep(0)  # or the loop still knows the task
     gc.collect()
     assert [thing() for thing in left] == [None] * 3
-    assert len(carriers.idle.greenlets) == 1
+    assert len(greenlets.idle.greenlets) == 1
 
 
 async def test_an_error_comes_as_it_was_raised_and_ends_the_greenlet() -> None:
@@ -112,7 +112,7 @@ async def test_an_error_comes_as_it_was_raised_and_ends_the_greenlet() -> None:
         with pytest.raises(ValueError, match="no") as raised:
             await carry(fail)
     assert isinstance(raised.value.__context__, KeyError)
-    assert carriers.idle.greenlets == []
+    assert greenlets.idle.greenlets == []
 
 
 async def test_a_cancellation_arrives_where_the_function_waits() -> None:
@@ -147,7 +147,7 @@ async def test_a_coroutine_that_is_closed_ends_its_function() -> None:
     coroutine.send(None)
     coroutine.close()
     assert seen == ["the end"]
-    assert carriers.idle.greenlets == []
+    assert greenlets.idle.greenlets == []
 
 
 def test_each_thread_has_greenlets_of_its_own() -> None:
@@ -164,7 +164,7 @@ def test_each_thread_has_greenlets_of_its_own() -> None:
         thread.join()
     assert len(made) == 4
     assert len(set(map(id, made))) == 2
-    assert carriers.idle.greenlets == []
+    assert greenlets.idle.greenlets == []
 
 
 def alive() -> int:
@@ -175,10 +175,10 @@ def alive() -> int:
 
 async def test_only_so_many_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """A crowd that is gone leaves no crowd of greenlets."""
-    monkeypatch.setattr(carriers, "KEPT", 3)
+    monkeypatch.setattr(greenlets, "KEPT", 3)
     before = alive()
     await asyncio.gather(*(carry(wait, number) for number in range(10)))
-    assert len(carriers.idle.greenlets) == 3
+    assert len(greenlets.idle.greenlets) == 3
     assert alive() == before + 3
 
 
@@ -217,7 +217,7 @@ def nothing_collected() -> Iterator[None]:
 async def test_what_is_carried_from_the_deep_leaves_the_next_its_depth() -> None:
     """A greenlet counts the frames below its beginning all its life."""
     usual = await carry(depth_left)
-    carriers.idle.greenlets.clear()
+    greenlets.idle.greenlets.clear()
     assert await down(600, depth_left) < usual - 500
     assert abs(await carry(depth_left) - usual) < 10
 
@@ -227,7 +227,7 @@ async def test_only_what_can_be_awaited_is_awaited(wrong: Any) -> None:
     """A list is no answer either."""
     with pytest.raises(TypeError, match=r"can't be .*await"):  # Python's own words
         await carry(lambda: (await_only(wrong), "the end"))
-    assert carriers.idle.greenlets == []
+    assert greenlets.idle.greenlets == []
 
 
 async def test_the_exit_of_a_greenlet_is_returned() -> None:
@@ -237,7 +237,7 @@ async def test_the_exit_of_a_greenlet_is_returned() -> None:
         raise GreenletExit("early")
 
     assert isinstance(await carry(leave), GreenletExit)
-    assert carriers.idle.greenlets == []
+    assert greenlets.idle.greenlets == []
 
 
 async def test_each_answer_goes_to_whom_it_is_for() -> None:
@@ -293,7 +293,7 @@ async def test_an_applications_own_session_class_is_asked(db: AsyncDatabase) -> 
     async with db.scope():
         assert (await db.session.scalars(text("SELECT 1"))).all() == [1]
     assert Recording.recorded == (["SELECT 1"] if isinstance(db.sessionmaker(), Recording) else [])
-    assert len(carriers.idle.greenlets) == 1
+    assert len(greenlets.idle.greenlets) == 1
 
 
 async def test_a_cursor_at_the_server_is_refused_as_by_sqlalchemy(db: AsyncDatabase) -> None:

@@ -55,7 +55,7 @@ def test_the_database_ends_a_statement_at_the_deadline(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The block is rolled back, and the connection is as good as before."""
-    monkeypatch.setattr("dbscope.scopes.timer.GRACE", LONG)  # a busy machine is no reason to help
+    monkeypatch.setattr("dbscope.scopes.timeout.GRACE", LONG)  # a busy machine is no reason to help
 
     def story(db: Both) -> None:
         # A busy machine may need the time for the INSERT alone; then with more of it.
@@ -116,7 +116,7 @@ def test_the_shorter_time_of_an_inner_block_ends_that_only(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """E14: the outer one goes on, with its own time told to the database again."""
-    monkeypatch.setattr("dbscope.scopes.timer.GRACE", LONG)  # our way would end the connection
+    monkeypatch.setattr("dbscope.scopes.timeout.GRACE", LONG)  # our way would end the connection
 
     def story(db: Both) -> None:
         with db.scope(atomic=False), db.atomic(timeout=LONG):

@@ -10,8 +10,8 @@ from sqlalchemy.dialects.sqlite import aiosqlite
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.util import greenlet_spawn
 
-from dbscope.engine.sqlite import plain
-from dbscope.engine.sqlite.cursor import Cursor
+from dbscope.sqlite_inline import pysqlite
+from dbscope.sqlite_inline.cursor import Cursor
 
 pytestmark = pytest.mark.anyio
 
@@ -123,8 +123,8 @@ def test_a_plain_cursor_takes_its_factory_by_position() -> None:
     class Own(sqlite3.Cursor):
         pass
 
-    connection = sqlite3.connect(":memory:", factory=plain.Connection)
+    connection = sqlite3.connect(":memory:", factory=pysqlite.Connection)
     assert type(connection.cursor(Own)) is Own
     assert type(connection.cursor(factory=Own)) is Own
-    assert type(connection.cursor()) is plain.Cursor
+    assert type(connection.cursor()) is pysqlite.Cursor
     connection.close()

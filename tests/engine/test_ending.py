@@ -14,8 +14,9 @@ import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.util import greenlet_spawn
 
-from dbscope.engine.sqlite import files, plain
-from dbscope.engine.sqlite.queue import Queue, shared
+from dbscope.sqlite_inline import files
+from dbscope.sqlite_inline import pysqlite
+from dbscope.sqlite_inline.queue import Queue, shared
 from tests.support.ending import ENDLESS, STATES, chosen
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +49,7 @@ def test_two_ends_leave_the_process_alive_and_nothing_held(
 @pytest.mark.parametrize("way", ["close", "interrupt"])
 def test_a_plain_connection_may_be_ended_in_another_thread(way: str, tmp_path: Path) -> None:
     """The statement that runs is ended first, and says so."""
-    made = sqlite3.connect(tmp_path / "a.db", check_same_thread=False, factory=plain.Connection)
+    made = sqlite3.connect(tmp_path / "a.db", check_same_thread=False, factory=pysqlite.Connection)
     begun = threading.Event()
     made.create_function("begun", 0, lambda: begun.set() or 1)
     errors: list[BaseException] = []
@@ -97,7 +98,7 @@ def test_a_statement_cannot_close_its_own_connection(driver: str) -> None:
     if driver == "inline":
         asyncio.run(inline())
     else:
-        made = sqlite3.connect(":memory:", factory=plain.Connection)
+        made = sqlite3.connect(":memory:", factory=pysqlite.Connection)
         run(made, made)
         made.close()
 

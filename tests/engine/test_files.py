@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import func, select, text
 
 from dbscope import DatabaseUnavailable
-from dbscope.engine.sqlite import files
+from dbscope.sqlite_inline import files
 from tests.worlds import Both, Item, World, insert, is_sqlite, make_world
 
 SQLITE = pytest.mark.worlds(places=["scope"], drivers=is_sqlite)

@@ -10,7 +10,8 @@ import anyio
 import pytest
 from sqlalchemy.util import await_only, greenlet_spawn
 
-from dbscope.engine import carry
+from dbscope.aio import concurrency
+from dbscope.aio import shield
 
 pytestmark = pytest.mark.anyio
 
@@ -54,7 +55,7 @@ class Work:
 
     def begin(self, **options: Any) -> asyncio.Task[str]:
         options = {"limit": LIMIT, "starts_here": True} | options
-        return asyncio.create_task(carry.to_the_end(self.run(), **options))
+        return asyncio.create_task(shield.to_the_end(self.run(), **options))
 
 
 async def turns(number: int = 5) -> None:
@@ -76,7 +77,7 @@ async def test_undisturbed_work_makes_no_task() -> None:
 
 async def test_work_that_waits_for_nothing_is_done_at_once() -> None:
     """There may be nothing to wait for."""
-    assert await carry.to_the_end(Work(0).run(), limit=LIMIT, starts_here=True) == "done"
+    assert await shield.to_the_end(Work(0).run(), limit=LIMIT, starts_here=True) == "done"
 
 
 @pytest.mark.parametrize("times", [1, 3])
@@ -121,7 +122,7 @@ async def test_whoever_is_cancelled_twice_in_one_turn_is_woken_once(
 
     async def caller() -> None:
         try:
-            await carry.to_the_end(work.run(), limit=LIMIT, starts_here=True)
+            await shield.to_the_end(work.run(), limit=LIMIT, starts_here=True)
         except asyncio.CancelledError:
             for _ in range(times if forgiven else 0):
                 task.uncancel()
@@ -176,7 +177,7 @@ async def test_a_scope_and_a_task_that_are_cancelled_in_one_turn(
         try:
             with anyio.CancelScope() as scope:
                 scopes.append(scope)
-                await carry.to_the_end(work.run(), limit=LIMIT, starts_here=True)
+                await shield.to_the_end(work.run(), limit=LIMIT, starts_here=True)
         except asyncio.CancelledError:
             own.append(await woken_by(later))
             raise
@@ -204,7 +205,7 @@ async def test_a_cancelled_anyio_scope_waits_for_the_work_without_spinning() -> 
         nonlocal went_on
         with anyio.CancelScope() as scope:
             scopes.append(scope)
-            await carry.to_the_end(work.run(), limit=LIMIT, starts_here=True)
+            await shield.to_the_end(work.run(), limit=LIMIT, starts_here=True)
             went_on = True
         assert scope.cancelled_caught
 
@@ -242,7 +243,7 @@ async def test_a_task_that_cancels_itself_first_finishes_the_work() -> None:
         task = asyncio.current_task()
         assert task is not None
         task.cancel()
-        await carry.to_the_end(work.run(), limit=LIMIT, starts_here=True)
+        await shield.to_the_end(work.run(), limit=LIMIT, starts_here=True)
 
     task = asyncio.create_task(caller())
     await turns()
@@ -302,7 +303,7 @@ async def test_work_that_only_gives_way_can_be_called_away() -> None:
             rounds.append(asyncio.current_task())
             await asyncio.sleep(0)
 
-    task = asyncio.create_task(carry.to_the_end(busy(), limit=LIMIT, starts_here=True))
+    task = asyncio.create_task(shield.to_the_end(busy(), limit=LIMIT, starts_here=True))
     await turns()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -327,7 +328,7 @@ async def test_a_greenlet_keeps_its_context_when_it_is_called_away() -> None:
     async def caller() -> None:
         colour.set("blue")
         work: Callable[..., Awaitable[None]] = greenlet_spawn
-        await carry.to_the_end(work(plain), limit=LIMIT, starts_here=True)  # type: ignore[arg-type]
+        await shield.to_the_end(work(plain), limit=LIMIT, starts_here=True)  # type: ignore[arg-type]
 
     task = asyncio.create_task(caller())
     await turns()

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from dbscope.engine.sqlite.connection import InlineConnection
+from dbscope.sqlite_inline.connection import InlineConnection
 from tests.support.look import Onlooker
 
 pytestmark = pytest.mark.anyio

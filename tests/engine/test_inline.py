@@ -18,8 +18,9 @@ from sqlalchemy import URL, event, text
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from dbscope.engine.sqlite import calls, checkpoint
-from dbscope.engine.sqlite.connection import InlineConnection
+from dbscope.sqlite_inline import calls
+from dbscope.sqlite_inline import checkpoint
+from dbscope.sqlite_inline.connection import InlineConnection
 from tests.scopes.stage import eventually
 
 pytestmark = pytest.mark.anyio
@@ -139,7 +140,7 @@ async def test_a_read_that_takes_too_long_is_run_again_in_a_thread(
         sql = LONG.format("?")
         await connection.exec_driver_sql(sql, (300_000,))
         assert sql in known.slow
-        monkeypatch.setattr("dbscope.engine.sqlite.connection.BUDGET", 60)  # what fast means
+        monkeypatch.setattr("dbscope.sqlite_inline.connection.BUDGET", 60)  # what fast means
         monkeypatch.setattr(calls, "BUDGET", 60)
         await connection.exec_driver_sql(sql, (1,))
         assert (await connection.exec_driver_sql(sql, (1,))).one() == (1, ON_THE_LOOP())
@@ -470,7 +471,7 @@ def test_a_cancelled_query_does_not_keep_the_program_from_ending(tmp_path: Path)
     code = f"""
 import anyio
 from sqlalchemy.ext.asyncio import create_async_engine
-import dbscope.engine.sqlite
+import dbscope.sqlite_inline
 async def main():
     engine = create_async_engine("sqlite+inline:///{tmp_path / "a.db"}")
     with anyio.move_on_after(0.05):

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from dbscope import TransactionOutcomeUnknown
-from dbscope.engine import verify
+from dbscope.backends.postgresql import verify_commit
 from dbscope.unit.block import Outcome
 from tests.fixtures import make_tables
 from tests.support.look import until
@@ -92,8 +92,8 @@ class Loss:
         """Let it happen, and find it told as unknown."""
         driver = self.world.url.split(":")[0].partition("+")[2]
         with Proxy(self.server) as proxy, pytest.MonkeyPatch.context() as patch:
-            self.proxy, self.ask = proxy, verify.outcome
-            patch.setattr(verify, "outcome", self.ask_later)
+            self.proxy, self.ask = proxy, verify_commit.outcome
+            patch.setattr(verify_commit, "outcome", self.ask_later)
             url = proxy.through(self.server.url(driver))
             self.world.database = type(self.world.database)(url, verify_commit=True)
             self.world.play(lambda db: self.story(db, cut))

@@ -16,7 +16,9 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.util import await_only
 
 from dbscope import DatabaseUnavailable, ImplicitCommit, TransactionBroken, UnexpectedRollback
-from dbscope.engine import faults, guard, mysql
+from dbscope.engine import guard
+from dbscope.backends import errors
+from dbscope.backends.mysql import implicit_commit
 from tests.support.look import Onlooker, pause
 from tests.worlds import MYSQL, Both, Item, World, insert, plain_engine
 
@@ -331,8 +333,8 @@ def test_a_raw_connection_leaves_no_snapshot_behind(world: World) -> None:
 )
 def test_errors_of_connecting_are_told_apart_by_their_number(code: int, away: bool) -> None:
     """Decision 12: too many, nobody there, shutting down; not a wrong password or name."""
-    assert faults.is_away(pymysql.OperationalError(code, "words"), None) is away
-    assert faults.is_away(ConnectionRefusedError(111, "refused"), None)
+    assert errors.is_away(pymysql.OperationalError(code, "words"), None) is away
+    assert errors.is_away(ConnectionRefusedError(111, "refused"), None)
 
 
 @pytest.mark.parametrize(("code", "complaints"), [(1094, 0), (2013, 1)])
@@ -340,5 +342,5 @@ def test_a_query_that_ends_before_it_is_killed_is_no_complaint(
     code: int, complaints: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Between the look and the KILL it may come to its end: 1094 is "Unknown thread id"."""
-    mysql._report(pymysql.err.OperationalError(code, "told by the server"))
+    implicit_commit._report(pymysql.err.OperationalError(code, "told by the server"))
     assert len([each for each in caplog.records if each.name == "dbscope"]) == complaints

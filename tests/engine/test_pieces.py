@@ -7,12 +7,12 @@ from sqlalchemy import bindparam, delete, event, insert, select, text, update
 from sqlalchemy.exc import IntegrityError, StatementError
 
 from dbscope import UnexpectedRollback
-from dbscope.engine import pieces
+from dbscope.engine import batches
 from tests.worlds import Both, Item, World, plain_engine
 
 pytestmark = pytest.mark.worlds(drivers=lambda driver: driver == "inline", places=["scope"])
 
-MANY = 2 * pieces.PIECE + 1
+MANY = 2 * batches.PIECE + 1
 ROWS = [{"id": number, "name": f"{number}"} for number in range(MANY)]
 
 
@@ -40,7 +40,7 @@ def test_a_long_list_is_run_in_pieces(world: World, statement: Any) -> None:
         counts = sent(world, db)
         result = db.session.execute(statement, ROWS)
         assert getattr(result, "rowcount", MANY) == MANY
-        assert counts == [pieces.PIECE] * 2
+        assert counts == [batches.PIECE] * 2
 
     world.run(body)
     assert len(world.items()) == MANY
@@ -58,7 +58,7 @@ def test_changes_are_run_in_pieces_too(world: World) -> None:
         by_id = delete(Item.__table__).where(Item.id == bindparam("key"))
         result = db.session.execute(by_id, [{"key": number} for number in range(MANY - 1)])
         assert result.rowcount == MANY - 1
-        assert counts == [pieces.PIECE] * 4
+        assert counts == [batches.PIECE] * 4
 
     world.run(body)
     assert world.items() == [f"x{MANY - 1}"]

@@ -25,7 +25,7 @@ def test_waiting_endpoints_leave_threads_to_those_who_have_a_connection(
     database_url: str, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """R12: FastAPI validates a response in one more thread (fastapi#3205)."""
-    monkeypatch.setattr("dbscope.engine.sqlite.recipe.BUSY_TIMEOUT", PATIENCE)
+    monkeypatch.setattr("dbscope.backends.sqlite.recipe.BUSY_TIMEOUT", PATIENCE)
     options = {"pool_size": 5, "max_overflow": 0, "pool_timeout": PATIENCE}
     db = Database(database_url, engine_options=options)
     app = FastAPI()

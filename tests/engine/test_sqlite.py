@@ -15,7 +15,10 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from dbscope import AsyncDatabase, Database, DatabaseUnavailable, TransactionManagementError
-from dbscope.engine.sqlite import files, plain, queue, recipe
+from dbscope.sqlite_inline import files
+from dbscope.sqlite_inline import pysqlite
+from dbscope.sqlite_inline import queue
+from dbscope.backends.sqlite import recipe
 from tests.worlds import SYNC, Base, Both, Child, Item, World, insert, plain_engine
 
 KINDS = {"inline": AsyncDatabase, "aiosqlite": AsyncDatabase, "sqlite3": Database}
@@ -99,7 +102,7 @@ def test_a_failed_commit_frees_the_write_lock_at_once(world: World) -> None:
     def orphan(db: Both) -> None:
         connection = db.session.connection()
         plain = getattr(connection, "sync_connection", connection)
-        driver = plain.connection.driver_connection
+        driver = pysqlite.connection.driver_connection
         db.on_rollback(lambda: states.append(driver.in_transaction))
         db.session.add(Child(item_id=999))
 
@@ -320,7 +323,7 @@ def test_the_companion_shares_the_queue(world: World) -> None:
 @SQLITE
 def test_a_scope_inside_a_writing_scope_cannot_write(world: World, monkeypatch: Any) -> None:
     """J7: an immediate, clear error instead of five seconds and "database is locked"."""
-    monkeypatch.setattr("dbscope.engine.sqlite.recipe.BUSY_TIMEOUT", 3600)  # nobody waits for that
+    monkeypatch.setattr("dbscope.backends.sqlite.recipe.BUSY_TIMEOUT", 3600)  # nobody waits for that
 
     def story(db: Both) -> None:
         with db.scope():
@@ -336,7 +339,7 @@ def test_a_scope_inside_a_writing_scope_cannot_write(world: World, monkeypatch: 
 @SQLITE
 def test_who_waits_too_long_is_told_for_whom(world: World, monkeypatch: Any) -> None:
     """Decision 16: the error names the writer's place; then the writer goes on."""
-    monkeypatch.setattr("dbscope.engine.sqlite.recipe.BUSY_TIMEOUT", 0.1)
+    monkeypatch.setattr("dbscope.backends.sqlite.recipe.BUSY_TIMEOUT", 0.1)
 
     def story(db: Both) -> None:
         has_written, has_failed = world.barrier(2), world.barrier(2)
@@ -405,15 +408,15 @@ def test_a_statement_that_begins_when_it_is_cancelled_already_is_ended(
 ) -> None:
     """An interrupt that comes before it does nothing, and it would keep the lock."""
     begins, goes_on = threading.Event(), threading.Event()
-    execute = plain.Cursor.execute
+    execute = pysqlite.Cursor.execute
 
-    def late(cursor: plain.Cursor, sql: str, *args: Any) -> Any:
+    def late(cursor: pysqlite.Cursor, sql: str, *args: Any) -> Any:
         if sql == ENDLESS:
             begins.set()
             assert goes_on.wait(40)
         return execute(cursor, sql, *args)
 
-    monkeypatch.setattr(plain.Cursor, "execute", late)
+    monkeypatch.setattr(pysqlite.Cursor, "execute", late)
 
     def work(db: Both) -> None:
         insert(db, "a")
@@ -518,4 +521,4 @@ def test_a_driver_of_somebody_else_keeps_its_own_connections() -> None:
     foreign = recipe.engine_options(make_url("sqlite+pysqlcipher://:secret@/a.db"), is_async=False)
     assert "factory" not in foreign["connect_args"]
     usual = recipe.engine_options(make_url("sqlite:///a.db"), is_async=False)
-    assert usual["connect_args"]["factory"] is plain.Connection
+    assert usual["connect_args"]["factory"] is pysqlite.Connection

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from dbscope.engine.sqlite import statements
-from dbscope.engine.sqlite.statements import Kind, Statements
+from dbscope.sqlite_inline import classify
+from dbscope.sqlite_inline.classify import Kind, Statements
 
 TABLES = """
 CREATE TABLE item (id integer PRIMARY KEY, name text UNIQUE, kind int, size int);
@@ -140,7 +140,7 @@ def test_what_is_known_has_an_end(
     connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A program that makes ever new texts does not fill the memory."""
-    monkeypatch.setattr(statements, "KEPT", 10)
+    monkeypatch.setattr(classify, "KEPT", 10)
     known = Statements()
     for number in range(35):
         known.kind_of(connection, f"SELECT {number}", ())

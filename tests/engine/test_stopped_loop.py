@@ -9,8 +9,9 @@ from pathlib import Path
 import anyio.to_thread
 import pytest
 
-from dbscope.engine import carry
+from dbscope.aio import concurrency
 from tests.support.stopping import STATES
+from dbscope.aio import threads
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,7 +22,7 @@ def test_a_thread_that_goes_on_does_not_ask_a_loop_that_has_stopped() -> None:
     inside, go_on, over = asyncio.Event(), threading.Event(), threading.Event()
 
     def work() -> None:
-        with carry.uncounted():
+        with threads.uncounted():
             loop.call_soon_threadsafe(inside.set)
             go_on.wait(30)
         over.set()

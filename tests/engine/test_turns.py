@@ -18,7 +18,7 @@ ONE = text("SELECT 1")
 @pytest.fixture
 async def db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AsyncDatabase]:
     """A database in whose scope a statement was run already; no turn of the loop is too long."""
-    monkeypatch.setattr("dbscope.engine.sqlite.turns.SLICE", 60)
+    monkeypatch.setattr("dbscope.sqlite_inline.fairness.SLICE", 60)
     db = AsyncDatabase(f"sqlite:///{tmp_path}/a.db")
     async with db.scope():
         await db.execute(ONE)
@@ -63,7 +63,7 @@ async def test_after_a_long_turn_the_next_one_begins(
 ) -> None:
     """A task of many statements leaves the loop to those who wait for something else."""
     await until_alone()
-    monkeypatch.setattr("dbscope.engine.sqlite.turns.SLICE", -1)
+    monkeypatch.setattr("dbscope.sqlite_inline.fairness.SLICE", -1)
     await db.execute(ONE)  # the first one of this turn
     statement = db.execute(ONE)
     assert statement.send(None) is None

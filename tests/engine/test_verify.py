@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dbscope import ConfigurationError, DatabaseUnavailable, TransactionOutcomeUnknown
-from dbscope.engine import verify
+from dbscope.backends.postgresql import verify_commit
 from tests.support.proxy import Proxy
 from tests.worlds import Both, World, insert, is_postgresql, is_sqlite
 
@@ -19,7 +19,7 @@ pytestmark = [
 @pytest.fixture(autouse=True)
 def late_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
     """One on a machine that stalls comes to it later than we would ask."""
-    monkeypatch.setattr(verify, "PAUSES", (*verify.PAUSES, *[0.5] * 40))
+    monkeypatch.setattr(verify_commit, "PAUSES", (*verify_commit.PAUSES, *[0.5] * 40))
 
 
 def end(db: Both, how: str, hooks: list[str]) -> None:

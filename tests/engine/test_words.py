@@ -7,7 +7,7 @@ from sqlalchemy import delete, insert, select, text, update
 from sqlalchemy.schema import CreateTable
 
 from dbscope import ReadOnlyViolation
-from dbscope.engine.words import ending, text_writes, writes
+from dbscope.engine.sql_text import ending, text_writes, writes
 from tests.worlds import Both, Item, World, is_postgresql
 from tests.worlds import insert as add
 

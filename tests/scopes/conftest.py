@@ -39,7 +39,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         limits.append(most)
         return 0
 
-    monkeypatch.setattr("dbscope.scopes.attempts.random.uniform", uniform)
+    monkeypatch.setattr("dbscope.scopes.backoff.random.uniform", uniform)
     return limits
 
 

@@ -24,8 +24,8 @@ from dbscope import (
     ScopeClosed,
     UnexpectedRollback,
 )
-from dbscope.engine.psycopg import AsyncConnection
-from dbscope.unit import ending
+from dbscope.backends.postgresql.psycopg import AsyncConnection
+from dbscope.unit import finish
 from dbscope.unit.current import current
 from tests.scopes.stage import (
     ALONE,
@@ -413,7 +413,7 @@ async def test_a_failed_request_ends_the_statement_that_it_has_forgotten(
 ) -> None:
     """Its answer is its own, nobody is cancelled, and the connection comes back."""
     db, tasks, (endless, has_begun) = stage.real, [], stage.endless()
-    monkeypatch.setattr(ending, "_comes_back", not_at_first(ending._comes_back))
+    monkeypatch.setattr(finish, "_comes_back", not_at_first(finish._comes_back))
 
     @stage.app.post("/")
     async def endpoint() -> None:
@@ -524,7 +524,7 @@ async def test_a_second_writer_inside_the_first_is_refused_at_once(
     """J7, 4.13: SQLite has one writer; waiting for oneself would be a deadlock."""
     from dbscope import TransactionManagementError
 
-    monkeypatch.setattr("dbscope.engine.sqlite.recipe.BUSY_TIMEOUT", 3600)  # nobody waits for that
+    monkeypatch.setattr("dbscope.backends.sqlite.recipe.BUSY_TIMEOUT", 3600)  # nobody waits for that
 
     def body() -> None:
         stage.insert("outer")

@@ -273,7 +273,7 @@ IS_21 = sqlalchemy.__version__.startswith("2.1.")
 @pytest.fixture(autouse=True)
 def fast_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a slow one, statements of SQLite leave the event loop to others now and then."""
-    monkeypatch.setattr("dbscope.engine.sqlite.turns.SLICE", 60)
+    monkeypatch.setattr("dbscope.sqlite_inline.fairness.SLICE", 60)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from starlette.middleware.sessions import SessionMiddleware
 from starlette.responses import JSONResponse, StreamingResponse
 
 from dbscope import DBSessionMiddleware, PartialCommit, TransactionOutcomeUnknown
-from dbscope.scopes.dependencies import Routes
+from dbscope.scopes.routes import Routes
 from dbscope.scopes.replay import Whole
 from tests.asgi import ask, http_scope
 from tests.conflicts import be_stale, counters, value
@@ -382,7 +382,7 @@ async def test_a_cancellation_ends_the_attempts(
         pausing.set()
         return 60
 
-    monkeypatch.setattr("dbscope.scopes.attempts.random.uniform", uniform)
+    monkeypatch.setattr("dbscope.scopes.backoff.random.uniform", uniform)
     endpoint = Endpoint(stage, 1)
     stage.route(endpoint)
     stage.install |= {"retry": 2}

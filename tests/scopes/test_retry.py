@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm.exc import StaleDataError
 
 from dbscope import AsyncDatabase, Database, TransactionManagementError, TransactionOutcomeUnknown
-from dbscope.scopes import attempts
+from dbscope.scopes import backoff
 from tests.conflicts import HeldLock, be_stale, counters, overtake, value, with_options
 from tests.unit.hooks import Log
 from tests.worlds import MYSQL, Both, World, insert, is_postgresql, is_sqlite, plain_engine
@@ -266,7 +266,7 @@ def test_a_busy_database_is_tried_again(world: World, monkeypatch: pytest.Monkey
     """SQLITE_BUSY: the other process ends its transaction during the pause."""
     with_options(world, connect_args={"timeout": 0.01})
     with HeldLock(world) as lock:
-        monkeypatch.setattr(attempts.random, "uniform", lambda *limits: lock.release() or 0)
+        monkeypatch.setattr(backoff.random, "uniform", lambda *limits: lock.release() or 0)
         world.play(lambda db: db.run(partial(insert, db, "a")))
     assert world.items() == ["a"]
 
@@ -364,7 +364,7 @@ def test_a_cancellation_ends_the_attempts(world: World, monkeypatch: pytest.Monk
     """It comes during a pause, and there is no next attempt."""
     counters(world, 1)
     pausing = asyncio.Event()
-    monkeypatch.setattr(attempts.random, "uniform", lambda *limits: pausing.set() or 60)
+    monkeypatch.setattr(backoff.random, "uniform", lambda *limits: pausing.set() or 60)
 
     async def main() -> None:
         db = Both(world.database)
@@ -428,7 +428,7 @@ def test_pauses_double_up_to_a_limit(world: World, pauses: list[float]) -> None:
     counters(world, 1)
     world.play(lambda db: db.run(Work(db, conflicts=8), attempts=9))
     assert pauses == [0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0, 1.0]
-    assert attempts.pause(10**6) == 0
+    assert backoff.pause(10**6) == 0
 
 
 def test_a_function_left_by_rollback_is_done(world: World) -> None:

@@ -23,8 +23,8 @@ from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.util import greenlet_spawn
 
-from dbscope.engine.sqlite import files
-from dbscope.engine.sqlite.queue import Queue, shared
+from dbscope.sqlite_inline import files
+from dbscope.sqlite_inline.queue import Queue, shared
 
 ENDLESS = "WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT max(n) FROM c"
 MANY = "WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT 500) SELECT n FROM c"
@@ -255,7 +255,7 @@ def options_of(driver: str) -> dict[str, Any]:
     """Return the options by which the library opens files."""
     if driver == "inline":
         return {}
-    from dbscope.engine.sqlite.aiosqlite import connect
+    from dbscope.backends.sqlite.aiosqlite import connect
 
     return {"connect_args": {"async_creator_fn": connect}}
 

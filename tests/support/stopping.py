@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from sqlalchemy import text
 
 from dbscope import Database
-from dbscope.engine import carry
+from dbscope.aio import concurrency
 from tests.asgi import call
 
 FOREVER = 3600  # seconds
@@ -60,7 +60,7 @@ class Program:
     def wait_for_a_gate(self) -> None:
         """Wait for what only the loop would open, as what waits for the end of a unit does."""
         self.holds.set()
-        carry.ThreadGate().wait()
+        concurrency.ThreadGate().wait()
 
     async def run(self, paths: list[str]) -> None:
         """Begin the requests, cancel them, and go when the first has ended."""

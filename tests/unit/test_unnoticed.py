@@ -26,7 +26,7 @@ from dbscope import (
     UnexpectedRollback,
 )
 from dbscope.unit.current import current
-from dbscope.unit.turn import Turn
+from dbscope.unit.ownership import Turn
 from tests.support.proxy import Proxy
 from tests.unit.blocks import Halt, Trouble
 from tests.worlds import SYNC, Both, Item, World, insert, is_postgresql, is_sqlite, plain_engine

@@ -17,7 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolExhausted
 
 from dbscope import arguments
 from dbscope.backends.postgresql.session_state import MARK
-from dbscope.engine import faults
+from dbscope.backends import errors
 from dbscope.errors import ConfigurationError, DatabaseUnavailable, LockTimeout, PoolTimeout
 
 if TYPE_CHECKING:
@@ -111,9 +111,9 @@ class AdvisoryLock:
             )
 
     def _failure(self, error: DBAPIError) -> Exception:
-        if faults.sqlstate(error.orig) == LOCK_NOT_AVAILABLE:
+        if errors.sqlstate(error.orig) == LOCK_NOT_AVAILABLE:
             return LockTimeout(f"{self}:")
-        if error.connection_invalidated or faults.is_away(error, faults.sqlstate(error.orig)):
+        if error.connection_invalidated or errors.is_away(error, errors.sqlstate(error.orig)):
             return DatabaseUnavailable(f"{self}: the connection was lost: {error.orig}.")
         return error
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
-from dbscope.engine.sqlite import recipe
+from dbscope.backends.sqlite import recipe
 from dbscope.errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.util import await_only
 
 from dbscope.backends.postgresql import login
-from dbscope.engine import carry, faults
+from dbscope.aio import concurrency
+from dbscope.backends import errors
 from dbscope.errors import ConfigurationError, DatabaseUnavailable
+from dbscope.aio import threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,11 +50,11 @@ def meaning(engine: Engine, name: str, error: Exception) -> DBScopeError | None:
     if isinstance(error, TypeError):  # an argument that the driver does not know
         return ConfigurationError(f"{name} cannot be connected to: {error}.")
     state = in_its_world(engine, state_of, error)
-    if faults.is_permanent(error, state):
+    if errors.is_permanent(error, state):
         return ConfigurationError(f"{name} does not let us in: {error}.")
     if folder := in_its_world(engine, missing_folder, error):
         return ConfigurationError(f"{name} cannot be opened: there is no folder {folder}.")
-    if faults.is_away(error, state):
+    if errors.is_away(error, state):
         return DatabaseUnavailable(f"{name} cannot be reached: {error}.")
     return None
 
@@ -62,15 +64,15 @@ def in_its_world(
 ) -> Any:
     """Ask what takes a while, in a thread if there is a loop that must go on."""
     if engine.dialect.is_async:
-        return await_only(carry.in_thread(ask, engine, error))
+        return await_only(threads.in_thread(ask, engine, error))
     return ask(engine, error)
 
 
 def state_of(engine: Engine, error: Exception) -> str | None:  # noqa: ARG001
     """Return the SQLSTATE of an error of connecting."""
     if not login.is_psycopg(error):
-        return faults.sqlstate(error)
-    if faults.is_permanent(error, None):  # by its words: no need to ask for the code
+        return errors.sqlstate(error)
+    if errors.is_permanent(error, None):  # by its words: no need to ask for the code
         return None
     return login.state_of(error)
 
@@ -78,7 +80,7 @@ def state_of(engine: Engine, error: Exception) -> str | None:  # noqa: ARG001
 def missing_folder(engine: Engine, error: Exception) -> Path | None:
     """Return the folder of a SQLite database whose file cannot be made because it is not there."""
     code = getattr(error, "sqlite_errorcode", None)
-    if code is None or code & faults.PRIMARY != sqlite3.SQLITE_CANTOPEN:
+    if code is None or code & errors.PRIMARY != sqlite3.SQLITE_CANTOPEN:
         return None
     name = engine.url.database or ""
     folder = Path(name.removeprefix("file:").partition("?")[0]).absolute().parent

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy.util import await_only
 
-from dbscope.engine import faults, mysql
-from dbscope.engine.sqlite import recipe
+from dbscope.backends import errors
+from dbscope.backends.mysql import implicit_commit
+from dbscope.backends.sqlite import recipe
 from dbscope.unit import deadline
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def tell(unit: Unit, connection: Connection) -> None:
     backend = connection.dialect.name
     if backend == "sqlite":
         tell_sqlite(connection, unit.deadline)
-    elif backend == "postgresql" or backend in mysql.BACKENDS:
+    elif backend == "postgresql" or backend in implicit_commit.BACKENDS:
         tell_server(unit, connection)
 
 
@@ -68,7 +69,7 @@ def set_limit(connection: Connection, seconds: float | None) -> None:
         told = "DEFAULT" if milliseconds is None else milliseconds
         statement = f"SET LOCAL statement_timeout TO {told}"
     else:
-        statement = mysql.limit(connection.info, connection.dialect, milliseconds)
+        statement = implicit_commit.limit(connection.info, connection.dialect, milliseconds)
     connection.exec_driver_sql(statement).close()
 
 
@@ -136,4 +137,4 @@ def instead_of(kind: type[Exception], unit: Unit) -> Generator[None, None, None]
 def is_timeout(unit: Unit, error: BaseException | None) -> bool:
     """Tell whether the database has ended a statement of the unit because its time was up."""
     block = unit.block
-    return block is not None and deadline.is_over(block) and faults.is_interrupted(error)
+    return block is not None and deadline.is_over(block) and errors.is_interrupted(error)

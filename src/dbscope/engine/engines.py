@@ -17,12 +17,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import StaticPool
 
 from dbscope.backends.postgresql.pooler import refuse_writes
-from dbscope.engine import mysql, postgresql
+from dbscope.backends.mysql import implicit_commit
+from dbscope.backends.postgresql import connections
 from dbscope.engine import pool as pools
 from dbscope.engine.options import TRANSLATED, keywords
 from dbscope.engine.reader import ReaderEngine
-from dbscope.engine.sqlite import files, recipe
-from dbscope.engine.sqlite.plain import on_top_of
+from dbscope.sqlite_inline import files
+from dbscope.backends.sqlite import recipe
+from dbscope.sqlite_inline.pysqlite import on_top_of
 from dbscope.errors import ConfigurationError
 from dbscope.extras import needed
 
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from dbscope.backends.postgresql.pooler import Pooler
 
 REFUSE_WRITES = {
-    "mysql": mysql.refuse_writes,
+    "mysql": implicit_commit.refuse_writes,
     "sqlite": recipe.refuse_writes,
 }
 POOL_TIMEOUT = 5.0  # seconds
@@ -209,5 +211,5 @@ def usual_options(url: URL, features: Features, *, is_async: bool) -> dict[str, 
     if features.family == "sqlite":
         options |= recipe.engine_options(url, is_async=is_async)
     elif is_async:
-        options |= postgresql.engine_options(url.get_driver_name())
+        options |= connections.engine_options(url.get_driver_name())
     return options

@@ -10,7 +10,9 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
 from dbscope.backends.postgresql.pooler import blame
-from dbscope.engine import deadline, faults, fitness, guard, notes, packets, transaction
+from dbscope.engine import deadline, fitness, guard, notes, transaction
+from dbscope.backends import errors
+from dbscope.backends.mysql import packets
 from dbscope.engine.sandboxed import is_sandboxed
 from dbscope.errors import (
     ConfigurationError,
@@ -53,7 +55,7 @@ def install(engine: Engine, on_cancel: Callable[[Connection], None], pooler: Poo
             notes.add(context.sqlalchemy_exception)
         if connection is None or connection.closed or connection.invalidated:
             return None
-        blamed = blame(pooler, faults.sqlstate(context.original_exception))
+        blamed = blame(pooler, errors.sqlstate(context.original_exception))
         try:
             unit: Unit | None = connection.info.get("dbscope.unit")
         except NotImplementedError:  # the connection by which SQLAlchemy gets to know the server
@@ -86,7 +88,7 @@ def _on_error(
         return None
     if unit.timed and deadline.is_timeout(unit, context.original_exception):
         return TransactionTimeout(f"In {unit.block}:")
-    if unit.is_readonly and faults.is_refused_write(context.original_exception):
+    if unit.is_readonly and errors.is_refused_write(context.original_exception):
         return ReadOnlyViolation(f"{unit.block or unit.scope} is read-only.")
     return _unavailable(unit, error, lost=context.is_disconnect)
 
@@ -94,15 +96,15 @@ def _on_error(
 def _unavailable(unit: Unit, error: BaseException, *, lost: bool) -> DBScopeError | None:
     if not isinstance(error, DBAPIError):
         return None
-    is_refused = error.orig is not None and faults.is_refused(error.orig)
+    is_refused = error.orig is not None and errors.is_refused(error.orig)
     if lost and unit.is_alone and unit.first_write is not None and not is_refused:
         unit.commit_lost()  # the database commits it by itself
         return TransactionOutcomeUnknown(f"In {unit.scope}:")
     if lost:
         return fitness.unavailable(unit, error)
-    if not faults.is_locked(error.orig):
+    if not errors.is_locked(error.orig):
         return None
-    found = faults.locked(unit.scope, error.orig or error)
+    found = errors.locked(unit.scope, error.orig or error)
     found.nothing_was_stored = not unit.scope.stored
     return found
 
@@ -120,10 +122,10 @@ def _failed_commit(
     if isinstance(error, UnexpectedRollback):
         unit.committing = False
         return None
-    if isinstance(error, DBAPIError) and faults.sqlstate(error.orig) in transaction.ENDED_BEFORE:
+    if isinstance(error, DBAPIError) and errors.sqlstate(error.orig) in transaction.ENDED_BEFORE:
         unit.committing = False
         return transaction.not_stored(unit, f"was closed ({error.orig})")
-    if lost or not isinstance(error, DBAPIError) or faults.leaves_open(error.orig):
+    if lost or not isinstance(error, DBAPIError) or errors.leaves_open(error.orig):
         unit.commit_lost()
         is_error = isinstance(error, Exception)  # and not a cancellation
         return TransactionOutcomeUnknown(f"In {unit.scope}:") if is_error else None
@@ -135,7 +137,7 @@ def _failed_commit(
         logger.exception("The rollback failed, so the connection is discarded.")
         error.add_note(f"The rollback after this error failed too: {failure!r}")
         connection.invalidate(failure)
-    is_unfit = faults.cannot_serve(error.orig)
+    is_unfit = errors.cannot_serve(error.orig)
     if is_unfit and not connection.invalidated:
         connection.invalidate(error)
     return _unavailable(unit, error, lost=is_unfit)

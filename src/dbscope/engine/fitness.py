@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dbscope.engine import faults, mysql
+from dbscope.backends import errors
+from dbscope.backends.mysql import implicit_commit
 from dbscope.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
@@ -24,17 +25,17 @@ def is_unfit(connection: Connection, unit: Unit | None, error: BaseException) ->
     The server cannot serve now; or it became read-only, as one does that is no primary any more;
     or a transaction had failed there before this one began.
     """
-    if faults.cannot_serve(error) or connection.info.pop(LEFT_OVER, False):
+    if errors.cannot_serve(error) or connection.info.pop(LEFT_OVER, False):
         return True
     is_readonly = unit is not None and unit.is_readonly
-    return not is_readonly and faults.is_refused_write(error) and became_read_only(connection)
+    return not is_readonly and errors.is_refused_write(error) and became_read_only(connection)
 
 
 def became_read_only(connection: Connection) -> bool:
     """Tell whether it is the session that cannot write, and not only its transaction."""
     driver: Any = connection.connection.driver_connection
-    if connection.dialect.name in mysql.BACKENDS:
-        return mysql.is_read_only(connection)
+    if connection.dialect.name in implicit_commit.BACKENDS:
+        return implicit_commit.is_read_only(connection)
     if connection.dialect.name != "postgresql":
         return False
     told = [reported(driver, name) for name in REPORTED]
@@ -55,7 +56,7 @@ def unavailable(unit: Unit, error: DBAPIError) -> DatabaseUnavailable:
 
     What the server has refused it has not done.
     """
-    refused = faults.is_refused(error.orig)
+    refused = errors.is_refused(error.orig)
     told = f"The connection of {unit.scope} was lost"
     if refused:
         told = f"The server cannot serve {unit.scope} now"

@@ -12,10 +12,11 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import event
 
-from dbscope.engine import carry
-from dbscope.engine.sqlite import forks as sqlite
-from dbscope.engine.sqlite.lifetime import keep_for_good
+from dbscope.aio import concurrency
+from dbscope.backends.sqlite import forks as sqlite
+from dbscope.sqlite_inline.lifetime import keep_for_good
 from dbscope.unit.current import current
+from dbscope.aio import threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +51,7 @@ def _prepare() -> None:
 
 
 def _start_anew() -> None:
-    carry.forget_threads()
+    threads.forget_threads()
     opened = [record for record in _records if record.dbapi_connection is not None]
     sqlite.start_anew(map(_records.get, opened))
     for scope in list(_open_scopes()):

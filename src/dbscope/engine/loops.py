@@ -17,10 +17,11 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 from sqlalchemy.util import await_only
 from sqlalchemy.util.queue import AsyncAdaptedQueue, Empty
 
-from dbscope.engine import carry
+from dbscope.aio import concurrency
 from dbscope.errors import ConfigurationError, SynchronousOnlyOperation
-from dbscope.unit import place
+from dbscope.unit import callsite
 from dbscope.unit.serving import is_starting_or_ending
+from dbscope.aio import threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -182,9 +183,9 @@ def check_blocking(name: str) -> None:
     Raises:
         SynchronousOnlyOperation: an event loop runs in it, and somebody may be served there.
     """
-    if carry.running_loop() is None or is_starting_or_ending():
+    if threads.running_loop() is None or is_starting_or_ending():
         return
-    raise SynchronousOnlyOperation(f"{name} was used on the event loop, at {place.of_call()}.")
+    raise SynchronousOnlyOperation(f"{name} was used on the event loop, at {callsite.of_call()}.")
 
 
 def serves_any(engine: Engine) -> bool:
@@ -221,7 +222,7 @@ def _hang_up(driver: Any) -> None:
         driver.pgconn.finish()
         return
     if hasattr(driver, "stop"):
-        from dbscope.engine.sqlite.aiosqlite import abandon
+        from dbscope.backends.sqlite.aiosqlite import abandon
 
         abandon(driver)
         return

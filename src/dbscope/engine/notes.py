@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy.orm.exc import DetachedInstanceError
 
-from dbscope.engine import faults
+from dbscope.backends import errors
 
 if TYPE_CHECKING:
     from sqlalchemy.exc import DBAPIError
@@ -39,7 +39,7 @@ def is_missing_table(error: BaseException | None) -> bool:
 
     SQLite has one code for all that is wrong with a statement, so there its words have to tell.
     """
-    if faults.sqlstate(error) == UNDEFINED_TABLE or faults.native_code(error) == NO_SUCH_TABLE:
+    if errors.sqlstate(error) == UNDEFINED_TABLE or errors.native_code(error) == NO_SUCH_TABLE:
         return True
     return str(error).startswith("no such table")
 

@@ -17,9 +17,9 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
 from dbscope.engine import pool
-from dbscope.engine.words import ending
+from dbscope.engine.sql_text import ending
 from dbscope.errors import ConfigurationError
-from dbscope.unit.attributes import ISOLATION_LEVELS
+from dbscope.unit.options import ISOLATION_LEVELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping

@@ -16,10 +16,12 @@ from sqlalchemy.pool import (
 )
 from sqlalchemy.util.queue import Empty, Queue
 
-from dbscope.engine import carry, stopped
+from dbscope.aio import concurrency
+from dbscope.aio import stopped
 from dbscope.engine.loops import FREE, AnyLoopPool
-from dbscope.engine.sqlite import files
+from dbscope.sqlite_inline import files
 from dbscope.errors import ConfigurationError
+from dbscope.aio import threads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,7 +57,7 @@ class ThreadQueuePool(QueuePool):
         if self.checkedin() or self.overflow() < self._max_overflow:
             return super()._do_get()
         queue: Any = self._pool
-        with carry.uncounted(), stopped.woken_by(queue.wake):
+        with threads.uncounted(), stopped.woken_by(queue.wake):
             return super()._do_get()
 
 

@@ -9,8 +9,9 @@ from sqlalchemy.exc import OperationalError
 
 from dbscope import arguments
 from dbscope.arguments import Rule
-from dbscope.engine import faults, mysql
-from dbscope.engine.sqlite import recipe
+from dbscope.backends import errors
+from dbscope.backends.mysql import implicit_commit
+from dbscope.backends.sqlite import recipe
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -45,8 +46,8 @@ def create_missing(connection: Connection, metadata: MetaData) -> None:
     try:
         _create_missing(connection, metadata)
     except OperationalError as error:
-        if error.orig is not None and faults.is_locked(error.orig):
-            raise faults.locked("ensure_schema()", error.orig) from error
+        if error.orig is not None and errors.is_locked(error.orig):
+            raise errors.locked("ensure_schema()", error.orig) from error
         raise
 
 
@@ -56,8 +57,8 @@ def _create_missing(connection: Connection, metadata: MetaData) -> None:
             recipe.begin(connection, immediate=True)
         elif connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
-        elif connection.dialect.name in mysql.BACKENDS:
+        elif connection.dialect.name in implicit_commit.BACKENDS:
             connection.execute(MYSQL_LOCK)  # CREATE TABLE ends the transaction, and this not
         metadata.create_all(connection)
-        if connection.dialect.name in mysql.BACKENDS:
+        if connection.dialect.name in implicit_commit.BACKENDS:
             connection.execute(MYSQL_UNLOCK)

@@ -11,11 +11,12 @@ from sqlalchemy.exc import PendingRollbackError, ResourceClosedError
 from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
-from dbscope.engine import carry, pieces
+from dbscope.aio import concurrency
+from dbscope.engine import batches
 from dbscope.engine.results import context_of, hold_rows
 from dbscope.engine.session_transaction import UnitSessionTransaction
 from dbscope.engine.transaction import UNIT
-from dbscope.engine.words import (
+from dbscope.engine.sql_text import (
     NONE,
     check_pieces,
     check_text,
@@ -24,9 +25,11 @@ from dbscope.engine.words import (
     writes,
 )
 from dbscope.errors import ImplicitCommit, TransactionBroken, UnexpectedRollback
-from dbscope.unit import by_hand, place
+from dbscope.unit import manual
+from dbscope.unit import callsite
 from dbscope.unit.rollback import tell_ended
 from dbscope.unit.unit import Leaving, State, Unit, is_clean
+from dbscope.aio import shield
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,8 +61,8 @@ class UnitSession(Session):
         elif not unit.blocks:
             # Its objects are read when the connection has been given back.
             kwargs["execution_options"] = {"prebuffer_rows": True, **given}
-        if pieces.are_many(params) and pieces.are_wanted(unit, statement):
-            operation = partial(pieces.run, unit, partial(execute, statement, **kwargs), params)
+        if batches.are_many(params) and batches.are_wanted(unit, statement):
+            operation = partial(batches.run, unit, partial(execute, statement, **kwargs), params)
         else:
             operation = partial(execute, statement, params, **kwargs)
         locks = getattr(statement, "_for_update_arg", None) is not None
@@ -182,10 +185,10 @@ class UnitSession(Session):
         if unit is None or unit.leaving:
             return super().begin(nested=nested)
         unit.check_free()
-        by_hand.check_allowed(unit)
+        manual.check_allowed(unit)
         transaction = super().begin(nested=nested)
         if nested and unit.blocks:
-            by_hand.savepoint_begun(unit, transaction)
+            manual.savepoint_begun(unit, transaction)
         return transaction
 
     def commit(self) -> None:
@@ -195,11 +198,11 @@ class UnitSession(Session):
             super().commit()
             return
         unit.check_free()
-        by_hand.check_allowed(unit)
+        manual.check_allowed(unit)
         mine: bool | None = False
-        by_hand.check_wanted(unit)
+        manual.check_wanted(unit)
         try:
-            by_hand.about_to_commit(unit)
+            manual.about_to_commit(unit)
             mine = unit.turn.take()
             super().commit()
         except (UnexpectedRollback, ImplicitCommit):
@@ -208,7 +211,7 @@ class UnitSession(Session):
         except BaseException as error:
             # A failed flush waits for a rollback(), and a failed hook came after COMMIT.
             failed = unit.fault is None and self.in_transaction()
-            if not (failed and by_hand.commit_failed(unit, error)):
+            if not (failed and manual.commit_failed(unit, error)):
                 raise
         finally:
             if mine:
@@ -221,7 +224,7 @@ class UnitSession(Session):
             super().rollback()
             return
         unit.check_free()
-        by_hand.check_allowed(unit)
+        manual.check_allowed(unit)
         ended = unit.source.ended_outside(unit)
         super().rollback()
         tell_ended(ended, None)
@@ -230,13 +233,13 @@ class UnitSession(Session):
         unit = self.dbscope_unit
         if unit is None or unit.leaving or unit.state is State.CLOSED:
             return
-        by_hand.check_allowed(unit)
+        manual.check_allowed(unit)
         if unit.first_write is not None:
             logger.warning(
                 "%s was closed by hand at %s, which rolls back what it has written; the scope "
                 "closes it, and `session.commit()` keeps what should be kept before that.",
                 unit.scope,
-                place.of_call(),
+                callsite.of_call(),
             )
 
     def close(self) -> None:
@@ -305,20 +308,20 @@ def check_by_hand(session: AsyncSession, *, keep: bool) -> None:
     unit: Unit | None = getattr(session.sync_session, "dbscope_unit", None)
     if unit is not None and not unit.leaving:
         unit.check_open()
-        by_hand.check_allowed(unit)
+        manual.check_allowed(unit)
         if keep:
-            by_hand.check_wanted(unit)
+            manual.check_wanted(unit)
 
 
 async def carry_end(session: AsyncSession, end: Callable[..., object], *args: Any) -> None:
     """Carry a COMMIT or ROLLBACK by hand to the end, with the hooks that belong to it."""
     unit: Unit | None = getattr(session.sync_session, "dbscope_unit", None)
     if unit is None:
-        await carry.in_greenlet(end, *args)
+        await concurrency.in_greenlet(end, *args)
         return
     unit.check_open()
-    work = carry.in_greenlet(end, *args)
-    await carry.to_the_end(work, limit=unit.source.finish_timeout)
+    work = concurrency.in_greenlet(end, *args)
+    await shield.to_the_end(work, limit=unit.source.finish_timeout)
 
 
 def session_class(base: type[Session]) -> type[Session]:
@@ -337,7 +340,7 @@ def async_session_class(
         base: what the sessions are to be.
         plain: what the session inside is to be; None: what `base` says.
     """
-    from dbscope.engine.carried import CarriedSession
+    from dbscope.engine.async_session import CarriedSession
 
     members = {
         "__module__": __name__,
@@ -354,7 +357,7 @@ def _after_begin(session: UnitSession, transaction: Any, connection: Connection)
     unit = session.dbscope_unit
     if unit is not None:
         connection.info["dbscope.unit"] = vars(connection)[UNIT] = unit
-        by_hand.transaction_begun(unit, transaction, connection)
+        manual.transaction_begun(unit, transaction, connection)
         unit.source.after_begin(unit, connection)
 
 
@@ -362,9 +365,9 @@ def _after_begin(session: UnitSession, transaction: Any, connection: Connection)
 def _before_commit(session: UnitSession) -> None:
     unit = session.dbscope_unit
     if unit is not None:
-        by_hand.about_to_commit(unit)
+        manual.about_to_commit(unit)
         if not session.in_nested_transaction():
-            by_hand.check_wanted(unit)
+            manual.check_wanted(unit)
             if not is_clean(session):
                 session.flush()
             unit.source.before_commit(unit)
@@ -381,6 +384,6 @@ def _after_commit(session: UnitSession) -> None:
 def _after_transaction_end(session: UnitSession, transaction: SessionTransaction) -> None:
     unit = session.dbscope_unit
     if unit is not None and (transaction.nested or transaction.parent is None):
-        by_hand.transaction_ended(unit, transaction)
+        manual.transaction_ended(unit, transaction)
         if unit.due and not unit.leaving:
             unit.source.run_due(unit)

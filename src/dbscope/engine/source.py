@@ -13,31 +13,19 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from dbscope.backends.base import features_of
 from dbscope.backends.postgresql import pooler, stale_plans
-from dbscope.engine import (
-    begin,
-    connecting,
-    deadline,
-    events,
-    forks,
-    guard,
-    here,
-    loops,
-    mysql,
-    notes,
-    postgresql,
-    sandboxed,
-    second,
-    session_state,
-    stop,
-    tenant,
-    transaction,
-    verify,
-)
-from dbscope.engine.carry import Greenlets, Threads
+from dbscope.engine import begin, connecting, deadline, events, forks, guard, loops, notes, sandboxed, session_state, stop, transaction
+from dbscope.aio import shield
+from dbscope.backends.mysql import implicit_commit
+from dbscope.backends.postgresql import connections
+from dbscope.engine import nested_connections
+from dbscope.backends.postgresql import session_settings
+from dbscope.backends.postgresql import verify_commit
+from dbscope.aio.concurrency import Greenlets, Threads
 from dbscope.engine.engines import Engines, plain
 from dbscope.engine.pool import Out, size
 from dbscope.engine.session import async_session_class, session_class
-from dbscope.engine.sqlite import queue, recipe
+from dbscope.sqlite_inline import queue
+from dbscope.backends.sqlite import recipe
 from dbscope.errors import (
     DatabaseUnavailable,
     PoolTimeout,
@@ -47,6 +35,8 @@ from dbscope.masking import masked
 from dbscope.unit.block import Outcome
 from dbscope.unit.policy import Mode
 from dbscope.unit.unit import Unit
+from dbscope.backends import futures
+from dbscope.backends.sqlite import write_queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -56,7 +46,7 @@ if TYPE_CHECKING:
 
     from dbscope.engine.settings import Settings
     from dbscope.unit.current import Scope
-    from dbscope.unit.turn import World
+    from dbscope.unit.ownership import World
 
 FINISH_TIMEOUT = 2.0  # seconds
 COUNTERS = (
@@ -75,7 +65,7 @@ COUNTERS = (
     "hooks_run",
     "hooks_failed",
 )
-INTERRUPTS = dict.fromkeys(mysql.BACKENDS, mysql.interrupt) | {"sqlite": recipe.interrupt}
+INTERRUPTS = dict.fromkeys(implicit_commit.BACKENDS, implicit_commit.interrupt) | {"sqlite": recipe.interrupt}
 SESSION_OPTIONS = {"expire_on_commit": False, "autoflush": True, "close_resets_only": False}
 
 
@@ -112,7 +102,7 @@ class EngineSource:
         self.always_begins = settings.session_settings is not None
         self.run_due = run_due
         self.counters: Counter[str] = Counter()
-        self.seconds = second.SecondConnections(self, self.counters)
+        self.seconds = nested_connections.SecondConnections(self, self.counters)
         self.loops = loops.Loops(str(self))
         self.sandboxes = sandboxed.Sandboxes(self)
         self.features = features_of(url, settings.engine)
@@ -141,8 +131,8 @@ class EngineSource:
         forks.sources.add(self)
 
     @cached_property
-    def _queue(self) -> queue.WriteQueue | None:
-        return queue.write_queue(self.url) if self._is_sqlite else None
+    def _queue(self) -> write_queue.WriteQueue | None:
+        return write_queue.write_queue(self.url) if self._is_sqlite else None
 
     @property
     def world(self) -> World:
@@ -167,12 +157,12 @@ class EngineSource:
         told = f"{self} ({masked(self.url)})"
         self._out.watch(engine)
         if self._is_mysql:
-            mysql.install(engine)
-        postgresql.install(engine)
+            implicit_commit.install(engine)
+        connections.install(engine)
         forks.watch(engine)
         pooler.install(engine, self.engines.pooler)
         connecting.install(engine, told)
-        on_cancel = INTERRUPTS.get(engine.dialect.name, postgresql.interrupt)
+        on_cancel = INTERRUPTS.get(engine.dialect.name, connections.interrupt)
         events.install(engine, on_cancel, self.engines.pooler)
         guard.install(engine, self.counters)
         if self.settings.reset_session:
@@ -180,7 +170,7 @@ class EngineSource:
         is_postgresql = engine.dialect.name == "postgresql"
         renew = stale_plans.renewing(engine) if is_postgresql else transaction.never
         transaction.install(engine, renew)
-        self.waits_plainly = self.is_async and here.waits_plainly(engine.dialect)
+        self.waits_plainly = self.is_async and futures.waits_plainly(engine.dialect)
         if self._is_sqlite:
             recipe.install(engine)
         self.sandboxes.prepared(self, engine)
@@ -221,7 +211,7 @@ class EngineSource:
         """Check the event loop, count second connections, and wait for the turn to write."""
         self.check_loop()
         if self.settings.session_settings is not None:
-            unit.settings = tenant.ask(self.settings.session_settings)
+            unit.settings = session_settings.ask(self.settings.session_settings)
         if self.sandboxes.opened:
             return
         self.engines.require(bind, unit.scope)
@@ -263,11 +253,11 @@ class EngineSource:
         elif self._queue is not None:
             self._begin_sqlite(unit, connection, is_writer=self._queue.writer is unit)
         elif unit.is_readonly and self._is_mysql and not self.engines.has_reader:
-            mysql.refuse_writes_for_now(connection)
+            implicit_commit.refuse_writes_for_now(connection)
         if unit.timed:
             deadline.tell(unit, connection)
         if self.settings.session_settings is not None:
-            tenant.tell(connection, unit.settings)
+            session_settings.tell(connection, unit.settings)
 
     def _begin_sqlite(self, unit: Unit, connection: Connection, *, is_writer: bool) -> None:
         try:
@@ -292,7 +282,7 @@ class EngineSource:
         if self.sandboxes.opened:
             return  # its transaction is no whole one of the server's
         if self.settings.verify_commit and unit.first_write is not None:
-            verify.note(unit, connection)
+            verify_commit.note(unit, connection)
 
     def ended_outside(self, unit: Unit) -> TransactionEndedOutside | None:
         """Look whether the transaction is still there, so that ROLLBACK is one."""
@@ -313,7 +303,7 @@ class EngineSource:
 
     def outcome_of(self, unit: Unit) -> Outcome:
         """Ask a fresh connection what became of a transaction whose COMMIT got no answer."""
-        found = verify.outcome(self.sync_engine, unit)
+        found = verify_commit.outcome(self.sync_engine, unit)
         if found is not Outcome.UNKNOWN:
             self.counters["outcomes_verified"] += 1
         return found
@@ -327,15 +317,15 @@ class EngineSource:
     def describe_wait(self, unit: Unit) -> str:
         """Say, for a PoolTimeout, who waited, and whether an outer scope held a connection."""
         told = f"{unit.scope} waited for a connection of {self}."
-        holder = second.holder_around(self, unit)
-        return told if holder is None else f"{told} {second.describe(holder)}"
+        holder = nested_connections.holder_around(self, unit)
+        return told if holder is None else f"{told} {nested_connections.describe(holder)}"
 
     def check_second(self, unit: Unit) -> None:
         """Refuse a transaction of its own inside this one's, where it could never come to be."""
         if self._queue is not None and self._queue.writer is unit:
             self._queue.refuse_second_writer(unit)
         if unit.connection is not None:
-            second.check_room(self, unit)
+            nested_connections.check_room(self, unit)
 
     def check_loop(self) -> None:
         """Let the database be used in the event loop that runs, or where none does.

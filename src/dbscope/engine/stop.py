@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.util import await_only
 
-from dbscope.engine import mysql
+from dbscope.backends.mysql import implicit_commit
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -29,7 +29,7 @@ def stop(connection: Connection) -> bool:
     file = getattr(driver, "_connection", driver)  # aiosqlite's
     if isinstance(file, sqlite3.Connection):
         file.interrupt()
-    elif connection.dialect.name in mysql.BACKENDS:
+    elif connection.dialect.name in implicit_commit.BACKENDS:
         _stop_mysql(connection, driver)
     elif connection.dialect.driver.startswith("psycopg"):
         _stop_psycopg(driver)
@@ -40,9 +40,9 @@ def stop(connection: Connection) -> bool:
 
 def _stop_mysql(connection: Connection, driver: Any) -> None:
     if connection.dialect.is_async:
-        mysql.interrupt(connection)
+        implicit_commit.interrupt(connection)
     else:
-        mysql.kill(connection)
+        implicit_commit.kill(connection)
         if (end := driver._sock) is not None:  # noqa: SLF001  (its thread has not noticed)
             _shut_down(end)
 

@@ -17,7 +17,7 @@ from sqlalchemy.util import await_only
 
 from dbscope.engine import guard
 from dbscope.engine.guard import Local
-from dbscope.engine.words import check_sql
+from dbscope.engine.sql_text import check_sql
 from dbscope.errors import DatabaseUnavailable, TransactionEndedOutside, UnexpectedRollback
 
 if TYPE_CHECKING:

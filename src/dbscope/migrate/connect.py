@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dbscope import AsyncDatabase, Database
 from dbscope.migrate import lock
-from dbscope.migrate.carry import carried
+from dbscope.aio.run import carried
 
 T = TypeVar("T")
 

@@ -5,20 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from dbscope.engine import carry
+from dbscope.aio import concurrency
 from dbscope.errors import Rollback, TransactionRequired
-from dbscope.scopes import forgotten, timer, unserved
+from dbscope.scopes import forgotten, unserved
+from dbscope.scopes import timeout
 from dbscope.scopes import retry as retrying
 from dbscope.scopes.decorating import must_be_async, must_be_plain, wraps
 from dbscope.scopes.entering import Plain, Waiting
-from dbscope.scopes.job import AsyncF, AsyncJobScope, F, SyncJobScope
+from dbscope.scopes.scope import AsyncF, AsyncJobScope, F, SyncJobScope
 from dbscope.scopes.settle import log_hooks, raise_first, run_hooks
-from dbscope.scopes.verbs import unit_here
-from dbscope.unit import ending, nesting, place
-from dbscope.unit.attributes import PLAIN, Asked
+from dbscope.scopes.guards import unit_here
+from dbscope.unit import finish
+from dbscope.unit import blocks
+from dbscope.unit import callsite
+from dbscope.unit.options import PLAIN, Asked
 from dbscope.unit.block import Block, Kind
 from dbscope.unit.current import current, open_scope, unit_of
 from dbscope.unit.policy import Mode
+from dbscope.aio import shield
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -35,7 +39,7 @@ class AtomicBase:
         self.asked = asked
         if where is None and asked is not PLAIN:
             source.require(*asked.features)
-        self.where = where or place.here()
+        self.where = where or callsite.here()
         self._entered: list[tuple[Unit, Block]] = []
 
     def at(self, where: object) -> Any:
@@ -62,7 +66,7 @@ class AtomicBase:
 
     def enter(self, unit: Unit) -> Block:
         """Open the block."""
-        block = nesting.enter(unit, self.asked, where=self.where, owner=self)
+        block = blocks.enter(unit, self.asked, where=self.where, owner=self)
         self._entered.append((unit, block))
         return block
 
@@ -85,7 +89,7 @@ class AtomicBase:
 def leave(unit: Unit, block: Block, error: BaseException | None) -> None:
     """Leave a block and run the hooks that are due by that; told once for both kinds."""
     try:
-        nesting.leave(unit, block, error)
+        blocks.leave(unit, block, error)
     except BaseException:
         log_hooks(run_hooks(unit), unit.scope)
         raise
@@ -109,12 +113,12 @@ class AsyncAtomic(AtomicBase, Waiting):
             own = await AsyncJobScope(Mode.AUTOCOMMIT, self.where).__aenter__()
         try:
             unit = self.unit()
-            if nesting.must_wait_to_enter(unit):
-                block = await carry.in_greenlet(self.enter, unit)
+            if blocks.must_wait_to_enter(unit):
+                block = await concurrency.in_greenlet(self.enter, unit)
             else:
                 block = self.enter(unit)
             if self.asked.timeout is not None:
-                await timer.start(block)
+                await timeout.start(block)
         except BaseException as error:
             if own is not None:
                 await own.__aexit__(type(error), error, None)
@@ -134,7 +138,7 @@ class AsyncAtomic(AtomicBase, Waiting):
         if error is None and unit.scope.forgotten:
             leaving = forgotten.error_of(unit.scope)
         if block.timer is not None:
-            leaving = await timer.stop(block, leaving)
+            leaving = await timeout.stop(block, leaving)
         try:
             await leave_async(unit, block, self.failure(block, leaving))
         except BaseException as failure:
@@ -152,7 +156,7 @@ class AsyncAtomic(AtomicBase, Waiting):
     def __call__(self, function: AsyncF) -> AsyncF:
         """Decorate an `async def` function; each call opens a block of its own."""
         must_be_async(function, "atomic")
-        atomic: AsyncAtomic = self.at(place.of(function))
+        atomic: AsyncAtomic = self.at(callsite.of(function))
         if self.asked.retry:
             return retrying.decorated_async(atomic, function, self.asked.retry)
 
@@ -166,24 +170,24 @@ class AsyncAtomic(AtomicBase, Waiting):
 
 async def leave_async(unit: Unit, block: Block, error: BaseException | None) -> None:
     """Leave a block: at once if nothing is to be sent; COMMIT and ROLLBACK to the end."""
-    if not nesting.must_wait_to_leave(unit, block):
+    if not blocks.must_wait_to_leave(unit, block):
         leave(unit, block, error)
         return
     if error is None and block.kind is not Kind.ROOT:
-        await carry.in_greenlet(leave, unit, block, error)
+        await concurrency.in_greenlet(leave, unit, block, error)
         return
     if error is None:
         try:
-            await carry.look_for_cancellation()
+            await shield.look_for_cancellation()
             if unit.has_before_commit() and unit.block is block:
-                await carry.in_greenlet(ending.run_before_commit, unit)
+                await concurrency.in_greenlet(finish.run_before_commit, unit)
         except BaseException as failure:
             await leave_async(unit, block, failure)
             raise
-    work = carry.in_greenlet(leave, unit, block, error)
+    work = concurrency.in_greenlet(leave, unit, block, error)
     plain = error is None and unit.ends_plainly()
     limit = unit.source.finish_timeout
-    await carry.to_the_end(work, limit=limit, at_once=error is not None, starts_here=plain)
+    await shield.to_the_end(work, limit=limit, at_once=error is not None, starts_here=plain)
 
 
 class SyncAtomic(AtomicBase, Plain):
@@ -223,7 +227,7 @@ class SyncAtomic(AtomicBase, Plain):
     def __call__(self, function: F) -> F:
         """Decorate a plain function; each call opens a block of its own."""
         must_be_plain(function, "atomic")
-        atomic: SyncAtomic = self.at(place.of(function))
+        atomic: SyncAtomic = self.at(callsite.of(function))
         if self.asked.retry:
             return retrying.decorated(atomic, function, self.asked.retry)
 

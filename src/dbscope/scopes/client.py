@@ -12,10 +12,10 @@ import logging
 import types
 from typing import TYPE_CHECKING, Any
 
-from dbscope.engine import here
+from dbscope.aio import shield
 from dbscope.errors import ClientTimeout
 from dbscope.scopes.unended import frames_of
-from dbscope.unit import place
+from dbscope.unit import callsite
 from dbscope.unit.current import current
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Wait:
         try:
             async with self._timer:
                 self._look()
-                message: Message = await here.resume(steps, waits_for)
+                message: Message = await shield.resume(steps, waits_for)
         except TimeoutError:
             self._stop()
             if not self._timer.expired():
@@ -160,7 +160,7 @@ def place_of_wait() -> str:
     """Return the line of the application that waits now; a library's, if none of its does."""
     last = None
     for frame in frames_of(asyncio.current_task()):
-        if place.is_of_application(frame):
-            return str(place.Place(frame.f_code, frame.f_lineno))
-        last = last or (None if place.is_of_session(frame) else frame)
-    return "an unknown place" if last is None else str(place.Place(last.f_code, last.f_lineno))
+        if callsite.is_of_application(frame):
+            return str(callsite.Place(frame.f_code, frame.f_lineno))
+        last = last or (None if callsite.is_of_session(frame) else frame)
+    return "an unknown place" if last is None else str(callsite.Place(last.f_code, last.f_lineno))

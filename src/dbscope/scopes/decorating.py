@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from dbscope.errors import ConfigurationError
-from dbscope.unit import place
+from dbscope.unit import callsite
 from dbscope.unit.hooks import is_async
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -40,7 +40,7 @@ def check_routes(app: Any) -> None:
         if what is not None and not _is_there_as_it_is(function):
             raise ConfigurationError(
                 f"`@db.{what}` stands above the decorator of the {registered}, which has the "
-                f"function at {place.of(function)} without it, so that it would do nothing. "
+                f"function at {callsite.of(function)} without it, so that it would do nothing. "
                 f"Write `@db.{what}` below the other one, next to the function."
             )
 

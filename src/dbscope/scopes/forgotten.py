@@ -13,7 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from dbscope.errors import NeverAwaited
-from dbscope.unit import place
+from dbscope.unit import callsite
 from dbscope.unit.current import Scope, open_scope
 
 if TYPE_CHECKING:
@@ -84,9 +84,9 @@ def _where(name: str, frame: FrameType) -> str:
     """Tell where a call was made; one that is kept in a variable is thrown away by the caller."""
     code = frame.f_code
     if name in (*code.co_names, *code.co_varnames, *code.co_freevars, *code.co_cellvars):
-        return f" at {place.Place(code, frame.f_lineno)}"
-    if place.is_of_application(frame):
-        return f", in what was called at {place.Place(code, frame.f_lineno)},"
+        return f" at {callsite.Place(code, frame.f_lineno)}"
+    if callsite.is_of_application(frame):
+        return f", in what was called at {callsite.Place(code, frame.f_lineno)},"
     return ", kept in a variable"
 
 

@@ -9,10 +9,12 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from dbscope.engine import carry
-from dbscope.scopes.job import AsyncJobScope, SyncJobScope
+from dbscope.aio import concurrency
+from dbscope.scopes.scope import AsyncJobScope, SyncJobScope
 from dbscope.scopes.settle import raise_first
-from dbscope.unit import place
+from dbscope.unit import callsite
+from dbscope.aio import shield
+from dbscope.aio import threads
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -51,7 +53,7 @@ async def gather_async(
 
     async def in_task(index: int, function: Callable[[], Awaitable[T]]) -> None:
         try:
-            async with places, AsyncJobScope(where=place.of(function)):
+            async with places, AsyncJobScope(where=callsite.of(function)):
                 outcomes.results[index] = await function()
         except BaseException as error:
             outcomes.fail(error)
@@ -61,7 +63,7 @@ async def gather_async(
         if not outcomes.is_over:  # a task may begin, and fail, as soon as it is made
             tasks.append(asyncio.create_task(in_task(*each)))  # noqa: PERF401  (it is seen inside)
     try:
-        await carry.all_of(tasks)
+        await shield.all_of(tasks)
     except asyncio.CancelledError as error:
         outcomes.fail(error)
         raise
@@ -82,12 +84,12 @@ def gather(functions: tuple[Callable[[], T], ...], limit: int | None) -> list[T]
     def in_thread(index: int, function: Callable[[], T]) -> None:
         try:
             if not outcomes.is_over:
-                with SyncJobScope(where=place.of(function)):
+                with SyncJobScope(where=callsite.of(function)):
                     outcomes.results[index] = function()
         except BaseException as error:
             outcomes.fail(error)
 
-    with carry.uncounted(), ThreadPoolExecutor(limit or len(functions) or 1) as threads:
+    with threads.uncounted(), ThreadPoolExecutor(limit or len(functions) or 1) as threads:
         calls = [partial(in_thread, *each) for each in enumerate(functions)]
         futures = [threads.submit(copy_context().run, call) for call in calls]
         try:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from dbscope.scopes import decorating, witness
-from dbscope.scopes.attempts import checked
-from dbscope.scopes.dependencies import Routes
+from dbscope.scopes import decorating
+from dbscope.scopes import exceptions
+from dbscope.scopes.backoff import checked
+from dbscope.scopes.routes import Routes
 from dbscope.scopes.request import RequestScope
 from dbscope.scopes.settle import close, used
-from dbscope.scopes.state import with_session
+from dbscope.scopes.request_state import with_session
 from dbscope.unit.current import current, served
 from dbscope.unit.hooks import is_async
 from dbscope.unit.policy import BeforeRetry, CommitVeto, default_commit_veto
@@ -111,7 +112,7 @@ class DBSessionMiddleware:
         decorating.check_routes(application)
         self._known = application
         if application is not None:
-            witness.place_at(application)
+            exceptions.place_at(application)
 
 
 def is_open(request: RequestScope | None) -> bool:

@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING, Any, Literal
 from dbscope import arguments
 from dbscope.errors import ConfigurationError, DurableError
 from dbscope.scopes import unserved
-from dbscope.scopes.attempts import checked
+from dbscope.scopes.backoff import checked
 from dbscope.scopes.decorating import must_be_async, must_be_plain, wraps
 from dbscope.scopes.entering import Plain, Waiting
-from dbscope.scopes.job import AsyncF, AsyncJobScope, F, SyncJobScope
-from dbscope.scopes.verbs import unit_here
-from dbscope.unit import place
-from dbscope.unit.attributes import PLAIN, Asked, exception_classes, isolation_level
+from dbscope.scopes.scope import AsyncF, AsyncJobScope, F, SyncJobScope
+from dbscope.scopes.guards import unit_here
+from dbscope.unit import callsite
+from dbscope.unit.options import PLAIN, Asked, exception_classes, isolation_level
 from dbscope.unit.current import Scope, current, open_scope
 from dbscope.unit.policy import Mode
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from dbscope.unit.attributes import Classes
+    from dbscope.unit.options import Classes
     from dbscope.unit.block import Block
     from dbscope.unit.source import Source
 
@@ -120,7 +120,7 @@ class Without:
     def __init__(self, source: Source, kind: Propagation, where: object = None) -> None:
         self.source = source
         self.kind = kind
-        self.where = where or place.here()
+        self.where = where or callsite.here()
         self._entered: list[tuple[Scope | None, Any]] = []
 
     def at(self, where: object) -> Any:
@@ -183,7 +183,7 @@ class AsyncWithout(Without, Waiting):
     def __call__(self, function: AsyncF) -> AsyncF:
         """Decorate an `async def` function."""
         must_be_async(function, "atomic")
-        where = place.of(function)
+        where = callsite.of(function)
 
         @wraps(function, "atomic")
         async def without(*args: Any, **kwargs: Any) -> Any:
@@ -215,7 +215,7 @@ class SyncWithout(Without, Plain):
     def __call__(self, function: F) -> F:
         """Decorate a plain function."""
         must_be_plain(function, "atomic")
-        where = place.of(function)
+        where = callsite.of(function)
 
         @wraps(function, "atomic")
         def without(*args: Any, **kwargs: Any) -> Any:

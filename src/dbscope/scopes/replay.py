@@ -11,11 +11,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dbscope.errors import ScopeClosed
-from dbscope.scopes import cookies
-from dbscope.scopes.attempts import Attempts
-from dbscope.scopes.dependencies import route_retries
+from dbscope.scopes import cookie_session
+from dbscope.scopes.backoff import Attempts
+from dbscope.scopes.routes import route_retries
 from dbscope.scopes.request import RequestScope
-from dbscope.scopes.state import StateOfAttempt
+from dbscope.scopes.request_state import StateOfAttempt
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -129,7 +129,7 @@ class Attempt(RequestScope):
         super().__init__(whole.asgi, send, commit_veto)
         self._whole = whole
         if self._cookies is not None:
-            self._cookies = cookies.remember(whole.asgi, deep=True)
+            self._cookies = cookie_session.remember(whole.asgi, deep=True)
         number = whole.attempts.failed
         is_last = partial(whole.is_last, number)
         whole.asgi["state"] = StateOfAttempt(whole.state, number, is_last)
@@ -193,5 +193,5 @@ class Attempt(RequestScope):
 
     def _forget(self) -> None:
         """Take back what it wrote to the cookie session, and let go of its error."""
-        cookies.restore(self._cookies)
+        cookie_session.restore(self._cookies)
         self.exception = self.failure = self.why = self._around = None

@@ -7,13 +7,15 @@ from asyncio import CancelledError
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from dbscope.engine import carry
+from dbscope.aio import concurrency
 from dbscope.errors import ClientTimeout
-from dbscope.scopes import answer, client, cookies, forgotten, unended
-from dbscope.scopes.dependencies import refuse_override, route_choice
+from dbscope.scopes import client, forgotten, unended
+from dbscope.scopes import error_response
+from dbscope.scopes import cookie_session
+from dbscope.scopes.routes import refuse_override, route_choice
 from dbscope.scopes.keep import is_marked, without_marks
 from dbscope.scopes.settle import log_hooks, log_others, settled, used
-from dbscope.unit import ending
+from dbscope.unit import finish
 from dbscope.unit.current import Scope, open_scope
 from dbscope.unit.policy import (
     FIRST_ERROR_STATUS,
@@ -24,6 +26,7 @@ from dbscope.unit.policy import (
     mode,
     wants_atomic,
 )
+from dbscope.aio import shield
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -49,7 +52,7 @@ class RequestScope(Scope):
     started = False
     _around: BaseException | None = None
     mark: bytes | None = None  # of the response that `db.keep` was called for
-    _cookies: cookies.Memory | None = None
+    _cookies: cookie_session.Memory | None = None
     _client: client.Client | None = None
     client_receive: Receive
     inner: dict[Scope, unended.Opener] | None = None  # what was opened in it, and has not ended
@@ -68,7 +71,7 @@ class RequestScope(Scope):
         if (around := sys.exception()) is not None:
             self._around = around
         if "session" in asgi:
-            self._cookies = cookies.remember(asgi)
+            self._cookies = cookie_session.remember(asgi)
 
     def __str__(self) -> str:
         return f"{self.asgi['method']} {quote(self.asgi['path'], safe=PATH, errors='replace')}"
@@ -157,7 +160,7 @@ class RequestScope(Scope):
     async def _settle(self, *, keep: bool) -> None:
         if units := used(self):
             if keep:
-                await carry.look_for_cancellation()
+                await shield.look_for_cancellation()
             errors, hook_errors = await settled(units, keep=keep)
             if hook_errors:
                 log_hooks(hook_errors, self)
@@ -172,7 +175,7 @@ class RequestScope(Scope):
         # The application's handler for this error gets units of its own.
         failed, self.units = self.units, {}
         for unit in failed.values():
-            ending.close(unit)
+            finish.close(unit)
         raise self.failure
 
     async def end_served(self, units: list[Unit]) -> None:
@@ -207,14 +210,14 @@ class RequestScope(Scope):
     async def _answer(self, error: BaseException) -> None:
         if self.started or not isinstance(error, Exception):
             raise error
-        cookies.restore(self._cookies)
+        cookie_session.restore(self._cookies)
         failure = self.failure or error
-        has_handler = self.failure is not None and answer.handler_of(self.asgi, failure)
-        if not has_handler and await answer.of_ours(failure, self._send, stored=self.stored):
+        has_handler = self.failure is not None and error_response.handler_of(self.asgi, failure)
+        if not has_handler and await error_response.of_ours(failure, self._send, stored=self.stored):
             return
         if self.failure is not None:
             self.exception = failure  # which a task group may have wrapped
-            await answer.by_handler(self.asgi, self.failure, self.send)
+            await error_response.by_handler(self.asgi, self.failure, self.send)
             if units := used(self):
                 await self.end_tail(units)
         else:

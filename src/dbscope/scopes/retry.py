@@ -8,10 +8,10 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dbscope.scopes import unserved
-from dbscope.scopes.attempts import Attempts
+from dbscope.scopes.backoff import Attempts
 from dbscope.scopes.decorating import wraps
-from dbscope.scopes.job import AsyncF, AsyncJobScope, F, SyncJobScope
-from dbscope.scopes.verbs import unit_here
+from dbscope.scopes.scope import AsyncF, AsyncJobScope, F, SyncJobScope
+from dbscope.scopes.guards import unit_here
 from dbscope.unit.block import Block, Outcome
 from dbscope.unit.policy import Mode
 from dbscope.unit.unit import is_by_hand
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from dbscope.scopes.atomic import AsyncAtomic, AtomicBase, SyncAtomic
-    from dbscope.scopes.job import JobScope
+    from dbscope.scopes.scope import JobScope
     from dbscope.unit.source import Source
 
 T = TypeVar("T")

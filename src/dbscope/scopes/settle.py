@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dbscope.engine import carry
-from dbscope.scopes import forgotten, several
-from dbscope.unit import ending
+from dbscope.aio import concurrency
+from dbscope.scopes import forgotten
+from dbscope.scopes import several_databases
+from dbscope.unit import finish
 from dbscope.unit.current import Scope, current
+from dbscope.scopes import carrying
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Generator
@@ -39,9 +41,9 @@ def settle(units: list[Unit], *, keep: bool) -> tuple[list[BaseException], list[
     for unit in units:
         unit.seal()
     if len(units) > 1:
-        errors += several.finish_all(units, keep=keep and not errors)
+        errors += several_databases.finish_all(units, keep=keep and not errors)
     elif units:
-        finish = partial(ending.finish, units[0], keep=keep and not errors)
+        finish = partial(finish.finish, units[0], keep=keep and not errors)
         _try(errors, partial(units[0].turn.world.run, finish))
     hook_errors: list[BaseException] = []
     for unit in units:
@@ -58,7 +60,7 @@ def settled(
         return _settled_after_that(units)
     for unit in units:
         unit.seal()
-    return carry.end(units, settle, units, keep=keep)
+    return carrying.end(units, settle, units, keep=keep)
 
 
 async def _settled_after_that(
@@ -67,7 +69,7 @@ async def _settled_after_that(
     """Run what wants to run before COMMIT, where a cancellation still counts; then settle."""
     failed: list[BaseException] = []
     try:
-        units = await carry.before_the_end(units, run_before_commit, units, failed)
+        units = await carrying.before_the_end(units, run_before_commit, units, failed)
     except BaseException as error:
         failed.insert(0, error)
     errors, hook_errors = await settled(units, keep=not failed)
@@ -99,7 +101,7 @@ def run_before_commit(units: list[Unit], errors: list[BaseException]) -> list[Un
     """
     while not errors and has_before_commit(units):
         for unit in units:
-            before = partial(ending.run_before_commit, unit)
+            before = partial(finish.run_before_commit, unit)
             _try(errors, partial(unit.turn.world.run, before))
         units = used(units[0].scope)
     return units
@@ -118,7 +120,7 @@ def run_hooks(unit: Unit) -> list[BaseException]:
     All of them run, whatever the others do. A robust hook's error is logged, and does not count.
     """
     errors: list[BaseException] = []
-    several.hand_over(unit)
+    several_databases.hand_over(unit)
     while due := unit.take_due():
         for hook in due:
             try:
@@ -167,7 +169,7 @@ def close(scope: Scope) -> None:
     # What refers to each other is parted, so that nothing waits for the garbage collector.
     units, scope.units = scope.units, {}
     for unit in units.values():
-        ending.close(unit)
+        finish.close(unit)
 
 
 def raise_first(errors: list[BaseException]) -> None:

@@ -13,8 +13,9 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from dbscope.engine import carry
+from dbscope.aio import concurrency
 from dbscope.errors import BlocksOutOfOrder, TransactionManagementError
+from dbscope.aio import threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -51,7 +52,7 @@ Opener = asyncio.Task[object] | Call | None
 
 def opener() -> Opener:
     """Return who opens a scope now; None: the request itself."""
-    if carry.running_loop() is None or (task := asyncio.current_task()) is None:
+    if threads.running_loop() is None or (task := asyncio.current_task()) is None:
         return Call(list(outwards(sys._getframe(1))))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     within = frames_of(task)
     return None if any(module_of(frame) in ROUTING for frame in within) else task
@@ -62,7 +63,7 @@ def is_in_body() -> bool:
 
     With a `BaseHTTPMiddleware` in between, it is made while the start is still on its way.
     """
-    task = None if carry.running_loop() is None else asyncio.current_task()
+    task = None if threads.running_loop() is None else asyncio.current_task()
     return any(makes_body(frame) for frame in frames_of(task))
 
 

@@ -10,10 +10,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dbscope.backends.sandbox import LOCKS
-from dbscope.engine import words
+from dbscope.engine import sql_text
 from dbscope.errors import ImplicitCommit, ScopeClosed, TransactionManagementError
 from dbscope.testing.line import me
-from dbscope.unit import place
+from dbscope.unit import callsite
 from dbscope.unit.current import open_scope
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class SandboxConnection:
         self.characteristics: dict[str, Any] = {}
         self.settings: list[str] = []
         self.scope = open_scope()
-        self.where = place.of_call()
+        self.where = callsite.of_call()
         self._me = me()
 
     @property
@@ -111,7 +111,7 @@ class SandboxConnection:
             ImplicitCommit: the server would commit with it.
         """
         family = self.line.keeper.family
-        if (found := words.ending(sql, family)) is not None:
+        if (found := sql_text.ending(sql, family)) is not None:
             return self._by_text(found)
         self._check(sql)
         self._me, self.scope = me(), open_scope() or self.scope
@@ -373,6 +373,6 @@ NOTHING = object()
 
 def is_read(sql: str, family: str) -> bool:
     """Tell whether a statement only reads, and locks nothing."""
-    quick = words.QUICK.match(sql)
-    writes = words.text_writes(sql, family) if quick is None else quick[1] is None
+    quick = sql_text.QUICK.match(sql)
+    writes = sql_text.text_writes(sql, family) if quick is None else quick[1] is None
     return not writes and LOCKS.search(sql) is None

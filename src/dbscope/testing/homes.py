@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import anyio
 from sqlalchemy.util import await_only
 
-from dbscope.engine import carry
+from dbscope.aio import concurrency
+from dbscope.aio import threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -44,8 +45,8 @@ class Anywhere:
 
     def call(self, function: Callable[[], T]) -> T:
         """Call it here; from a greenlet on a loop, in a thread."""
-        if carry.is_in_greenlet():
-            return await_only(_to_the_end(carry.in_thread(self._call, function)))
+        if concurrency.is_in_greenlet():
+            return await_only(_to_the_end(threads.in_thread(self._call, function)))
         return self._call(function)
 
     def _call(self, function: Callable[[], T]) -> T:
@@ -77,7 +78,7 @@ class InLoop:
 
     def call(self, function: Callable[[], T]) -> T:
         """Call it in the loop; wait for it in the caller's loop, or block the caller's thread."""
-        running = carry.running_loop()
+        running = threads.running_loop()
         if running is self.loop:
             if asyncio.current_task() is self._user:
                 return function()  # which is there already
@@ -85,7 +86,7 @@ class InLoop:
         done: Future[T] = Future()
         tasks: list[asyncio.Task[T]] = []
         self.loop.call_soon_threadsafe(self._start, function, done, tasks)
-        if carry.is_in_greenlet():
+        if concurrency.is_in_greenlet():
             cancel = partial(self._cancel, tasks) if self.cancels else None
             return await_only(outlasted(asyncio.wrap_future(done), cancel))
         return done.result()
@@ -106,7 +107,7 @@ class InLoop:
         async with self._turn:
             self._user = asyncio.current_task()
             try:
-                return await carry.in_greenlet(function)
+                return await concurrency.in_greenlet(function)
             finally:
                 self._user = None
 
@@ -151,8 +152,8 @@ class InThread(InLoop):
 
     def close(self) -> None:
         """Stop the loop, and wait for that; a caller on a loop of its own does not block it."""
-        if carry.is_in_greenlet():
-            await_only(_to_the_end(carry.in_thread(self._end)))
+        if concurrency.is_in_greenlet():
+            await_only(_to_the_end(threads.in_thread(self._end)))
         else:
             self._end()
 

@@ -12,7 +12,7 @@ from sqlalchemy.pool import NullPool
 
 from dbscope.backends.sandbox import rules_of
 from dbscope.engine import pool as pools
-from dbscope.engine.sqlite import files
+from dbscope.sqlite_inline import files
 from dbscope.errors import ConfigurationError
 from dbscope.testing.connection import CHARACTERISTICS, SandboxConnection
 from dbscope.testing.homes import Anywhere, Home, InThread

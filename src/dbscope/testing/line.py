@@ -13,8 +13,9 @@ from itertools import count
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from dbscope.engine import carry
+from dbscope.aio import concurrency
 from dbscope.errors import TransactionManagementError
+from dbscope.aio import threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from dbscope.testing.connection import SandboxConnection
     from dbscope.testing.homes import Home
     from dbscope.testing.sandbox import Sandbox
-    from dbscope.unit.turn import Gate
+    from dbscope.unit.ownership import Gate
 
 PATIENCE = 5.0  # seconds to wait for another transaction, as for a connection of the pool
 numbers = count(1)
@@ -160,7 +161,7 @@ class Line:
                     self._holder = who
                     who.is_busy = True
                     return
-                gate: Gate = carry.LoopGate() if carry.is_in_greenlet() else carry.ThreadGate()
+                gate: Gate = concurrency.LoopGate() if concurrency.is_in_greenlet() else concurrency.ThreadGate()
                 self._waiting.append(gate)
             if holder.has_written and who.is_inside(holder):
                 raise TransactionManagementError(_refusal(who, holder))
@@ -265,5 +266,5 @@ def _refusal(who: SandboxConnection, holder: SandboxConnection) -> str:
 
 def me() -> object:
     """Return the task that runs now, or the thread."""
-    task = asyncio.current_task() if carry.running_loop() is not None else None
+    task = asyncio.current_task() if threads.running_loop() is not None else None
     return task or threading.get_ident()

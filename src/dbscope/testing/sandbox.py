@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
-from dbscope.engine import carry
+from dbscope.aio import concurrency
 from dbscope.engine.sandboxed import inside
 from dbscope.testing.keeper import Keeper
-from dbscope.unit import place
+from dbscope.unit import callsite
+from dbscope.aio import shield
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -100,8 +101,8 @@ class Sandbox:
         traceback: TracebackType | None,
     ) -> None:
         try:
-            work = carry.in_greenlet(self.close)
-            await carry.to_the_end(work, limit=self.source.finish_timeout)
+            work = concurrency.in_greenlet(self.close)
+            await shield.to_the_end(work, limit=self.source.finish_timeout)
         finally:
             self._forget()
 
@@ -113,12 +114,12 @@ def _is_inside(source: EngineSource) -> bool:
     """Tell whether a sandbox of this database is around the running code."""
     here: Any = inside.get()
     while here is not None:
-        if here.is_open and here in source.sandboxes.opened:
+        if shield.is_open and here in source.sandboxes.opened:
             return True
-        here = here.around
+        here = shield.around
     return False
 
 
 def sandbox(source: EngineSource) -> Sandbox:
     """Return a sandbox of a database, which is opened by `with` or `async with`."""
-    return Sandbox(source, place.of_call())
+    return Sandbox(source, callsite.of_call())

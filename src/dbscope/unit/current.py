@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from dbscope.errors import ScopeClosed, ScopeMissing
-from dbscope.unit import place
+from dbscope.unit import callsite
 from dbscope.unit.policy import Mode
 
 if TYPE_CHECKING:
@@ -100,8 +100,8 @@ WHY_MISSING = {
 
 def why_missing(source: Source) -> str:
     """Return why there may be no scope though somebody has done something about it."""
-    where = place.here()
-    if isinstance(where, place.Place) and "Depends" in where.code.co_names:
+    where = callsite.here()
+    if isinstance(where, callsite.Place) and "Depends" in where.code.co_names:
         return " A dependency takes the session when it is called: `Depends(db.get_session)`."
     if (kind := served.get()) in WHY_MISSING:
         return f" {WHY_MISSING[kind]}."

@@ -6,7 +6,7 @@ import logging
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from dbscope.unit import place
+from dbscope.unit import callsite
 
 if TYPE_CHECKING:
     from dbscope.unit.unit import Unit
@@ -42,10 +42,10 @@ class Idle:
                 unit.scope,
                 seconds,
                 self.where,
-                place.of_use(),
+                callsite.of_use(),
             )
 
     def end(self) -> None:
         """Note that a statement has ended, and where it came from."""
         self.since = monotonic()
-        self.where = place.of_use()
+        self.where = callsite.of_use()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from inspect import CO_COROUTINE
 from typing import TYPE_CHECKING, Any, cast
 
-from dbscope.unit import place
+from dbscope.unit import callsite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +38,7 @@ def is_starting_or_ending() -> bool:
 
 def _is_being_loaded() -> bool:
     """Tell whether a server loads the application, as uvicorn does when its loop runs already."""
-    for frame in place.frames():
+    for frame in callsite.frames():
         module: str = frame.f_globals.get("__name__", "")
         if module == "uvicorn.config" and frame.f_code.co_name == "load":
             return True
@@ -50,7 +50,7 @@ def _is_being_loaded() -> bool:
 def _frames() -> Iterator[FrameType]:
     """Give the frames of the code that runs; of a worker thread, also of the task it works for."""
     outermost: FrameType | None = None
-    for frame in place.frames():
+    for frame in callsite.frames():
         yield frame
         if frame.f_code.co_name == "run" and "cancel_scope" in frame.f_code.co_varnames:
             outermost = frame

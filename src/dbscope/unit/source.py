@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dbscope.unit.block import Outcome
     from dbscope.unit.current import Scope
     from dbscope.unit.policy import AtomicRequests
-    from dbscope.unit.turn import World
+    from dbscope.unit.ownership import World
     from dbscope.unit.unit import Unit
 
 

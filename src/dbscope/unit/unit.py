@@ -22,7 +22,7 @@ from dbscope.unit.block import Block, Kind, Outcome
 from dbscope.unit.idle import Idle
 from dbscope.unit.policy import Mode
 from dbscope.unit.results import is_read_from
-from dbscope.unit.turn import Turn
+from dbscope.unit.ownership import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dbscope.backends.postgresql import simple
-from dbscope.engine import faults, fitness
+from dbscope.engine import fitness
+from dbscope.backends import errors
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -22,9 +23,9 @@ def renewing(engine: Engine) -> Renew:
     dialect: Any = engine.dialect
 
     def renew(cursor: Any, connection: Any, error: Exception, is_first: bool) -> bool:
-        if is_first and faults.sqlstate(error) == faults.FAILED_TRANSACTION:
+        if is_first and errors.sqlstate(error) == errors.FAILED_TRANSACTION:
             connection.info[fitness.LEFT_OVER] = True
-        if not faults.is_stale_plan(error):
+        if not errors.is_stale_plan(error):
             return False
         driver = connection.connection.dbapi_connection
         forget_plans(dialect, cursor, driver)

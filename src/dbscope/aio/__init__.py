@@ -1,0 +1,1 @@
+"""The only crossing between sync and async."""

@@ -1,0 +1,425 @@
+"""What both kinds of database share: all that needs no waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import fields
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Never, cast
+
+from sqlalchemy import Engine
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.util import ScopedRegistry
+from typing_extensions import TypeVar
+
+from dbscope import arguments
+from dbscope.engine import options
+from dbscope.backends import errors
+from dbscope.engine import url as urls
+from dbscope.engine.settings import OF_KIND, SessionSettings, Settings
+from dbscope.engine.source import EngineSource
+from dbscope.errors import ConfigurationError, Rollback, TransactionRequired
+from dbscope.masking import masked
+from dbscope.scopes import forgotten, lifespan
+from dbscope.scopes import hooks
+from dbscope.scopes import several_databases
+from dbscope.scopes import guards
+from dbscope.scopes.backoff import checked as checked_number
+from dbscope.scopes.routes import Readonly, choose, choose_retries
+from dbscope.scopes.keep import keep
+from dbscope.scopes.settle import raise_first, run_hooks
+from dbscope.unit.block import Block
+from dbscope.unit.current import current, open_scope, unit_of
+from dbscope.unit.hooks import HookFunction, checked, is_async
+from dbscope.unit.no_session import NoSession
+from dbscope.unit.policy import (
+    AtomicRequests,
+    BeforeRetry,
+    CommitVeto,
+    Mode,
+    default_commit_veto,
+)
+from dbscope.unit.unit import Unit
+
+if TYPE_CHECKING:
+    from dbscope.testing.sandbox import Sandbox
+
+H = TypeVar("H")  # what people hold: a Session or an AsyncSession
+F = TypeVar("F", bound=Callable[..., Any])
+R = TypeVar("R")
+
+Options = Mapping[str, Any]
+NONE: Options = {}
+
+
+class CommonDatabase(NoSession, Generic[H]):
+    """The base of `Database` and `AsyncDatabase`."""
+
+    is_async: ClassVar[bool]
+    usual_session: ClassVar[type[Any]]
+    Rollback = Rollback
+
+    def __init__(
+        self,
+        url: urls.Address | None = None,
+        *,
+        name: str = "default",
+        atomic_requests: AtomicRequests = True,
+        engine: Engine | AsyncEngine | None = None,
+        engine_options: Options | None = None,
+        session_options: Options | None = None,
+        session_class: type[H] | None = None,
+        manual_commit: Literal["allow", "forbid"] = "allow",
+        verify_commit: bool = False,
+        session_settings: SessionSettings | None = None,
+        idle_limit: float | None = None,
+        client_wait: float | None = 5.0,
+        retry_codes: Collection[str] = (),
+        reset_session: bool = False,
+        allow_async_unsafe: bool = False,
+        _companion: bool = False,
+        **unknown: Never,
+    ) -> None:
+        if unknown:
+            self._refuse(unknown)
+        arguments.check(f"engine of {type(self).__name__}", engine, OF_KIND[self.is_async])
+        if (url is None) is (engine is None):
+            which = "neither was given" if url is None else "not both"
+            raise ConfigurationError(f"{type(self).__name__} needs a URL or an engine; {which}.")
+        if engine is not None:
+            url = engine.url
+        assert url is not None
+        if self.is_async:
+            forgotten.watch()
+        self.url = urls.parse(url)
+        self.name = name
+        self._settings = Settings(
+            name=name,
+            atomic_requests=atomic_requests,
+            engine=engine,
+            engine_options=engine_options or NONE,
+            session_options=session_options or NONE,
+            session_class=session_class,
+            manual_commit=manual_commit,
+            verify_commit=verify_commit,
+            session_settings=session_settings,
+            idle_limit=idle_limit,
+            client_wait=client_wait,
+            retry_codes=retry_codes,
+            reset_session=reset_session,
+            allow_async_unsafe=allow_async_unsafe,
+        )
+        self._source = EngineSource(
+            urls.for_kind(self.url, is_async=self.is_async, companion=_companion),
+            self._settings,
+            is_async=self.is_async,
+            session_class=session_class or self.usual_session,
+            run_due=_run_due,
+        )
+
+    def _refuse(self, unknown: Mapping[str, Any]) -> Never:
+        own = arguments.names_of(type(self).__init__)[1:]
+        homes = options.homes(is_async=self.is_async)
+        raise TypeError(arguments.unknown(type(self).__name__, unknown, own, homes))
+
+    def _for_companion(self) -> dict[str, Any]:
+        """Return the settings that the database of the other kind has too."""
+        own = {"engine", "session_class"}
+        names = [each.name for each in fields(Settings) if each.name not in own]
+        settings = {name: getattr(self._settings, name) for name in names}
+        return settings | options.for_other_kind(self._settings, is_async=self.is_async)
+
+    # -- the session ---------------------------------------------------------------------------
+
+    @property
+    def session(self) -> H:
+        """The session of the current scope; nothing is opened by taking it.
+
+        Raises:
+            ScopeMissing: outside any scope.
+            ScopeClosed: the scope has ended.
+        """
+        return cast("H", unit_of(self._source).open_session())
+
+    async def get_session(self) -> H:
+        """Return the session of the current scope, as a FastAPI dependency.
+
+        A coroutine, and no generator: nothing of it runs after the endpoint, and no thread is
+        taken for it.
+
+        Example:
+            >>> SessionDep = Annotated[AsyncSession, Depends(db.get_session)]
+        """
+        return self.session
+
+    # -- blocks --------------------------------------------------------------------------------
+
+    def in_transaction(self) -> bool:
+        """Tell whether there is a transaction here, even if nothing was sent for it yet."""
+        return self.current_transaction() is not None
+
+    def current_transaction(self) -> Block | None:
+        """Return the innermost block, or None outside a transaction."""
+        unit = guards.unit_here(self._source)
+        return None if unit is None else unit.block
+
+    def set_rollback(self, rollback: bool = True) -> None:
+        """Roll the innermost block back quietly when it is left (Django's `set_rollback`).
+
+        Args:
+            rollback: False takes that back, and forgets a failed statement: only after rolling
+                back to a savepoint of your own.
+
+        Raises:
+            TransactionRequired: outside a transaction.
+        """
+        self._block().set_rollback(rollback)
+
+    def doom(self) -> None:
+        """Roll back everything at the end of the scope, but keep the response (pyramid's word).
+
+        Raises:
+            ScopeMissing: outside any scope.
+        """
+        unit_of(self._source).doomed = True
+
+    def keep(self, response: R) -> R:
+        """Keep the work of this request, though the status of the response is 400 or above.
+
+        Args:
+            response: of Starlette or FastAPI; it is returned, and the client sees nothing of it.
+
+        Example:
+            >>> return db.keep(JSONResponse({"detail": "wrong password"}, 403))
+        """
+        return keep(response)
+
+    @property
+    def transaction_required(self) -> guards.RequiredVerb:
+        """A decorator, and a context manager: TransactionRequired unless in a transaction.
+
+        Example:
+            >>> @db.transaction_required
+            ... async def transfer(amount: int) -> None: ...
+        """
+        return guards.RequiredVerb(self._source)
+
+    def durable(self, function: F) -> F:
+        """Decorate a function that must not be called inside a transaction (Django's word).
+
+        Raises:
+            DurableError: when called inside a transaction.
+            TransactionManagementError: it left a transaction open, which is rolled back.
+        """
+        return guards.durable(function, self._source)
+
+    def non_atomic_requests(self, function: F) -> F:
+        """Decorate a route: its requests autocommit, whatever `atomic_requests` says."""
+        return choose(function, self._source, Mode.AUTOCOMMIT)
+
+    def atomic_requests(self, function: F) -> F:
+        """Decorate a route: its requests are one transaction, whatever `atomic_requests` says."""
+        return choose(function, self._source, Mode.ATOMIC)
+
+    @cached_property
+    def readonly(self) -> Readonly:
+        """A decorator of a route, and a dependency: its requests read, and nothing else.
+
+        Reads autocommit; writing is a ReadOnlyViolation, by us before it is sent, and by the
+        database.
+
+        Example:
+            >>> @app.get("/items", dependencies=[Depends(db.readonly)])
+            ... async def read_items() -> list[ItemOut]: ...
+        """
+        self._source.require("readonly")
+        return Readonly(self._source)
+
+    def is_retryable(self, error: BaseException) -> bool:
+        """Tell whether the work that failed may succeed if all of it is done again.
+
+        By SQLSTATE and native codes, never by the words of a message: serialization failures and
+        deadlocks, SQLITE_BUSY, SQLAlchemy's `StaleDataError`, and errors of ours which those have
+        caused. Never `TransactionOutcomeUnknown`.
+        """
+        return errors.is_retryable(error, self._source.retry_codes)
+
+    def retry_requests(self, retries: int) -> Callable[[F], F]:
+        """Decorate a route: its requests are done again as often as that after a conflict.
+
+        All of the request is done again, with a session and hooks of its own, unless its response
+        has started. What it does outside of its transaction is repeated.
+
+        Args:
+            retries: how often, whatever `DBSessionMiddleware(retry=)` says; 0: never.
+
+        Example:
+            >>> @app.post("/orders")
+            ... @db.retry_requests(3)
+            ... async def place_order(...): ...
+        """
+        times = checked_number(retries, "retry_requests", 0)
+        return lambda function: choose_retries(function, times)
+
+    # -- hooks ---------------------------------------------------------------------------------
+
+    def on_commit(
+        self, function: HookFunction, *, robust: bool = False, all_databases: bool = False
+    ) -> None:
+        """Run the function after the outermost COMMIT, or never.
+
+        It belongs to the block it was registered in: if that is rolled back, it is forgotten. It
+        runs in a scope of its own, after the connection was given back, in the order of
+        registration. Outside a transaction it runs at once (Django's `on_commit`).
+
+        Args:
+            function: plain or async, without arguments.
+            robust: an error of it is logged instead of raised.
+            all_databases: wait for the transactions of other databases in this scope as well; it
+                is forgotten if one of them is rolled back.
+
+        Raises:
+            TypeError: it cannot be called.
+            TransactionManagementError: a transaction was begun by hand, in autocommit mode.
+        """
+        block = self._block_for(function)
+        if block is None and all_databases and (scope := open_scope()) is not None:
+            other = several_databases.open_elsewhere(scope, self._source)
+            block = None if other is None else other.block
+        if block is not None:
+            block.on_commit(function, robust=robust, all_databases=all_databases)
+        else:
+            hooks.run_now(self._source, function, robust=robust)
+
+    def on_rollback(self, function: HookFunction) -> None:
+        """Run the function after this block was rolled back; best effort, a crash runs nothing.
+
+        Outside a transaction it is never run.
+        """
+        block = self._block_for(function)
+        if block is not None:
+            block.on_rollback(function)
+
+    def before_commit(self, function: HookFunction) -> None:
+        """Run the function inside the transaction, just before COMMIT; its error rolls back.
+
+        Raises:
+            TransactionRequired: outside a transaction.
+        """
+        self._block_for(function)
+        self._block().before_commit(function)
+
+    # -- wiring --------------------------------------------------------------------------------
+
+    def install(
+        self,
+        app: Any,
+        *,
+        state_key: str | None = None,
+        commit_veto: CommitVeto | None = default_commit_veto,
+        retry: int = 0,
+        before_retry: BeforeRetry | None = None,
+    ) -> None:
+        """Wire a Starlette or FastAPI application: `DBSessionMiddleware`, and an orderly end.
+
+        Idempotent. Middlewares added later are outside of it, where CORS, sessions and Sentry
+        belong.
+
+        Args:
+            app: the application, before it has started.
+            state_key: `request.state.<state_key>` gives the session too.
+            commit_veto: see `DBSessionMiddleware`.
+            retry: how often a request may be done again; see `DBSessionMiddleware`.
+            before_retry: called before that; see `DBSessionMiddleware`.
+        """
+        lifespan.install(
+            app,
+            self,
+            state_key=state_key,
+            commit_veto=commit_veto,
+            retry=retry,
+            before_retry=before_retry,
+        )
+
+    def sandbox(self) -> Sandbox:
+        """Open a test's world: what is done inside behaves as always, and at the end it is undone.
+
+        For `with` and for `async with`, of both kinds of database; its companion is inside, too.
+        Requests, scopes, blocks and commits by hand commit and roll back among each other, hooks
+        run, constraints are looked at; at the end all is rolled back. There is one connection, so
+        one transaction at a time: others wait for it, and what could never come to be is refused.
+
+        Raises:
+            TransactionManagementError: inside: work needs a transaction while code around it has
+                written in one that is still open.
+            ConfigurationError: inside: several are open, and the code belongs to none of them.
+
+        Example:
+            >>> with db.sandbox():
+            ...     assert TestClient(app).post("/items", json={"name": "cup"}).status_code == 201
+        """
+        from dbscope.testing.sandbox import sandbox
+
+        return sandbox(self._source)
+
+    def stats(self) -> dict[str, int]:
+        """Return counters since the start, and the state of the pool, as one flat dict."""
+        return self._source.stats()
+
+    def watch_idle(self, seconds: float) -> None:
+        """Warn of who sits longer in a transaction without a statement, unless a limit is set.
+
+        Args:
+            seconds: the limit.
+        """
+        if self._source.idle_limit is None:
+            self._source.idle_limit = seconds
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _share(self, companion: CommonDatabase[Any]) -> None:
+        """Let the companion be in the sandboxes of this one."""
+        self._source.sandboxes.add(companion._source)
+
+    def _block(self) -> Block:
+        block = self.current_transaction()
+        if block is None:
+            raise TransactionRequired(f"{self}:")
+        return block
+
+    def _block_for(self, hook: HookFunction) -> Block | None:
+        """Return the innermost block, which checks the hook; without one it is checked here."""
+        block = self.current_transaction()
+        if block is None:
+            checked(hook)
+        if not self.is_async and is_async(hook):
+            raise TypeError(f"a Database cannot await the hook {hook!r}; use `db.async_`.")
+        return block
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r} {masked(self.url)}>"
+
+    def __str__(self) -> str:
+        return str(self._source)
+
+
+class CurrentSession(ScopedRegistry[Any]):
+    """The registry of `scoped_session`: it keeps nothing, the scope does."""
+
+    def __init__(self, database: CommonDatabase[Any]) -> None:
+        super().__init__(lambda: database.session, current.get)
+
+    def __call__(self) -> Any:
+        """Return the session of the current scope."""
+        return self.createfunc()
+
+    def has(self) -> bool:
+        """Tell whether there is a scope to have a session in."""
+        return open_scope() is not None
+
+    def clear(self) -> None:
+        """Forget nothing; the session ends with its scope."""
+
+
+def _run_due(unit: Unit) -> None:
+    raise_first(run_hooks(unit))

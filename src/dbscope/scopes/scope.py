@@ -1,0 +1,176 @@
+"""`db.scope()`: a scope for a script, a job, a command, a websocket message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from dbscope.aio import concurrency
+from dbscope.errors import Rollback
+from dbscope.scopes.decorating import must_be_async, must_be_plain, wraps
+from dbscope.scopes.entering import Plain, Waiting
+from dbscope.scopes.forgotten import error_of
+from dbscope.scopes.settle import close, log_hooks, log_others, raise_first, settle, settled, used
+from dbscope.unit import callsite
+from dbscope.unit.current import Scope, current, in_generators
+from dbscope.unit.no_session import NoSession
+from dbscope.unit.policy import Mode
+from dbscope.aio import shield
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from dbscope.unit.unit import Unit
+
+F = TypeVar("F", bound=Callable[..., Any])
+AsyncF = TypeVar("AsyncF", bound=Callable[..., Coroutine[Any, Any, Any]])
+
+
+class OpenedScope(Scope):
+    """A scope that some line of code has opened."""
+
+    def __init__(self, where: object, mode: Mode) -> None:
+        super().__init__("", mode)
+        self.where = where
+
+    def __str__(self) -> str:
+        return f"the scope opened at {self.where}"
+
+
+class JobScope(NoSession):
+    """What both kinds of `scope()` share: entering and leaving the ContextVar."""
+
+    def __init__(self, mode: Mode = Mode.ATOMIC, where: object = None) -> None:
+        self.mode = mode
+        self.where = where or callsite.here()
+        self.stored = False  # something was, in one that has ended
+        self._entered: list[Scope] = []
+
+    def enter(self) -> Scope:
+        """Make a scope, and make it the current one."""
+        scope = OpenedScope(self.where, self.mode)
+        self._entered.append(scope)
+        if callsite.is_generator(self.where):
+            in_generators.add(scope)
+        current.set(scope)
+        return scope
+
+    def exit(self) -> Scope:
+        """Take the scope that this code has entered; it stays current until it is forgotten."""
+        here = current.get()
+        return here if here in self._entered else self._entered[-1]
+
+    def forget(self, scope: Scope) -> None:
+        """Close the scope, and give its place back to the one around it.
+
+        A generator may be collected while other code runs, whose scope is the current one.
+        """
+        close(scope)
+        self.stored = self.stored or scope.stored
+        self._entered.remove(scope)
+        if current.get() is scope:
+            around = scope.parent
+            while isinstance(around, OpenedScope) and around.closed:
+                around = around.parent
+            current.set(around)
+
+
+class AsyncJobScope(JobScope, Waiting):
+    """A scope for async code: `async with`, or a decorator that opens a fresh one each call."""
+
+    async def __aenter__(self) -> Self:
+        self.enter()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        scope = self.exit()
+        never_awaited = error_of(scope) if scope.forgotten and error is None else None
+        try:
+            if units := used(scope):
+                await end(scope, units, error or never_awaited)
+        finally:
+            self.forget(scope)
+        if never_awaited is not None:
+            raise never_awaited
+        return isinstance(error, Rollback)
+
+    def __call__(self, function: AsyncF) -> AsyncF:
+        """Decorate an `async def` function."""
+        must_be_async(function, "scope")
+        where = callsite.of(function)
+
+        @wraps(function, "scope")
+        async def in_scope(*args: Any, **kwargs: Any) -> Any:
+            async with AsyncJobScope(self.mode, where):
+                return await function(*args, **kwargs)
+
+        return in_scope
+
+
+class SyncJobScope(JobScope, Plain):
+    """A scope for plain code: `with`, or a decorator that opens a fresh one for each call."""
+
+    def __enter__(self) -> Self:
+        self.enter()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        scope = self.exit()
+        never_awaited = error_of(scope) if scope.forgotten and error is None else None
+        error = error or never_awaited
+        try:
+            if units := used(scope):
+                conclude(scope, *settle(units, keep=error is None), error)
+        finally:
+            self.forget(scope)
+        if never_awaited is not None:
+            raise never_awaited
+        return isinstance(error, Rollback)
+
+    def __call__(self, function: F) -> F:
+        """Decorate a plain function."""
+        must_be_plain(function, "scope")
+        where = callsite.of(function)
+
+        @wraps(function, "scope")
+        def in_scope(*args: Any, **kwargs: Any) -> Any:
+            with SyncJobScope(self.mode, where):
+                return function(*args, **kwargs)
+
+        return in_scope
+
+
+async def end(scope: Scope, units: list[Unit], error: BaseException | None) -> None:
+    """Settle an async scope, to the end; a cancellation that comes before COMMIT rolls back."""
+    if error is None:
+        try:
+            await shield.look_for_cancellation()
+        except BaseException as cancelled:
+            await end(scope, units, cancelled)
+            raise
+    outcome = await settled(units, keep=error is None)
+    conclude(scope, *outcome, error)
+
+
+def conclude(
+    scope: Scope,
+    errors: list[BaseException],
+    hook_errors: list[BaseException],
+    error: BaseException | None,
+) -> None:
+    """Raise what went wrong, unless another error is leaving the scope already."""
+    if error is None:
+        raise_first(errors + hook_errors)
+    else:
+        log_others(errors, scope)
+        log_hooks(hook_errors, scope)

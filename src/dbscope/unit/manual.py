@@ -1,0 +1,149 @@
+"""What SQLAlchemy tells a unit: that a transaction began or ended, perhaps by the user's hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dbscope.errors import ManualCommitForbidden, TransactionManagementError
+from dbscope.unit import commit
+from dbscope.unit import finish
+from dbscope.unit import callsite
+from dbscope.unit.block import MANUAL, Block, Kind, Outcome
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+    from sqlalchemy.orm import SessionTransaction
+
+    from dbscope.unit.unit import Unit
+
+# ROLLBACK TO takes back the time that a server was told inside, but not on every server.
+UNCERTAIN = (0.0, 0.0)
+
+
+def transaction_begun(unit: Unit, transaction: SessionTransaction, connection: Connection) -> None:
+    """BEGIN or SAVEPOINT was sent."""
+    if transaction.nested:
+        for block in unit.blocks:
+            if block.nested is transaction:
+                block.savepoint = connection.get_nested_transaction()
+    else:
+        unit.connection = connection
+        unit.committing = unit.begun = False
+        unit.proof = None  # that of the transaction before says nothing about this one
+        if not unit.is_alone:
+            unit.source.counters["transactions"] += 1
+
+
+def savepoint_begun(unit: Unit, transaction: SessionTransaction) -> None:
+    """`session.begin_nested()` was called by hand."""
+    block = Block(Kind.SAVEPOINT, f"{unit.scope}, by begin_nested()", unit.block, MANUAL)
+    block.nested = transaction
+    unit.blocks.append(block)
+
+
+def about_to_commit(unit: Unit) -> None:
+    """COMMIT or RELEASE is next, and not by us: refuse what would lie or cut a block in two."""
+    if unit.leaving:
+        return
+    check_allowed(unit)
+    if unit.block is not None and unit.fault is not None:
+        raise finish.swallowed(unit, unit.block.physical) from unit.fault
+    if unit.has_before_commit() and len(unit.blocks) == 1:
+        try:
+            finish.run_before_commit(unit)
+        except BaseException as error:
+            unit.mark_broken(error)
+            raise
+
+
+def check_wanted(unit: Unit) -> None:
+    """Raise if a COMMIT by hand would keep what was said to be rolled back."""
+    if not unit.leaving and (unit.doomed or (unit.blocks and unit.blocks[0].rollback_only)):
+        raise ManualCommitForbidden(
+            f"{unit.scope} is to be rolled back, by `doom()` or `set_rollback(True)`: "
+            f"called at {callsite.of_call()}."
+        )
+    if unit.results and not unit.leaving and unit.has_open_result():
+        raise TransactionManagementError(
+            f"COMMIT in {unit.scope} would close a result that is still being read in pieces: "
+            f"called at {callsite.of_call()}. Read all of it before, or close it."
+        )
+
+
+def check_allowed(unit: Unit) -> None:
+    """Raise if commit() or rollback() by hand is not allowed here."""
+    for block in unit.blocks:
+        if block.owner is not None and block.owner is not MANUAL:
+            raise ManualCommitForbidden(f"Inside {block}: called at {callsite.of_call()}.")
+    if unit.source.forbid_manual_commit:
+        told = f"{unit.source} was made with manual_commit='forbid'."
+        raise ManualCommitForbidden(f"{told} Called at {callsite.of_call()}.")
+
+
+def transaction_ended(unit: Unit, transaction: SessionTransaction) -> None:
+    """The transaction or savepoint is over, and the connection given back."""
+    committed = unit.just_committed is transaction
+    unit.just_committed = None
+    if transaction.nested:
+        if unit.told is not None and not committed:
+            unit.told = UNCERTAIN
+        _savepoint_ended(unit, transaction, committed=committed)
+        return
+    if unit.connection is not None and unit.is_alone:
+        if committed and unit.first_write is not None:
+            unit.scope.note_stored()
+    elif unit.connection is not None and not unit.is_lost:
+        unit.source.counters["commits" if committed else "rollbacks"] += 1
+        if committed:
+            unit.scope.note_stored(told=unit.first_write is not None)
+    unit.connection = None
+    unit.committing, unit.committed = False, committed
+    unit.told = unit.first_write = None
+    unit.source.after_transaction(unit)
+    if not unit.leaving and unit.blocks:
+        _ended_by_hand(unit, committed=committed)
+
+
+def _savepoint_ended(unit: Unit, transaction: SessionTransaction, *, committed: bool) -> None:
+    for block in unit.blocks:
+        if block.nested is transaction and block.owner is MANUAL:
+            unit.blocks.remove(block)
+            if committed:
+                block.join()
+            else:
+                unit.due += block.end(Outcome.ROLLED_BACK)
+            return
+
+
+def _ended_by_hand(unit: Unit, *, committed: bool) -> None:
+    root = unit.blocks[0]
+    outcome = Outcome.COMMITTED if committed else root.outcome or Outcome.ROLLED_BACK
+    unit.due += root.end(outcome)
+    _renew(unit)
+
+
+def _renew(unit: Unit) -> None:
+    unit.blocks = [Block(Kind.ROOT, unit.blocks[0].where)]
+    unit.broken = False
+
+
+def commit_failed(unit: Unit, error: BaseException) -> bool:
+    """Leave nothing open after a COMMIT by hand that failed; the next transaction is new.
+
+    Returns:
+        Whether the work is stored all the same.
+    """
+    if not unit.blocks:
+        return False
+    try:
+        commit.after_failed_commit(unit, unit.blocks[0], error)
+    except BaseException as raised:
+        _renew(unit)
+        try:
+            unit.source.run_due(unit)
+        except Exception as failure:
+            raised.add_note(f"A hook failed as well: {failure!r}")
+        raise
+    _renew(unit)
+    unit.source.run_due(unit)
+    return True
