@@ -76,8 +76,8 @@ def blockbuster() -> BlockBuster:
     return watch
 
 
-ON_THE_LOOP = str(Path(dbscope.__file__).parent / "engine" / "sqlite")
 OURS = str(Path(dbscope.__file__).parent)
+ON_THE_LOOP = tuple(str(Path(OURS, *part)) for part in (["sqlite_inline"], ["backends", "sqlite"]))
 THEIRS = (
     str(Path(__file__).parent),
     "/starlette/routing.py",

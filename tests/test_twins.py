@@ -134,16 +134,19 @@ PUBLIC = set(NAMES.split())
 ALLOWED = {
     "arguments": {"errors"},
     "unit": {"unit", "arguments", "errors"},
-    "backends": {"backends", "engine", "errors"},  # the looks of drivers, and errors by code
-    "engine": {"engine", "backends", "unit", "arguments", "errors", "extras", "masking"},
-    "scopes": {"scopes", "engine", "unit", "arguments", "errors"},
+    "aio": {"aio"},
+    "sqlite_inline": {"sqlite_inline", "aio", "engine", "errors"},
+    "backends": {"backends", "sqlite_inline", "aio", "engine", "unit", "arguments", "errors"},
+    "engine": {"engine", "backends", "sqlite_inline", "aio", "unit", "arguments", "errors"}
+    | {"extras", "masking"},
+    "scopes": {"scopes", "engine", "aio", "unit", "arguments", "errors", "backends"},
     "errors": {"masking"},
     "masking": set(),
     "extras": {"errors"},
     "explain": {"errors"},
     "crud": {"crud", *PUBLIC},
-    "testing": {"testing", "engine", "backends", "unit", "scopes", "errors", *PUBLIC},
-    "migrate": {"migrate", "backends", "extras", *PUBLIC},  # the looks of poolers
+    "testing": {"testing", "aio", "sqlite_inline", "engine", "backends", "unit", "errors", *PUBLIC},
+    "migrate": {"migrate", "aio", "backends", "extras", *PUBLIC},  # the looks of poolers
     "cli": {"cli", "migrate", "backends", "extras", "explain", "__version__", *PUBLIC},
 }
 

@@ -18,23 +18,21 @@ from sqlalchemy.orm import Session
 from typing_extensions import TypeVar
 
 from dbscope import arguments
+from dbscope.aio import concurrency, shield, threads
 from dbscope.database_base import CurrentSession
 from dbscope.engine import advisory, schema
-from dbscope.aio import concurrency
 from dbscope.queries import A, AsyncQueries
 from dbscope.scopes import propagation as propagations
 from dbscope.scopes.atomic import AsyncAtomic, AsyncSavepoint
 from dbscope.scopes.backoff import checked
 from dbscope.scopes.entering import opening
 from dbscope.scopes.gather import gather_async
-from dbscope.scopes.scope import AsyncJobScope
 from dbscope.scopes.retry import run_async
+from dbscope.scopes.scope import AsyncJobScope
 from dbscope.unit import callsite
-from dbscope.unit.options import Classes
 from dbscope.unit.current import current
+from dbscope.unit.options import Classes
 from dbscope.unit.policy import mode
-from dbscope.aio import shield
-from dbscope.aio import threads
 
 if TYPE_CHECKING:
     from dbscope.database import Database

@@ -13,9 +13,9 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from typing_extensions import TypeVar
 
 from dbscope import arguments
+from dbscope.aio import threads
 from dbscope.database_base import CurrentSession
 from dbscope.engine import advisory, schema
-from dbscope.aio import concurrency
 from dbscope.queries import Queries, S
 from dbscope.scopes import propagation as propagations
 from dbscope.scopes.atomic import SyncAtomic, SyncSavepoint
@@ -23,13 +23,12 @@ from dbscope.scopes.backoff import checked
 from dbscope.scopes.decorating import must_be_plain
 from dbscope.scopes.entering import opening
 from dbscope.scopes.gather import gather
-from dbscope.scopes.scope import SyncJobScope
 from dbscope.scopes.retry import run
+from dbscope.scopes.scope import SyncJobScope
 from dbscope.unit import callsite
-from dbscope.unit.options import Classes
 from dbscope.unit.current import current
+from dbscope.unit.options import Classes
 from dbscope.unit.policy import mode
-from dbscope.aio import threads
 
 if TYPE_CHECKING:
     from dbscope.async_database import AsyncDatabase
@@ -177,7 +176,9 @@ class Database(Queries[S]):
         arguments.check_call("the function of run()", function)
         must_be_plain(function, "run")
         retries = checked(attempts, "attempts", 1) - 1
-        return cast("T", run(SyncAtomic(self._source, where=callsite.of(function)), function, retries))
+        return cast(
+            "T", run(SyncAtomic(self._source, where=callsite.of(function)), function, retries)
+        )
 
     def gather(self, *functions: Callable[[], T], limit: int | None = None) -> list[T]:
         """Run functions at once, in threads, each in its own scope; see `AsyncDatabase.gather`.

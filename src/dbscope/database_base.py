@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Never, cast
+from typing import Any, ClassVar, Generic, Literal, Never, cast
 
 from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -13,20 +13,18 @@ from sqlalchemy.util import ScopedRegistry
 from typing_extensions import TypeVar
 
 from dbscope import arguments
-from dbscope.engine import options
 from dbscope.backends import errors
+from dbscope.engine import options
 from dbscope.engine import url as urls
 from dbscope.engine.settings import OF_KIND, SessionSettings, Settings
 from dbscope.engine.source import EngineSource
 from dbscope.errors import ConfigurationError, Rollback, TransactionRequired
 from dbscope.masking import masked
-from dbscope.scopes import forgotten, lifespan
-from dbscope.scopes import hooks
-from dbscope.scopes import several_databases
-from dbscope.scopes import guards
+from dbscope.sandboxing import HasSandboxes
+from dbscope.scopes import forgotten, guards, hooks, lifespan, several_databases
 from dbscope.scopes.backoff import checked as checked_number
-from dbscope.scopes.routes import Readonly, choose, choose_retries
 from dbscope.scopes.keep import keep
+from dbscope.scopes.routes import Readonly, choose, choose_retries
 from dbscope.scopes.settle import raise_first, run_hooks
 from dbscope.unit.block import Block
 from dbscope.unit.current import current, open_scope, unit_of
@@ -41,9 +39,6 @@ from dbscope.unit.policy import (
 )
 from dbscope.unit.unit import Unit
 
-if TYPE_CHECKING:
-    from dbscope.testing.sandbox import Sandbox
-
 H = TypeVar("H")  # what people hold: a Session or an AsyncSession
 F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")
@@ -52,7 +47,7 @@ Options = Mapping[str, Any]
 NONE: Options = {}
 
 
-class CommonDatabase(NoSession, Generic[H]):
+class CommonDatabase(HasSandboxes, NoSession, Generic[H]):
     """The base of `Database` and `AsyncDatabase`."""
 
     is_async: ClassVar[bool]
@@ -341,27 +336,6 @@ class CommonDatabase(NoSession, Generic[H]):
             before_retry=before_retry,
         )
 
-    def sandbox(self) -> Sandbox:
-        """Open a test's world: what is done inside behaves as always, and at the end it is undone.
-
-        For `with` and for `async with`, of both kinds of database; its companion is inside, too.
-        Requests, scopes, blocks and commits by hand commit and roll back among each other, hooks
-        run, constraints are looked at; at the end all is rolled back. There is one connection, so
-        one transaction at a time: others wait for it, and what could never come to be is refused.
-
-        Raises:
-            TransactionManagementError: inside: work needs a transaction while code around it has
-                written in one that is still open.
-            ConfigurationError: inside: several are open, and the code belongs to none of them.
-
-        Example:
-            >>> with db.sandbox():
-            ...     assert TestClient(app).post("/items", json={"name": "cup"}).status_code == 201
-        """
-        from dbscope.testing.sandbox import sandbox
-
-        return sandbox(self._source)
-
     def stats(self) -> dict[str, int]:
         """Return counters since the start, and the state of the pool, as one flat dict."""
         return self._source.stats()
@@ -376,10 +350,6 @@ class CommonDatabase(NoSession, Generic[H]):
             self._source.idle_limit = seconds
 
     # -- inside --------------------------------------------------------------------------------
-
-    def _share(self, companion: CommonDatabase[Any]) -> None:
-        """Let the companion be in the sandboxes of this one."""
-        self._source.sandboxes.add(companion._source)
 
     def _block(self) -> Block:
         block = self.current_transaction()

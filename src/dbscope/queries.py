@@ -15,8 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from typing_extensions import TypeVar
 
-from dbscope.database_base import CommonDatabase
 from dbscope.aio import concurrency
+from dbscope.database_base import CommonDatabase
 from dbscope.scopes import locks
 from dbscope.scopes.atomic import AsyncAtomic, SyncAtomic
 from dbscope.unit.current import unit_of

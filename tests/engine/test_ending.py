@@ -14,8 +14,7 @@ import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.util import greenlet_spawn
 
-from dbscope.sqlite_inline import files
-from dbscope.sqlite_inline import pysqlite
+from dbscope.sqlite_inline import files, pysqlite
 from dbscope.sqlite_inline.queue import Queue, shared
 from tests.support.ending import ENDLESS, STATES, chosen
 

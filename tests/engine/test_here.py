@@ -10,7 +10,6 @@ import anyio
 import pytest
 from sqlalchemy.util import await_only, greenlet_spawn
 
-from dbscope.aio import concurrency
 from dbscope.aio import shield
 
 pytestmark = pytest.mark.anyio

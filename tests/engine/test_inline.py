@@ -18,8 +18,7 @@ from sqlalchemy import URL, event, text
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from dbscope.sqlite_inline import calls
-from dbscope.sqlite_inline import checkpoint
+from dbscope.sqlite_inline import calls, checkpoint
 from dbscope.sqlite_inline.connection import InlineConnection
 from tests.scopes.stage import eventually
 

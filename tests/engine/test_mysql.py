@@ -16,9 +16,9 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.util import await_only
 
 from dbscope import DatabaseUnavailable, ImplicitCommit, TransactionBroken, UnexpectedRollback
-from dbscope.engine import guard
 from dbscope.backends import errors
 from dbscope.backends.mysql import implicit_commit
+from dbscope.engine import guard
 from tests.support.look import Onlooker, pause
 from tests.worlds import MYSQL, Both, Item, World, insert, plain_engine
 

@@ -15,10 +15,8 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from dbscope import AsyncDatabase, Database, DatabaseUnavailable, TransactionManagementError
-from dbscope.sqlite_inline import files
-from dbscope.sqlite_inline import pysqlite
-from dbscope.sqlite_inline import queue
 from dbscope.backends.sqlite import recipe
+from dbscope.sqlite_inline import files, pysqlite, queue
 from tests.worlds import SYNC, Base, Both, Child, Item, World, insert, plain_engine
 
 KINDS = {"inline": AsyncDatabase, "aiosqlite": AsyncDatabase, "sqlite3": Database}
@@ -102,7 +100,7 @@ def test_a_failed_commit_frees_the_write_lock_at_once(world: World) -> None:
     def orphan(db: Both) -> None:
         connection = db.session.connection()
         plain = getattr(connection, "sync_connection", connection)
-        driver = pysqlite.connection.driver_connection
+        driver = plain.connection.driver_connection
         db.on_rollback(lambda: states.append(driver.in_transaction))
         db.session.add(Child(item_id=999))
 
@@ -323,7 +321,9 @@ def test_the_companion_shares_the_queue(world: World) -> None:
 @SQLITE
 def test_a_scope_inside_a_writing_scope_cannot_write(world: World, monkeypatch: Any) -> None:
     """J7: an immediate, clear error instead of five seconds and "database is locked"."""
-    monkeypatch.setattr("dbscope.backends.sqlite.recipe.BUSY_TIMEOUT", 3600)  # nobody waits for that
+    monkeypatch.setattr(
+        "dbscope.backends.sqlite.recipe.BUSY_TIMEOUT", 3600
+    )  # nobody waits for that
 
     def story(db: Both) -> None:
         with db.scope():

@@ -9,9 +9,8 @@ from pathlib import Path
 import anyio.to_thread
 import pytest
 
-from dbscope.aio import concurrency
-from tests.support.stopping import STATES
 from dbscope.aio import threads
+from tests.support.stopping import STATES
 
 ROOT = Path(__file__).parents[2]
 

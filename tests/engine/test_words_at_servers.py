@@ -16,9 +16,9 @@ from psycopg.pq import TransactionStatus
 from pymysql.constants import CLIENT, SERVER_STATUS
 from sqlalchemy.engine import make_url
 
-from dbscope.sqlite_inline.files import attach_on_disk
-from dbscope.sqlite_inline.classify import Kind, by_words
 from dbscope.engine.sql_text import ending, text_writes
+from dbscope.sqlite_inline.classify import Kind, by_words
+from dbscope.sqlite_inline.files import attach_on_disk
 
 ENDS = ["COMMIT", "commit", "ROLLBACK", "END", "BEGIN", "START TRANSACTION", "SET autocommit=1"]
 HARMLESS = ["SELECT 1", "SELECT 'a'", "SAVEPOINT a", "ROLLBACK TO a", "TO", "WORK", "TRANSACTION"]

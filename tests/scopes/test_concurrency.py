@@ -524,7 +524,9 @@ async def test_a_second_writer_inside_the_first_is_refused_at_once(
     """J7, 4.13: SQLite has one writer; waiting for oneself would be a deadlock."""
     from dbscope import TransactionManagementError
 
-    monkeypatch.setattr("dbscope.backends.sqlite.recipe.BUSY_TIMEOUT", 3600)  # nobody waits for that
+    monkeypatch.setattr(
+        "dbscope.backends.sqlite.recipe.BUSY_TIMEOUT", 3600
+    )  # nobody waits for that
 
     def body() -> None:
         stage.insert("outer")

@@ -16,8 +16,8 @@ from starlette.middleware.sessions import SessionMiddleware
 from starlette.responses import JSONResponse, StreamingResponse
 
 from dbscope import DBSessionMiddleware, PartialCommit, TransactionOutcomeUnknown
-from dbscope.scopes.routes import Routes
 from dbscope.scopes.replay import Whole
+from dbscope.scopes.routes import Routes
 from tests.asgi import ask, http_scope
 from tests.conflicts import be_stale, counters, value
 from tests.scopes.stage import (

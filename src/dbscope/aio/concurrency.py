@@ -1,4 +1,4 @@
-"""The only crossing between sync and async: call, in_greenlet, in_thread, to_the_end."""
+"""How plain code waits: in greenlets on an event loop, or in threads."""
 
 from __future__ import annotations
 
@@ -6,29 +6,17 @@ import asyncio
 import inspect
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from contextvars import copy_context
-from functools import cache, partial
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-import anyio
-import anyio.lowlevel
-import anyio.to_thread
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet as in_sqlalchemy_greenlet
 
-from dbscope.aio import shield
 from dbscope.aio import stopped
-from dbscope.aio.shield import to_the_end
-from dbscope.aio.threads import in_thread, threads, uncounted
-from dbscope.scopes.carrying import end
+from dbscope.aio.threads import in_thread, uncounted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator, Iterable
-
-    from dbscope.unit.ownership import Gate
-    from dbscope.unit.unit import Unit
+    from collections.abc import Callable, Coroutine
 
 
 P = ParamSpec("P")
@@ -47,35 +35,7 @@ def carriers() -> Any:
     """Return our greenlets, where greenlet is installed."""
     from dbscope.aio import greenlets
 
-    return carriers
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
+    return greenlets
 
 
 class LoopGate:
@@ -137,7 +97,7 @@ class Greenlets:
         self.me: Callable[[], object] = getcurrent
         self.can_wait: Callable[[], bool] = carriers().can_wait  # reading an attribute cannot
 
-    def gate(self) -> Gate:
+    def gate(self) -> LoopGate:
         """Return a gate for the running loop."""
         return LoopGate()
 
@@ -162,7 +122,7 @@ class Threads:
     def __init__(self) -> None:
         self.me: Callable[[], object] = threading.get_ident
 
-    def gate(self) -> Gate:
+    def gate(self) -> ThreadGate:
         """Return a gate for threads."""
         return ThreadGate()
 
@@ -186,17 +146,9 @@ class Threads:
             function()
 
 
-
-
 def is_in_greenlet() -> bool:
     """Tell whether a greenlet of SQLAlchemy's carries the code that runs now."""
     try:
         return in_sqlalchemy_greenlet()
     except ImportError:
         return False
-
-
-
-
-
-

@@ -10,35 +10,19 @@ belongs to the task that it was entered in.
 
 from __future__ import annotations
 
+import asyncio
 import types
 from asyncio import CancelledError
+from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
-import asyncio
-import inspect
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from contextvars import copy_context
-from functools import cache, partial
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
 import anyio
 import anyio.lowlevel
-import anyio.to_thread
-from sqlalchemy.util import await_only
-from sqlalchemy.util.concurrency import in_greenlet as in_sqlalchemy_greenlet
-from dbscope.aio import shield
+
 from dbscope.aio import stopped
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator, Iterable
-
-    from dbscope.unit.ownership import Gate
-    from dbscope.unit.unit import Unit
-from dbscope.aio.concurrency import T
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Coroutine, Generator
 
 T = TypeVar("T")
@@ -133,10 +117,6 @@ def resume(
             return end.value  # type: ignore[no-any-return]
 
 
-
-
-
-
 async def to_the_end(
     work: Coroutine[Any, Any, T], *, limit: float, at_once: bool = False, starts_here: bool = False
 ) -> T:
@@ -155,15 +135,15 @@ async def to_the_end(
     if not starts_here:
         return await _in_own_task(work, limit=limit, at_once=at_once)
     try:
-        return await shield.drive(work)
-    except shield.CalledAway as away:
+        return await drive(work)
+    except CalledAway as away:
         cancelled = away.__cause__
         task = asyncio.create_task(_resumed(work, away.waits_for))
     return await _deliver(cancelled, task, limit)
 
 
 async def _resumed(work: Coroutine[Any, Any, T], waits_for: asyncio.Future[Any] | None) -> T:
-    return await shield.resume(work, waits_for)
+    return await resume(work, waits_for)
 
 
 async def _in_own_task(work: Coroutine[Any, Any, T], *, limit: float, at_once: bool) -> T:

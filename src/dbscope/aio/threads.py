@@ -1,31 +1,26 @@
 """Worker threads of ours, and the event loop that runs in a thread."""
 
 from __future__ import annotations
+
 import asyncio
-import inspect
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
 import anyio
-import anyio.lowlevel
 import anyio.to_thread
-from sqlalchemy.util import await_only
-from sqlalchemy.util.concurrency import in_greenlet as in_sqlalchemy_greenlet
-from dbscope.aio import shield
+
 from dbscope.aio import stopped
-from dbscope.aio.shield import to_the_end
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator, Iterable
+    from collections.abc import Callable, Generator
 
-    from dbscope.unit.ownership import Gate
-    from dbscope.unit.unit import Unit
-from dbscope.aio.concurrency import P, T
-from dbscope.scopes.carrying import end
 
+P = ParamSpec("P")
+T = TypeVar("T")
 
 MAX_THREADS = 1000
 

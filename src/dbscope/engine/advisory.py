@@ -16,8 +16,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
 from dbscope import arguments
-from dbscope.backends.postgresql.session_state import MARK
 from dbscope.backends import errors
+from dbscope.backends.postgresql.session_state import MARK
 from dbscope.errors import ConfigurationError, DatabaseUnavailable, LockTimeout, PoolTimeout
 
 if TYPE_CHECKING:

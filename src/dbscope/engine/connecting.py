@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.util import await_only
 
-from dbscope.backends.postgresql import login
-from dbscope.aio import concurrency
-from dbscope.backends import errors
-from dbscope.errors import ConfigurationError, DatabaseUnavailable
 from dbscope.aio import threads
+from dbscope.backends import errors
+from dbscope.backends.postgresql import login
+from dbscope.errors import ConfigurationError, DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

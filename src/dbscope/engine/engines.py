@@ -16,17 +16,17 @@ from sqlalchemy.ext import asyncio as sqlalchemy_asyncio
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import StaticPool
 
-from dbscope.backends.postgresql.pooler import refuse_writes
 from dbscope.backends.mysql import implicit_commit
 from dbscope.backends.postgresql import connections
+from dbscope.backends.postgresql.pooler import refuse_writes
+from dbscope.backends.sqlite import recipe
 from dbscope.engine import pool as pools
 from dbscope.engine.options import TRANSLATED, keywords
 from dbscope.engine.reader import ReaderEngine
-from dbscope.sqlite_inline import files
-from dbscope.backends.sqlite import recipe
-from dbscope.sqlite_inline.pysqlite import on_top_of
 from dbscope.errors import ConfigurationError
 from dbscope.extras import needed
+from dbscope.sqlite_inline import files
+from dbscope.sqlite_inline.pysqlite import on_top_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
-from dbscope.backends.postgresql.pooler import blame
-from dbscope.engine import deadline, fitness, guard, notes, transaction
 from dbscope.backends import errors
 from dbscope.backends.mysql import packets
+from dbscope.backends.postgresql.pooler import blame
+from dbscope.engine import deadline, fitness, guard, notes, transaction
 from dbscope.engine.sandboxed import is_sandboxed
 from dbscope.errors import (
     ConfigurationError,

@@ -12,11 +12,10 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import event
 
-from dbscope.aio import concurrency
+from dbscope.aio import threads
 from dbscope.backends.sqlite import forks as sqlite
 from dbscope.sqlite_inline.lifetime import keep_for_good
 from dbscope.unit.current import current
-from dbscope.aio import threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

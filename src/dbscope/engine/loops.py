@@ -17,11 +17,10 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 from sqlalchemy.util import await_only
 from sqlalchemy.util.queue import AsyncAdaptedQueue, Empty
 
-from dbscope.aio import concurrency
+from dbscope.aio import threads
 from dbscope.errors import ConfigurationError, SynchronousOnlyOperation
 from dbscope.unit import callsite
 from dbscope.unit.serving import is_starting_or_ending
-from dbscope.aio import threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -16,12 +16,10 @@ from sqlalchemy.pool import (
 )
 from sqlalchemy.util.queue import Empty, Queue
 
-from dbscope.aio import concurrency
-from dbscope.aio import stopped
+from dbscope.aio import stopped, threads
 from dbscope.engine.loops import FREE, AnyLoopPool
-from dbscope.sqlite_inline import files
 from dbscope.errors import ConfigurationError
-from dbscope.aio import threads
+from dbscope.sqlite_inline import files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

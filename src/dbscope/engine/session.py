@@ -11,11 +11,10 @@ from sqlalchemy.exc import PendingRollbackError, ResourceClosedError
 from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
-from dbscope.aio import concurrency
+from dbscope.aio import concurrency, shield
 from dbscope.engine import batches
 from dbscope.engine.results import context_of, hold_rows
 from dbscope.engine.session_transaction import UnitSessionTransaction
-from dbscope.engine.transaction import UNIT
 from dbscope.engine.sql_text import (
     NONE,
     check_pieces,
@@ -24,12 +23,11 @@ from dbscope.engine.sql_text import (
     is_utility,
     writes,
 )
+from dbscope.engine.transaction import UNIT
 from dbscope.errors import ImplicitCommit, TransactionBroken, UnexpectedRollback
-from dbscope.unit import manual
-from dbscope.unit import callsite
+from dbscope.unit import callsite, manual
 from dbscope.unit.rollback import tell_ended
 from dbscope.unit.unit import Leaving, State, Unit, is_clean
-from dbscope.aio import shield
 
 if TYPE_CHECKING:
     from collections.abc import Callable

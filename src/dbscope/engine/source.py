@@ -11,21 +11,36 @@ from sqlalchemy.exc import TimeoutError as PoolExhausted
 from sqlalchemy.ext.asyncio import async_sessionmaker
 from sqlalchemy.orm import Session, sessionmaker
 
-from dbscope.backends.base import features_of
-from dbscope.backends.postgresql import pooler, stale_plans
-from dbscope.engine import begin, connecting, deadline, events, forks, guard, loops, notes, sandboxed, session_state, stop, transaction
-from dbscope.aio import shield
-from dbscope.backends.mysql import implicit_commit
-from dbscope.backends.postgresql import connections
-from dbscope.engine import nested_connections
-from dbscope.backends.postgresql import session_settings
-from dbscope.backends.postgresql import verify_commit
 from dbscope.aio.concurrency import Greenlets, Threads
+from dbscope.backends import futures
+from dbscope.backends.base import features_of
+from dbscope.backends.mysql import implicit_commit
+from dbscope.backends.postgresql import (
+    connections,
+    pooler,
+    session_settings,
+    stale_plans,
+    verify_commit,
+)
+from dbscope.backends.sqlite import recipe, write_queue
+from dbscope.engine import (
+    begin,
+    connecting,
+    deadline,
+    events,
+    forks,
+    guard,
+    loops,
+    nested_connections,
+    notes,
+    sandboxed,
+    session_state,
+    stop,
+    transaction,
+)
 from dbscope.engine.engines import Engines, plain
 from dbscope.engine.pool import Out, size
 from dbscope.engine.session import async_session_class, session_class
-from dbscope.sqlite_inline import queue
-from dbscope.backends.sqlite import recipe
 from dbscope.errors import (
     DatabaseUnavailable,
     PoolTimeout,
@@ -35,8 +50,6 @@ from dbscope.masking import masked
 from dbscope.unit.block import Outcome
 from dbscope.unit.policy import Mode
 from dbscope.unit.unit import Unit
-from dbscope.backends import futures
-from dbscope.backends.sqlite import write_queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -65,7 +78,9 @@ COUNTERS = (
     "hooks_run",
     "hooks_failed",
 )
-INTERRUPTS = dict.fromkeys(implicit_commit.BACKENDS, implicit_commit.interrupt) | {"sqlite": recipe.interrupt}
+INTERRUPTS = dict.fromkeys(implicit_commit.BACKENDS, implicit_commit.interrupt) | {
+    "sqlite": recipe.interrupt
+}
 SESSION_OPTIONS = {"expire_on_commit": False, "autoflush": True, "close_resets_only": False}
 
 
@@ -277,10 +292,8 @@ class EngineSource:
             transaction.check(unit, connection, transaction.look_of(connection.engine))
         if unit.timed:
             deadline.forget(unit)
-        if connection is None or connection.invalidated:
+        if connection is None or connection.invalidated or self.sandboxes.opened:
             return
-        if self.sandboxes.opened:
-            return  # its transaction is no whole one of the server's
         if self.settings.verify_commit and unit.first_write is not None:
             verify_commit.note(unit, connection)
 

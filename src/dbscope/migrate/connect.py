@@ -11,8 +11,8 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dbscope import AsyncDatabase, Database
-from dbscope.migrate import lock
 from dbscope.aio.run import carried
+from dbscope.migrate import lock
 
 T = TypeVar("T")
 

@@ -5,24 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from dbscope.aio import concurrency
+from dbscope.aio import concurrency, shield
 from dbscope.errors import Rollback, TransactionRequired
-from dbscope.scopes import forgotten, unserved
-from dbscope.scopes import timeout
+from dbscope.scopes import forgotten, timeout, unserved
 from dbscope.scopes import retry as retrying
 from dbscope.scopes.decorating import must_be_async, must_be_plain, wraps
 from dbscope.scopes.entering import Plain, Waiting
+from dbscope.scopes.guards import unit_here
 from dbscope.scopes.scope import AsyncF, AsyncJobScope, F, SyncJobScope
 from dbscope.scopes.settle import log_hooks, raise_first, run_hooks
-from dbscope.scopes.guards import unit_here
-from dbscope.unit import finish
-from dbscope.unit import blocks
-from dbscope.unit import callsite
-from dbscope.unit.options import PLAIN, Asked
+from dbscope.unit import blocks, callsite, finish
 from dbscope.unit.block import Block, Kind
 from dbscope.unit.current import current, open_scope, unit_of
+from dbscope.unit.options import PLAIN, Asked
 from dbscope.unit.policy import Mode
-from dbscope.aio import shield
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -1,31 +1,17 @@
 """Carry what ends units, to its end: in greenlets, or in threads."""
 
 from __future__ import annotations
-import asyncio
-import inspect
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from contextvars import copy_context
-from functools import cache, partial
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
-import anyio
-import anyio.lowlevel
-import anyio.to_thread
-from sqlalchemy.util import await_only
-from sqlalchemy.util.concurrency import in_greenlet as in_sqlalchemy_greenlet
-from dbscope.aio import shield
-from dbscope.aio import stopped
-from dbscope.aio.shield import to_the_end
-from dbscope.aio.threads import in_thread, threads, uncounted
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator, Iterable
 
-    from dbscope.unit.ownership import Gate
+from typing import TYPE_CHECKING, Any
+
+from dbscope.aio.shield import to_the_end
+from dbscope.aio.threads import in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable
+
     from dbscope.unit.unit import Unit
 from dbscope.aio.concurrency import Greenlets, P, T, in_greenlet
-
 
 
 def end(

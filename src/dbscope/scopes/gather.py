@@ -9,12 +9,10 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from dbscope.aio import concurrency
+from dbscope.aio import shield, threads
 from dbscope.scopes.scope import AsyncJobScope, SyncJobScope
 from dbscope.scopes.settle import raise_first
 from dbscope.unit import callsite
-from dbscope.aio import shield
-from dbscope.aio import threads
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -89,9 +87,9 @@ def gather(functions: tuple[Callable[[], T], ...], limit: int | None) -> list[T]
         except BaseException as error:
             outcomes.fail(error)
 
-    with threads.uncounted(), ThreadPoolExecutor(limit or len(functions) or 1) as threads:
+    with threads.uncounted(), ThreadPoolExecutor(limit or len(functions) or 1) as executor:
         calls = [partial(in_thread, *each) for each in enumerate(functions)]
-        futures = [threads.submit(copy_context().run, call) for call in calls]
+        futures = [executor.submit(copy_context().run, call) for call in calls]
         try:
             wait(futures)
         except BaseException as error:  # Ctrl-C: those that run are waited for

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from dbscope.aio import concurrency
 from dbscope.errors import DurableError, TransactionManagementError, TransactionRequired
 from dbscope.scopes.decorating import wraps
-from dbscope.unit import rollback
-from dbscope.unit import callsite
+from dbscope.unit import callsite, rollback
 from dbscope.unit.current import open_scope
 from dbscope.unit.hooks import is_async
 from dbscope.unit.unit import is_by_hand

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from dbscope.scopes import decorating
-from dbscope.scopes import exceptions
+from dbscope.scopes import decorating, exceptions
 from dbscope.scopes.backoff import checked
-from dbscope.scopes.routes import Routes
 from dbscope.scopes.request import RequestScope
-from dbscope.scopes.settle import close, used
 from dbscope.scopes.request_state import with_session
+from dbscope.scopes.routes import Routes
+from dbscope.scopes.settle import close, used
 from dbscope.unit.current import current, served
 from dbscope.unit.hooks import is_async
 from dbscope.unit.policy import BeforeRetry, CommitVeto, default_commit_veto

@@ -9,8 +9,8 @@ from dbscope import arguments
 from dbscope.arguments import Rule
 from dbscope.scopes.backoff import checked
 from dbscope.scopes.decorating import check_routes
-from dbscope.scopes.routes import sources_of
 from dbscope.scopes.http import DBSessionMiddleware, check_veto
+from dbscope.scopes.routes import sources_of
 from dbscope.unit.current import installed
 from dbscope.unit.policy import BeforeRetry, CommitVeto, default_commit_veto
 

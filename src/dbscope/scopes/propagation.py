@@ -17,18 +17,18 @@ from dbscope.scopes import unserved
 from dbscope.scopes.backoff import checked
 from dbscope.scopes.decorating import must_be_async, must_be_plain, wraps
 from dbscope.scopes.entering import Plain, Waiting
-from dbscope.scopes.scope import AsyncF, AsyncJobScope, F, SyncJobScope
 from dbscope.scopes.guards import unit_here
+from dbscope.scopes.scope import AsyncF, AsyncJobScope, F, SyncJobScope
 from dbscope.unit import callsite
-from dbscope.unit.options import PLAIN, Asked, exception_classes, isolation_level
 from dbscope.unit.current import Scope, current, open_scope
+from dbscope.unit.options import PLAIN, Asked, exception_classes, isolation_level
 from dbscope.unit.policy import Mode
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from dbscope.unit.options import Classes
     from dbscope.unit.block import Block
+    from dbscope.unit.options import Classes
     from dbscope.unit.source import Source
 
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from dbscope.errors import ScopeClosed
 from dbscope.scopes import cookie_session
 from dbscope.scopes.backoff import Attempts
-from dbscope.scopes.routes import route_retries
 from dbscope.scopes.request import RequestScope
 from dbscope.scopes.request_state import StateOfAttempt
+from dbscope.scopes.routes import route_retries
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable

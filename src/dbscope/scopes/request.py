@@ -7,13 +7,11 @@ from asyncio import CancelledError
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from dbscope.aio import concurrency
+from dbscope.aio import shield
 from dbscope.errors import ClientTimeout
-from dbscope.scopes import client, forgotten, unended
-from dbscope.scopes import error_response
-from dbscope.scopes import cookie_session
-from dbscope.scopes.routes import refuse_override, route_choice
+from dbscope.scopes import client, cookie_session, error_response, forgotten, unended
 from dbscope.scopes.keep import is_marked, without_marks
+from dbscope.scopes.routes import refuse_override, route_choice
 from dbscope.scopes.settle import log_hooks, log_others, settled, used
 from dbscope.unit import finish
 from dbscope.unit.current import Scope, open_scope
@@ -26,7 +24,6 @@ from dbscope.unit.policy import (
     mode,
     wants_atomic,
 )
-from dbscope.aio import shield
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -213,7 +210,9 @@ class RequestScope(Scope):
         cookie_session.restore(self._cookies)
         failure = self.failure or error
         has_handler = self.failure is not None and error_response.handler_of(self.asgi, failure)
-        if not has_handler and await error_response.of_ours(failure, self._send, stored=self.stored):
+        if not has_handler and await error_response.of_ours(
+            failure, self._send, stored=self.stored
+        ):
             return
         if self.failure is not None:
             self.exception = failure  # which a task group may have wrapped

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from dbscope.aio import concurrency
+from dbscope.aio import shield
 from dbscope.errors import Rollback
 from dbscope.scopes.decorating import must_be_async, must_be_plain, wraps
 from dbscope.scopes.entering import Plain, Waiting
@@ -15,7 +15,6 @@ from dbscope.unit import callsite
 from dbscope.unit.current import Scope, current, in_generators
 from dbscope.unit.no_session import NoSession
 from dbscope.unit.policy import Mode
-from dbscope.aio import shield
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -11,12 +11,9 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dbscope.aio import concurrency
-from dbscope.scopes import forgotten
-from dbscope.scopes import several_databases
+from dbscope.scopes import carrying, forgotten, several_databases
 from dbscope.unit import finish
 from dbscope.unit.current import Scope, current
-from dbscope.scopes import carrying
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Generator
@@ -43,8 +40,8 @@ def settle(units: list[Unit], *, keep: bool) -> tuple[list[BaseException], list[
     if len(units) > 1:
         errors += several_databases.finish_all(units, keep=keep and not errors)
     elif units:
-        finish = partial(finish.finish, units[0], keep=keep and not errors)
-        _try(errors, partial(units[0].turn.world.run, finish))
+        end = partial(finish.finish, units[0], keep=keep and not errors)
+        _try(errors, partial(units[0].turn.world.run, end))
     hook_errors: list[BaseException] = []
     for unit in units:
         if unit.due:

@@ -13,9 +13,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from dbscope.aio import concurrency
-from dbscope.errors import BlocksOutOfOrder, TransactionManagementError
 from dbscope.aio import threads
+from dbscope.errors import BlocksOutOfOrder, TransactionManagementError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.util import await_only
 
-from dbscope.aio import concurrency
-from dbscope.sqlite_inline import lock_wait
-from dbscope.sqlite_inline import worker_threads
 from dbscope.aio import threads
+from dbscope.sqlite_inline import lock_wait, worker_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -139,7 +137,7 @@ class Calls:
 
     def wait_for_others(self) -> None:
         """Wait for what another task does with the connection in a thread."""
-        while self._work is not None and self._work.get_loop() is worker_threads.running_loop():
+        while self._work is not None and self._work.get_loop() is threads.running_loop():
             await_only(asyncio.wait((self._work,)))
 
     async def _alone(self, work: Coroutine[Any, Any, T]) -> T:

@@ -12,8 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dbscope.aio import concurrency
-from dbscope.aio import threads
+from dbscope.aio import concurrency, threads
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

@@ -12,8 +12,8 @@ from enum import Enum
 from itertools import count, dropwhile, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dbscope.sqlite_inline.pysqlite import ask
 from dbscope.engine.sql_text import tokens
+from dbscope.sqlite_inline.pysqlite import ask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -16,20 +16,15 @@ from weakref import WeakSet
 
 from sqlalchemy.util import await_only
 
-from dbscope.aio import concurrency
-from dbscope.sqlite_inline import lock_wait
-from dbscope.sqlite_inline import files
-from dbscope.sqlite_inline import lifetime
-from dbscope.sqlite_inline import worker_threads
-from dbscope.sqlite_inline import fairness
+from dbscope.aio import concurrency, threads
+from dbscope.sqlite_inline import fairness, files, lifetime, lock_wait, worker_threads
 from dbscope.sqlite_inline.attributes import Attributes
 from dbscope.sqlite_inline.calls import BUDGET, Calls, TooLong
+from dbscope.sqlite_inline.classify import ENDS, TRANSACTIONAL, WRITES, Kind, Statements
 from dbscope.sqlite_inline.commits import Commits
 from dbscope.sqlite_inline.cursor import Answer, Cursor, StreamCursor
 from dbscope.sqlite_inline.pysqlite import roll_back
-from dbscope.sqlite_inline.classify import ENDS, TRANSACTIONAL, WRITES, Kind, Statements
 from dbscope.sqlite_inline.writer import Writer
-from dbscope.aio import threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -325,12 +320,12 @@ class InlineConnection(Attributes):
     terminate = close
 
     def _end_soon(self) -> None:
-        loop = worker_threads.running_loop()
+        loop = threads.running_loop()
         if loop is None:
             self.end()
         else:
             # Not at once: the garbage collector may have come in the middle of `submit`.
-            loop.call_soon(worker_threads.threads().submit, self.end)
+            loop.call_soon(threads.threads().submit, self.end)
 
     def __del__(self) -> None:
         """Give back what nobody can give back any more."""

@@ -5,51 +5,18 @@ create_async_engine("sqlite+inline:///app.db")
 
 from __future__ import annotations
 
-import asyncio
-import os
 import sqlite3
-import weakref
-from contextlib import suppress
-from functools import partial
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.dialects.sqlite.base import SQLiteExecutionContext
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.pool import AsyncAdaptedQueuePool
-from sqlalchemy.util import await_only
-from sqlalchemy.util.queue import AsyncAdaptedQueue
 
-from dbscope.aio import concurrency
-from dbscope.sqlite_inline import files
-from dbscope.sqlite_inline import pysqlite
-from dbscope.sqlite_inline import worker_threads
-from dbscope.sqlite_inline.connection import InlineConnection
-from dbscope.sqlite_inline.queue import Queue, shared
-from dbscope.sqlite_inline.classify import Statements
-from dbscope.aio import threads
-from dbscope.sqlite_inline.pool import LoopPool
 from dbscope.sqlite_inline.driver import Driver
+from dbscope.sqlite_inline.pool import LoopPool
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
-
     from sqlalchemy import URL
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 
 
 class InlineContext(SQLiteExecutionContext):

@@ -9,7 +9,6 @@ import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
-from dbscope.aio import concurrency
 from dbscope.aio import threads
 
 if TYPE_CHECKING:

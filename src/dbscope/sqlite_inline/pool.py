@@ -1,32 +1,14 @@
 """The pool of `sqlite+inline`, whose connections belong to no event loop."""
 
 from __future__ import annotations
+
 import asyncio
-import os
-import sqlite3
-import weakref
-from contextlib import suppress
-from functools import partial
-from itertools import count
-from typing import TYPE_CHECKING, Any
-from sqlalchemy.dialects.sqlite.base import SQLiteExecutionContext
-from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+from typing import Any
+
 from sqlalchemy.pool import AsyncAdaptedQueuePool
-from sqlalchemy.util import await_only
 from sqlalchemy.util.queue import AsyncAdaptedQueue
-from dbscope.aio import concurrency
-from dbscope.sqlite_inline import files
-from dbscope.sqlite_inline import pysqlite
-from dbscope.sqlite_inline import worker_threads
-from dbscope.sqlite_inline.connection import InlineConnection
-from dbscope.sqlite_inline.queue import Queue, shared
-from dbscope.sqlite_inline.classify import Statements
+
 from dbscope.aio import threads
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
-
-    from sqlalchemy import URL
-
 
 KEPT = 15  # connections
 
@@ -38,7 +20,7 @@ class LoopQueue(AsyncAdaptedQueue[Any]):
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """Return a connection; asyncio's own queue waits in the loop in which it waited first."""
-        loop = worker_threads.running_loop()
+        loop = threads.running_loop()
         if self._loop is not loop:
             kept = self.__dict__.pop("_queue", None)
             self._loop = loop

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from weakref import WeakValueDictionary
-
-from dbscope.sqlite_inline import files
-from dbscope.errors import DatabaseUnavailable, TransactionManagementError
-from dbscope.unit.unit import Unit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy import URL
-
-    from dbscope.unit.ownership import Gate
-
 W = TypeVar("W")
+
+
+class Gate(Protocol):
+    """What a writer waits at, until another thread or task opens it."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait; False if it was not opened."""
+        ...
+
+    def open(self) -> bool:
+        """Open it; False if nobody can come any more."""
+        ...
 
 
 class Queue(Generic[W]):
@@ -93,8 +97,6 @@ class Queue(Generic[W]):
         self.writer = None
 
 
-
-
 Q = TypeVar("Q", bound=Queue[Any])
 _queues: WeakValueDictionary[tuple[type[Any], str], Any] = WeakValueDictionary()
 _queues_mutex = threading.Lock()
@@ -115,8 +117,6 @@ def shared(kind: type[Q], name: str, file: str | None) -> Q:
         if queue is None:
             queue = _queues[kind, file] = kind(name)
         return queue
-
-
 
 
 def forget_writers() -> None:

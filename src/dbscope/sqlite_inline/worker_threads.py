@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
-from dbscope.aio import concurrency
-from dbscope.sqlite_inline.lifetime import AGAIN
 from dbscope.aio import threads
+from dbscope.sqlite_inline.lifetime import AGAIN
 
 if TYPE_CHECKING:
     import sqlite3

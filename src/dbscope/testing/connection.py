@@ -59,6 +59,7 @@ class SandboxConnection:
     @property
     def driver_connection(self) -> Any:
         """The driver's own."""
+        self.check_open()
         return getattr(self.line.real, "driver_connection", self.line.real)
 
     def __getattr__(self, name: str) -> Any:
@@ -300,15 +301,23 @@ class SandboxCursor:
         in_pieces: its rows stay at the server until they are asked for.
     """
 
+    __slots__ = ("_connection", "_in_pieces", "_make", "_real")
+    _connection: SandboxConnection
+    _in_pieces: bool
+    _real: Any
+
     def __init__(
         self, connection: SandboxConnection, make: Callable[[], Any], in_pieces: bool
     ) -> None:
-        self.__dict__.update(_connection=connection, _make=make, _in_pieces=in_pieces, _real=None)
+        object.__setattr__(self, "_connection", connection)
+        object.__setattr__(self, "_make", make)
+        object.__setattr__(self, "_in_pieces", in_pieces)
+        object.__setattr__(self, "_real", None)
 
     def _made(self) -> Any:
         if self._real is None:
             self._connection.check_open()
-            self.__dict__["_real"] = self._make()
+            object.__setattr__(self, "_real", self._make())
         return self._real
 
     def _send(self, name: str, sql: Any, parameters: Any) -> Any:

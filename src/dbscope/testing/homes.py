@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import anyio
 from sqlalchemy.util import await_only
 
-from dbscope.aio import concurrency
-from dbscope.aio import threads
+from dbscope.aio import concurrency, threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

@@ -12,8 +12,8 @@ from sqlalchemy.pool import NullPool
 
 from dbscope.backends.sandbox import rules_of
 from dbscope.engine import pool as pools
-from dbscope.sqlite_inline import files
 from dbscope.errors import ConfigurationError
+from dbscope.sqlite_inline import files
 from dbscope.testing.connection import CHARACTERISTICS, SandboxConnection
 from dbscope.testing.homes import Anywhere, Home, InThread
 from dbscope.testing.line import Line

@@ -13,9 +13,8 @@ from itertools import count
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from dbscope.aio import concurrency
+from dbscope.aio import concurrency, threads
 from dbscope.errors import TransactionManagementError
-from dbscope.aio import threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -161,7 +160,11 @@ class Line:
                     self._holder = who
                     who.is_busy = True
                     return
-                gate: Gate = concurrency.LoopGate() if concurrency.is_in_greenlet() else concurrency.ThreadGate()
+                gate: Gate = (
+                    concurrency.LoopGate()
+                    if concurrency.is_in_greenlet()
+                    else concurrency.ThreadGate()
+                )
                 self._waiting.append(gate)
             if holder.has_written and who.is_inside(holder):
                 raise TransactionManagementError(_refusal(who, holder))
@@ -262,6 +265,11 @@ def _refusal(who: SandboxConnection, holder: SandboxConnection) -> str:
         "neither committed nor rolled back: on its one connection there is one transaction at a "
         "time. Commit it first (`session.commit()`, or the end of its scope)."
     )
+
+
+def new_gate() -> Gate:
+    """Return what the running code can wait at."""
+    return concurrency.LoopGate() if concurrency.is_in_greenlet() else concurrency.ThreadGate()
 
 
 def me() -> object:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
-from dbscope.aio import concurrency
+from dbscope.aio import concurrency, shield
 from dbscope.engine.sandboxed import inside
 from dbscope.testing.keeper import Keeper
 from dbscope.unit import callsite
-from dbscope.aio import shield
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -114,9 +113,9 @@ def _is_inside(source: EngineSource) -> bool:
     """Tell whether a sandbox of this database is around the running code."""
     here: Any = inside.get()
     while here is not None:
-        if shield.is_open and here in source.sandboxes.opened:
+        if here.is_open and here in source.sandboxes.opened:
             return True
-        here = shield.around
+        here = here.around
     return False
 
 

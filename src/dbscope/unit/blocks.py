@@ -10,9 +10,7 @@ from dbscope.errors import (
     Rollback,
     TransactionManagementError,
 )
-from dbscope.unit import deadline
-from dbscope.unit import options
-from dbscope.unit import finish
+from dbscope.unit import deadline, finish, options
 from dbscope.unit.block import MANUAL, Block, Kind, Outcome
 from dbscope.unit.unit import Leaving, is_by_hand, is_clean
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dbscope.errors import ManualCommitForbidden, TransactionManagementError
-from dbscope.unit import commit
-from dbscope.unit import finish
-from dbscope.unit import callsite
+from dbscope.unit import callsite, commit, finish
 from dbscope.unit.block import MANUAL, Block, Kind, Outcome
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from dbscope.unit.block import Outcome
     from dbscope.unit.current import Scope
-    from dbscope.unit.policy import AtomicRequests
     from dbscope.unit.ownership import World
+    from dbscope.unit.policy import AtomicRequests
     from dbscope.unit.unit import Unit
 
 
@@ -72,7 +72,7 @@ class Source(Protocol):
         ...
 
     def bind_of(self, unit: Any, bind: Any) -> Any:
-        """Return the engine for what only reads."""
+        """Return the engine for the work of a unit, which may be another one."""
         ...
 
     def begin_with(self, unit: Unit, bind: Any) -> Mapping[str, Any]:

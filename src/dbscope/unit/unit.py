@@ -20,9 +20,9 @@ from dbscope.errors import (
 )
 from dbscope.unit.block import Block, Kind, Outcome
 from dbscope.unit.idle import Idle
+from dbscope.unit.ownership import Turn
 from dbscope.unit.policy import Mode
 from dbscope.unit.results import is_read_from
-from dbscope.unit.ownership import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import event
 from sqlalchemy.util import await_only
 
-from dbscope.engine import guard
-from dbscope.aio import concurrency
+from dbscope.aio import shield
 from dbscope.backends import errors
 from dbscope.backends.mysql import packets
+from dbscope.engine import guard
 from dbscope.errors import ImplicitCommit
-from dbscope.aio import shield
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import event
 from sqlalchemy.util import await_only
 
-from dbscope.backends.postgresql import asyncpg
-from dbscope.aio import concurrency
 from dbscope.aio import shield
+from dbscope.backends.postgresql import asyncpg
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine

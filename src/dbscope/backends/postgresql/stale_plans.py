@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dbscope.backends import errors
 from dbscope.backends.postgresql import simple
 from dbscope.engine import fitness
-from dbscope.backends import errors
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

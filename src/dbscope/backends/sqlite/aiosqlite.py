@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import aiosqlite
 
-from dbscope.aio import concurrency
+from dbscope.aio import threads
 from dbscope.sqlite_inline.lifetime import AGAIN
 from dbscope.sqlite_inline.pysqlite import Connection
-from dbscope.aio import threads
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

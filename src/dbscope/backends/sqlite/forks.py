@@ -15,11 +15,9 @@ from sqlalchemy import event
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.util.queue import Empty
 
-from dbscope.sqlite_inline import commits
-from dbscope.sqlite_inline import files
-from dbscope.sqlite_inline import queue
-from dbscope.sqlite_inline.connection import InlineConnection
 from dbscope.errors import ConfigurationError
+from dbscope.sqlite_inline import commits, files, queue
+from dbscope.sqlite_inline.connection import InlineConnection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

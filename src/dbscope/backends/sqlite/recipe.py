@@ -18,10 +18,9 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 from sqlalchemy.util import await_only
 
 from dbscope.backends import errors
-from dbscope.engine.sandboxed import is_sandboxed, real_of
-from dbscope.sqlite_inline import files
-from dbscope.sqlite_inline import pysqlite
 from dbscope.backends.sqlite import replaced
+from dbscope.engine.sandboxed import is_sandboxed, real_of
+from dbscope.sqlite_inline import files, pysqlite
 from dbscope.sqlite_inline.connection import InlineConnection
 
 if TYPE_CHECKING:

@@ -1,21 +1,17 @@
 """The units that write to one file, one at a time, in the order of arrival."""
 
 from __future__ import annotations
-import threading
-from collections import deque
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
-from weakref import WeakValueDictionary
-from dbscope.sqlite_inline import files
-from dbscope.errors import DatabaseUnavailable, TransactionManagementError
-from dbscope.unit.unit import Unit
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
+from typing import TYPE_CHECKING
+
+from dbscope.errors import DatabaseUnavailable, TransactionManagementError
+from dbscope.sqlite_inline import files
+from dbscope.unit.unit import Unit
+
+if TYPE_CHECKING:
     from sqlalchemy import URL
 
-    from dbscope.unit.ownership import Gate
 from dbscope.sqlite_inline.queue import Queue, shared
-
 
 
 class WriteQueue(Queue[Unit]):
