@@ -38,7 +38,7 @@ MEMBERS = """
     engine sessionmaker backend session get_session scoped_session scope atomic savepoint
     on_commit on_rollback before_commit background set_rollback doom keep Rollback in_transaction
     current_transaction transaction_required durable non_atomic_requests atomic_requests
-    readonly lock with_lock advisory_lock release run gather is_retryable retry_requests
+    readonly lock with_lock advisory_lock release run gather sandbox is_retryable retry_requests
     once idempotent execute scalar scalars get_by_pk ensure_schema ping dispose stats install
     lifespan events backend
 """
@@ -152,6 +152,7 @@ ALLOWED = {
     "extras": {"errors", "backends"},
     "explain": {"errors"},
     "crud": {"crud", "backends", *PUBLIC},  # which statement a database has
+    "testing": {"testing", "aio", "sqlite_inline", "engine", "backends", "unit", "errors", *PUBLIC},
     "migrate": {"migrate", "aio", "backends", "extras", *PUBLIC},  # the looks of poolers
     "jobs": {"jobs", "extras", *PUBLIC},
     "cli": {

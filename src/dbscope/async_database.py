@@ -88,6 +88,7 @@ class AsyncDatabase(AsyncQueries[A]):
         database: Database[Session] = Database(self.url, _companion=True, **self._for_companion())
         database.__dict__["async_"] = self
         database.events.share(self.events)
+        self._share(database)
         return database
 
     @property

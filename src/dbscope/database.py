@@ -85,6 +85,7 @@ class Database(Queries[S]):
         database = self._async_kind(self.url, _companion=True, **self._for_companion())
         database.__dict__["sync"] = self
         database.events.share(self.events)
+        self._share(database)
         return database
 
     @property

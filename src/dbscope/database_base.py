@@ -21,6 +21,7 @@ from dbscope.errors import ConfigurationError, Rollback, TransactionRequired
 from dbscope.masking import masked
 from dbscope.once import requests as keyed
 from dbscope.once.idempotency import Idempotency
+from dbscope.sandboxing import HasSandboxes
 from dbscope.scopes import forgotten, guards, hooks, lifespan, several_databases
 from dbscope.scopes.background import Background
 from dbscope.scopes.marks import Marks
@@ -45,7 +46,9 @@ Options = Mapping[str, Any]
 NONE: Options = {}
 
 
-class CommonDatabase(Marks, keyed.KeyedRoutes, Watched, Background, NoSession, Generic[H]):
+class CommonDatabase(
+    Marks, keyed.KeyedRoutes, Watched, Background, HasSandboxes, NoSession, Generic[H]
+):
     """The base of `Database` and `AsyncDatabase`."""
 
     _source: EngineSource

@@ -10,6 +10,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
 from dbscope.backends import errors
+from dbscope.backends.sandbox import is_sandboxed
 from dbscope.engine import fitness, notes, transaction
 from dbscope.errors import (
     ConfigurationError,
@@ -55,7 +56,7 @@ def install(engine: Engine, backend: Backend) -> None:
             unit: Unit | None = connection.info.get("dbscope.unit")
         except NotImplementedError:  # the connection by which SQLAlchemy gets to know the server
             return None if blamed is None else ConfigurationError(blamed)
-        if isinstance(context.original_exception, CancelledError):
+        if isinstance(context.original_exception, CancelledError) and not is_sandboxed(connection):
             backend.interrupt(connection)
         # COMMIT and ROLLBACK have no statement.
         is_commit = unit is not None and unit.commit.is_sent and context.statement is None

@@ -130,10 +130,10 @@ class UnitSession(Session):
         return connection
 
     def get_bind(self, *args: Any, **kwargs: Any) -> Engine | Connection:
-        """Return the engine that a statement belongs to; what only reads has one of its own."""
+        """Return the engine that a statement belongs to; or another in its place."""
         bind = super().get_bind(*args, **kwargs)
         unit = self.dbscope_unit
-        return unit.source.reader_of(bind) if unit is not None and unit.is_readonly else bind
+        return bind if unit is None else unit.source.bind_of(unit, bind)
 
     def _use(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import DBAPIError
@@ -12,6 +11,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from dbscope.aio.concurrency import Greenlets, Threads
 from dbscope.backends import registry
+from dbscope.backends.sandbox import is_sandboxed, set_readonly
 from dbscope.engine import (
     begin,
     connecting,
@@ -22,6 +22,7 @@ from dbscope.engine import (
     lost_answer,
     nested_connections,
     notes,
+    sandboxed,
     session_state,
     transaction,
 )
@@ -95,6 +96,7 @@ class EngineSource:
         self.events = Events()
         self.seconds = nested_connections.SecondConnections(self)
         self.loops = loops.Loops(str(self))
+        self.sandboxes = sandboxed.Sandboxes(self)
         self.backend = registry.backend_of(url, str(self), settings.engine)
         self.sql_family: str = self.backend.features.family
         settings.check(self.backend, session_class, is_async=is_async)
@@ -114,7 +116,7 @@ class EngineSource:
         self._out = Out()
         self._world: World | None = None
         self.waits_plainly = False  # known once there is an engine
-        self.runs_in_batches = False  # likewise
+        self.runs_in_batches: bool = False  # likewise
         self.commits_last = self.backend.features.commits_last
         forks.sources.add(self)
 
@@ -151,6 +153,7 @@ class EngineSource:
         backend.install_last(engine)
         self.waits_plainly = self.is_async and driver.futures_only(engine.dialect)
         self.runs_in_batches = driver.batches_parameters
+        self.sandboxes.prepared(self, engine)
 
     @property
     def factory(self) -> Any:
@@ -187,20 +190,27 @@ class EngineSource:
     def before_transaction(self, unit: Unit, bind: Engine | Connection) -> None:
         """Check the event loop, count second connections, and wait for the turn to write."""
         self.check_loop()
-        self.engines.require(bind, unit.scope)
         if self.settings.session_settings is not None:
             unit.settings = values_of(self.settings.session_settings)
+        if self.sandboxes.opened:
+            return
+        self.engines.require(bind, unit.scope)
         if unit.scope.parent is not None:
             self.seconds.want(unit, bind.engine)
         self.backend.before_transaction(unit)
 
     def before_write(self, unit: Unit) -> None:
         """Wait for the turn to write, if the transaction has only read so far."""
-        self.backend.before_write(unit)
+        if not self.sandboxes.opened:
+            self.backend.before_write(unit)
 
-    def reader_of(self, bind: Engine | Connection) -> Engine | Connection:
-        """Return the engine for what only reads."""
-        return (self.engines.reader or bind) if bind is self.engines.plain else bind
+    def bind_of(self, unit: Unit, bind: Engine | Connection) -> Engine | Connection:
+        """Return the engine for the work of a unit: another one reads, or is a sandbox's."""
+        if bind is not self.engines.plain:
+            return bind
+        if self.sandboxes.opened:
+            return self.sandboxes.line().engine  # type: ignore[no-any-return]
+        return (self.engines.reader or bind) if unit.is_readonly else bind
 
     def begin_with(self, unit: Unit, bind: Engine | Connection) -> Mapping[str, Any]:
         """Return SQLAlchemy's options for a transaction that is about to begin."""
@@ -209,7 +219,10 @@ class EngineSource:
     def after_begin(self, unit: Unit, connection: Connection) -> None:
         """Send what the database is told of a transaction, now that it is known."""
         self.seconds.have(unit)
-        self.backend.after_begin(unit, connection, has_reader=self.engines.has_reader)
+        if is_sandboxed(connection):
+            set_readonly(connection, unit.is_readonly)
+        else:
+            self.backend.after_begin(unit, connection, has_reader=self.engines.has_reader)
         if unit.timed:
             self.backend.tell_deadline(unit, connection)
         if self.settings.session_settings is not None:
@@ -226,11 +239,13 @@ class EngineSource:
         connection = unit.connection
         if connection is None:
             return
-        transaction.check(unit, connection, self._driver)
+        transaction.check(unit, connection, _driver_of(connection))
         if connection.invalidated:
             return
         if unit.timed:
             self.backend.forget_deadline(unit, connection)
+        if self.sandboxes.opened:
+            return
         if self.settings.verify_commit and unit.first_write is not None and unit.proof is None:
             self.backend.note_commit(unit, connection)
 
@@ -239,7 +254,7 @@ class EngineSource:
         connection = unit.connection
         if connection is None or connection.invalidated or connection.closed:
             return None
-        return transaction.ended(unit, connection, self._driver.transaction_status)
+        return transaction.ended(unit, connection, _driver_of(connection).transaction_status)
 
     def end_statement(self, unit: Unit, *, again: bool) -> bool:
         """End the statement that somebody else is in, who will come back; False: it has no use.
@@ -257,10 +272,6 @@ class EngineSource:
         if found is not Outcome.UNKNOWN:
             self.events.tell(OutcomeVerified, unit, found)
         return found
-
-    @cached_property
-    def _driver(self) -> Driver:
-        return registry.driver_of(self.sync_engine.dialect)
 
     def after_transaction(self, unit: Unit) -> None:
         """Let the next one write."""
@@ -287,7 +298,8 @@ class EngineSource:
             SynchronousOnlyOperation: to wait for it would stop this one.
         """
         if self.is_async:
-            self.loops.check(self.engines)
+            if not self.sandboxes.opened:
+                self.loops.check(self.engines)
         elif not self.is_loops_own:
             loops.check_blocking(str(self))
 
@@ -295,6 +307,7 @@ class EngineSource:
 
     def dispose(self) -> None:
         """Close all connections; those of another event loop can only be forgotten."""
+        self.sandboxes.dispose()
         if self.is_async:
             self.loops.dispose(self.engines.made)
         else:
@@ -303,6 +316,7 @@ class EngineSource:
     def forget(self) -> None:
         """Start anew in a forked child: the parent's sockets and locks are not ours to use."""
         self.loops = loops.Loops(str(self))
+        self.sandboxes = sandboxed.Sandboxes(self)
         self.engines.forget()
 
     def ping(self) -> None:
@@ -330,3 +344,7 @@ class EngineSource:
 
     def __str__(self) -> str:
         return f"database {self.name!r}"
+
+
+def _driver_of(connection: Connection) -> Driver:
+    return registry.driver_of(connection.engine.dialect)

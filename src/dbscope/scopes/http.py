@@ -7,13 +7,12 @@ from weakref import ref
 
 from dbscope.scopes import background, decorating, exceptions
 from dbscope.scopes.backoff import checked
-from dbscope.scopes.client import ClientScope
 from dbscope.scopes.request import RequestScope
 from dbscope.scopes.request_state import with_session
 from dbscope.scopes.routes import Routes
 from dbscope.scopes.settle import close, used
 from dbscope.scopes.websocket import WebSocketScope
-from dbscope.unit.current import Scope, current, open_scope, served
+from dbscope.unit.current import Scope, current, served
 from dbscope.unit.hooks import is_async
 from dbscope.unit.policy import BeforeRetry, CommitVeto, default_commit_veto
 from dbscope.watch.dispatch import heard, tell_all
@@ -34,7 +33,8 @@ class DBSessionMiddleware:
     A websocket has a scope, too, which autocommits: each message is given a transaction by
     `async with db.scope(): ...` or `@db.atomic`. It needs no list of databases: their units join
     the scope on first use. Where another of its kind serves the same request already (a mounted
-    application), or a test has opened a scope around it, it does nothing.
+    application), it does nothing. A scope that a test, or another request, has open around it is
+    not joined.
 
     Args:
         app: the application.
@@ -83,9 +83,8 @@ class DBSessionMiddleware:
             self._meet(application)
         if self.states:
             scope["state"] = with_session(scope.get("state", {}), self.states)
-        known, outer = scope.get(SCOPE), open_scope()
-        is_served = known is not None and is_open(known())
-        if is_served or (outer is not None and is_of_test(outer, application)):
+        known = scope.get(SCOPE)
+        if known is not None and is_open(known()):
             await self.app(scope, receive, send)
             return
         if scope["type"] == "websocket":
@@ -133,16 +132,6 @@ class DBSessionMiddleware:
 def is_open(request: Scope | None) -> bool:
     """Tell whether a request is still being served."""
     return request is not None and not request.closed
-
-
-def is_of_test(outer: Scope, application: Any) -> bool:
-    """Tell whether a scope that is around a request is that of a test, which the request joins.
-
-    It is of no other request, and of no middleware: there is none but ours that is so far out.
-    """
-    listed: Any = getattr(application, "user_middleware", ())
-    is_outermost = not listed or getattr(listed[0].cls, "opens_scopes", False)
-    return is_outermost and not any(isinstance(s, ClientScope) for s in outer.with_ancestors())
 
 
 def check_veto(commit_veto: Any) -> None:

@@ -72,8 +72,8 @@ class Source(Protocol):
         """Return a new session, and the object that people are given for it."""
         ...
 
-    def reader_of(self, bind: Any) -> Any:
-        """Return the engine for what only reads."""
+    def bind_of(self, unit: Any, bind: Any) -> Any:
+        """Return the engine for the work of a unit, which may be another one."""
         ...
 
     def begin_with(self, unit: Unit, bind: Any) -> Mapping[str, Any]:

@@ -18,6 +18,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 from sqlalchemy.util import await_only
 
 from dbscope.backends import errors
+from dbscope.backends.sandbox import is_sandboxed, real_of
 from dbscope.backends.sqlite import replaced
 from dbscope.sqlite_inline import files, pysqlite
 from dbscope.sqlite_inline.connection import InlineConnection
@@ -139,7 +140,7 @@ def is_inline(engine: Engine) -> bool:
 
 def inline_of(connection: Connection) -> InlineConnection | None:
     """Return the connection of our own driver, if it is one."""
-    found: Any = connection.connection.dbapi_connection
+    found: Any = real_of(connection.connection.dbapi_connection)
     return found if isinstance(found, InlineConnection) else None
 
 
@@ -185,6 +186,9 @@ def begin(connection: Connection, *, immediate: bool, told: object = None) -> No
         DatabaseUnavailable: somebody else holds the lock for longer than the busy timeout.
         OperationalError: it failed otherwise.
     """
+    if is_sandboxed(connection):
+        connection.info.pop("dbscope.begin", None)
+        return
     statement = "BEGIN IMMEDIATE" if immediate else "BEGIN"
     inline = inline_of(connection)
     try:

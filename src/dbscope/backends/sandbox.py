@@ -1,0 +1,150 @@
+"""What a transaction is to each database while a sandbox holds the real one."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection
+
+    Ask = Callable[[str], list[Any]]  # sends a statement, and returns its rows
+
+LOCKS = re.compile(r"\bFOR\s+(?:UPDATE|SHARE|NO\s+KEY|KEY)\b", re.IGNORECASE)
+SETS = re.compile(r"\s*SET\s+LOCAL\s+([\w.]+|\"[^\"]+\")", re.IGNORECASE)
+SET_CONFIG = re.compile(r"\bset_config\s*\(", re.IGNORECASE)
+
+
+class Rules:
+    """What all have in common: a database that is not known is left as it is."""
+
+    begin: tuple[str, ...] = ()  # how the outer transaction begins
+    begin_to_write: tuple[str, ...] = ()  # how it begins anew, when it has only read so far
+    cancels = False  # a statement can be cancelled, and the transaction goes on
+    read_only: tuple[str, str] | None = None  # how a savepoint is made one, and how that ends
+
+    def check(self, ask: Ask) -> None:
+        """Look at what COMMIT would look at; raise what it would raise."""
+
+    def commits_by_itself(self, sql: str) -> bool:  # noqa: ARG002
+        """Tell whether the server would commit with this statement."""
+        return False
+
+    def refused_write(self, dbapi: Any) -> Exception | None:  # noqa: ARG002
+        """Return the error of a write in what is read-only; None: the server says it."""
+        return None
+
+    def settings(self, sql: str, parameters: Any) -> list[str]:  # noqa: ARG002
+        """Return the names of what a statement sets for its transaction."""
+        return []
+
+    def is_over(self, error: BaseException, driver: Any) -> bool:  # noqa: ARG002
+        """Tell whether a failed statement has ended the whole transaction."""
+        return False
+
+
+class PostgreSQL(Rules):
+    """SET CONSTRAINTS looks at once at what COMMIT would have looked at."""
+
+    cancels = True
+    read_only = ("SET TRANSACTION READ ONLY", "")
+    # Afterwards each constraint is again as it was declared; the block is one round trip.
+    CHECK = """DO $$ DECLARE names text; BEGIN
+ SET CONSTRAINTS ALL IMMEDIATE;
+ SET CONSTRAINTS ALL DEFERRED;
+ SELECT string_agg(format('%I.%I', nspname, conname), ', ') INTO names
+ FROM pg_constraint JOIN pg_namespace ON pg_namespace.oid = connamespace
+ WHERE condeferrable AND NOT condeferred;
+ IF names IS NOT NULL THEN EXECUTE 'SET CONSTRAINTS ' || names || ' IMMEDIATE'; END IF;
+ END $$"""
+
+    def check(self, ask: Ask) -> None:
+        """Check the constraints that are deferred."""
+        ask(self.CHECK)
+
+    def settings(self, sql: str, parameters: Any) -> list[str]:
+        """Return what SET LOCAL and `set_config` have set: RELEASE would keep it."""
+        if found := SETS.match(sql):
+            return [] if found[1].upper() in {"ROLE", "SESSION"} else [found[1]]
+        if not SET_CONFIG.search(sql):
+            return []
+        values = parameters.values() if hasattr(parameters, "values") else parameters or ()
+        names = [each for each in values if isinstance(each, str) and re.fullmatch(r"[\w.]+", each)]
+        literals: list[str] = re.findall(r"set_config\s*\(\s*'([\w.]+)'", sql, re.IGNORECASE)
+        return literals + [each for each in names if "." in each or each.islower()]
+
+
+class MySQL(Rules):
+    """There is nothing that only COMMIT looks at; schema changes commit."""
+
+    begin = ("START TRANSACTION",)
+    COMMITS = frozenset(
+        {"ALTER", "ANALYZE", "CACHE", "CHANGE", "CHECK", "CREATE", "DROP", "FLUSH", "GRANT"}
+        | {"INSTALL", "LOAD", "LOCK", "OPTIMIZE", "RENAME", "REPAIR", "RESET", "REVOKE"}
+        | {"STOP", "TRUNCATE", "UNINSTALL", "UNLOCK"}
+    )
+    DEADLOCK = 1213
+    READ_ONLY = 1792
+
+    def commits_by_itself(self, sql: str) -> bool:
+        """Tell it by the first word (MariaDB, "SQL statements that cause an implicit commit")."""
+        words = sql.upper().split(maxsplit=2)
+        return bool(words) and words[0] in self.COMMITS and words[1:2] != ["TEMPORARY"]
+
+    def refused_write(self, dbapi: Any) -> Exception | None:
+        """Return the server's own: in a transaction it cannot be told to refuse."""
+        told = "Cannot execute statement in a READ ONLY transaction"
+        return dbapi.OperationalError(self.READ_ONLY, told)  # type: ignore[no-any-return]
+
+    def is_over(self, error: BaseException, driver: Any) -> bool:  # noqa: ARG002
+        """Tell a deadlock, which takes all of the transaction."""
+        return bool(error.args) and error.args[0] == self.DEADLOCK
+
+
+class SQLite(Rules):
+    """Foreign keys that are deferred are looked for; the lock to write is taken when needed."""
+
+    begin = ("BEGIN",)
+    begin_to_write = ("ROLLBACK", "BEGIN IMMEDIATE")
+    read_only = ("PRAGMA query_only=ON", "PRAGMA query_only=OFF")
+
+    def check(self, ask: Ask) -> None:
+        """Look for rows without a parent, if there are keys that may wait for one."""
+        if not ask("SELECT 1 FROM sqlite_master WHERE sql LIKE '%DEFERR%' LIMIT 1"):
+            return
+        if ask("PRAGMA foreign_keys") == [(1,)] and ask("PRAGMA foreign_key_check"):
+            import sqlite3
+
+            raise sqlite3.IntegrityError("FOREIGN KEY constraint failed")
+
+    def is_over(self, error: BaseException, driver: Any) -> bool:  # noqa: ARG002
+        """Tell what OR ROLLBACK, a full disk and an interrupted write have done."""
+        found: Any = getattr(driver, "driver_connection", driver)
+        return not getattr(found, "in_transaction", True)
+
+
+RULES = {"postgresql": PostgreSQL(), "mysql": MySQL(), "sqlite": SQLite()}
+NONE = Rules()
+
+
+def rules_of(family: str) -> Rules:
+    """Return the rules of a family of databases."""
+    return RULES.get(family, NONE)
+
+
+def is_sandboxed(connection: Connection) -> bool:
+    """Tell whether a connection is one of a sandbox."""
+    return hasattr(connection.connection.dbapi_connection, "dbscope_real")
+
+
+def real_of(driver: Any) -> Any:
+    """Return the connection of the driver, which in a sandbox is the one that it holds."""
+    return getattr(driver, "dbscope_real", driver)
+
+
+def set_readonly(connection: Connection, readonly: bool) -> None:
+    """Let the transactions of a connection of a sandbox write, or not."""
+    driver: Any = connection.connection.dbapi_connection
+    driver.characteristics["readonly"] = readonly

@@ -1,0 +1,90 @@
+"""The seam for tests: where a sandbox takes the place of a database's connections.
+
+The sandbox itself is in `dbscope.testing`. What the engine knows of it is here: which line the
+running code is to use, and whether a connection is one of a sandbox.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Protocol
+
+from dbscope.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from dbscope.engine.source import EngineSource
+
+
+class Line(Protocol):
+    """The one connection of a sandbox, as the engine sees it."""
+
+    engine: Engine  # whose dialect speaks to it
+
+
+class Opened(Protocol):
+    """A sandbox that is open."""
+
+    line: Any
+    around: Opened | None  # the one that was open before, of whichever database
+    is_open: bool
+
+
+# The innermost sandbox of the running code.
+inside: ContextVar[Opened | None] = ContextVar("dbscope_sandbox", default=None)
+
+
+class Sandboxes:
+    """Those of one database and its companion.
+
+    Args:
+        source: the database.
+    """
+
+    def __init__(self, source: EngineSource) -> None:
+        self.opened: list[Opened] = []
+        self.sources = [weakref.ref(source)]
+        self.mutex = threading.RLock()
+        self.keeper: Any = None  # of the connections between two sandboxes
+
+    def add(self, source: EngineSource) -> None:
+        """Let the companion have the same."""
+        self.sources.append(weakref.ref(source))
+        source.sandboxes = self
+
+    def line(self) -> Any:
+        """Return the line that the running code is to use.
+
+        Its context tells which; code that was started elsewhere, a thread say, has none, and uses
+        the only one that there is.
+
+        Raises:
+            ConfigurationError: there are several, and nothing tells which.
+        """
+        lines = list({id(each.line): each.line for each in self.opened}.values())
+        here = inside.get()
+        while here is not None:
+            if here.is_open and here.line in lines:
+                return here.line
+            here = here.around
+        if len(lines) > 1:
+            raise ConfigurationError(
+                f"{len(lines)} sandboxes of this database are open, and this code belongs to none "
+                "of them: it was started before them, or in a thread without their context. Start "
+                "it inside of one: `threading.Thread(target=contextvars.copy_context().run, ...)`."
+            )
+        return lines[0]
+
+    def prepared(self, source: EngineSource, engine: Engine) -> None:
+        """Take the place of the connections of an engine that was made just now."""
+        if self.opened and source.engines.plain is None:  # else it is one that work is routed to
+            self.opened[-1].line.keeper.take_over(source, engine)
+
+    def dispose(self) -> None:
+        """Close what is kept between two sandboxes."""
+        if self.keeper is not None and not self.opened:
+            keeper, self.keeper = self.keeper, None
+            keeper.close()

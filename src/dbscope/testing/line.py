@@ -1,0 +1,278 @@
+"""The one connection of a sandbox, whose transaction is never committed; who has it, and who waits.
+
+A transaction inside is a savepoint on it, so there is one at a time. Who has only read so far gives
+way: its savepoint is released, and it goes on with another one, as a reader in READ COMMITTED would
+see what others have committed meanwhile. Who has written keeps the line until it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from itertools import count
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from dbscope.aio import concurrency, threads
+from dbscope.errors import TransactionManagementError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Engine
+    from sqlalchemy.pool import PoolProxiedConnection
+
+    from dbscope.backends.sandbox import Rules
+    from dbscope.testing.connection import SandboxConnection
+    from dbscope.testing.homes import Home
+    from dbscope.testing.sandbox import Sandbox
+    from dbscope.unit.ownership import Gate
+
+PATIENCE = 5.0  # seconds to wait for another transaction, as for a connection of the pool
+numbers = count(1)
+
+
+class Line:
+    """The connection, and the order in which it is used.
+
+    Args:
+        keeper: who has made the line.
+        engine: whose dialect speaks to it.
+        home: where it lives.
+        rules: of its database.
+        take: takes the connection, when it is needed.
+        is_begun: somebody else has begun the outer transaction, and ends it.
+    """
+
+    def __init__(
+        self,
+        keeper: Any,
+        engine: Engine,
+        home: Home,
+        rules: Rules,
+        take: Callable[[], PoolProxiedConnection],
+        *,
+        is_begun: bool = False,
+    ) -> None:
+        self.keeper = keeper
+        self.engine = engine
+        self.home = home
+        self.rules = rules
+        self.sandboxes: list[Sandbox] = []  # each but the first is a savepoint in the one before
+        self.proxy: PoolProxiedConnection | None = None
+        self.has_written = is_begun
+        self.fault: BaseException | None = None  # by which the outer transaction was lost
+        self._take = take
+        self._is_begun = is_begun
+        self._holder: SandboxConnection | None = None
+        self._waiting: list[Gate] = []
+        self._mutex = threading.Lock()
+        self._pending: list[str] = []  # to be sent before what is sent next
+        self._spare: str | None = None  # a savepoint in which nothing was done
+
+    # -- the connection, at its home -----------------------------------------------------------
+
+    @property
+    def real(self) -> Any:
+        """Return the connection of the driver, if it was taken."""
+        return None if self.proxy is None else self.proxy.dbapi_connection
+
+    def open(self) -> None:
+        """Take the connection, and begin the transaction that is never committed."""
+        if self.proxy is None:
+            self.proxy = self._take()
+            if not self._is_begun:
+                for statement in self.rules.begin:
+                    self.ask(statement)
+        for sandbox in self.sandboxes[1:]:
+            if sandbox.savepoint is None:
+                self._flush()
+                sandbox.savepoint = self.new_savepoint()
+
+    def ask(self, sql: str) -> list[Any]:
+        """Send a statement of ours, and return its rows."""
+        cursor = self.real.cursor()
+        try:
+            cursor.execute(sql)
+            return list(cursor.fetchall()) if cursor.description else []
+        finally:
+            cursor.close()
+
+    def new_savepoint(self) -> str:
+        """Make a savepoint."""
+        name = f"dbscope_{next(numbers)}"
+        self.ask(f"SAVEPOINT {name}")
+        return name
+
+    def savepoint(self) -> str:
+        """Return a savepoint in which nothing was done yet."""
+        self._flush()
+        name, self._spare = self._spare, None
+        return name or self.new_savepoint()
+
+    def begin_to_write(self) -> bool:
+        """Take the lock to write, where that has to be said; True: by a new outer transaction."""
+        if self.has_written or not self.rules.begin_to_write or len(self.sandboxes) > 1:
+            self.has_written = True
+            return False
+        self._pending, self._spare = [], None
+        for statement in self.rules.begin_to_write:
+            self.ask(statement)
+        self.has_written = True
+        return True
+
+    def _flush(self) -> None:
+        pending, self._pending = self._pending, []
+        for statement in pending:
+            self.ask(statement)
+
+    def release(self, savepoint: str, *, is_clean: bool) -> None:
+        """End a savepoint, and keep what was done in it."""
+        if is_clean and self._spare is None:
+            self._spare = savepoint
+        else:
+            self.ask(f"RELEASE SAVEPOINT {savepoint}")
+
+    def undo(self, savepoint: str) -> None:
+        """Undo what was done since a savepoint; as far as it is still there."""
+        self.ask(f"ROLLBACK TO SAVEPOINT {savepoint}")
+        self._spare = savepoint
+
+    def drop_spare(self) -> None:
+        """Release what was kept for the next one."""
+        if self._spare is not None:
+            self._pending.append(f"RELEASE SAVEPOINT {self._spare}")
+            self._spare = None
+
+    # -- the order -----------------------------------------------------------------------------
+
+    def take(self, who: SandboxConnection) -> None:
+        """Wait until it is one's turn.
+
+        Raises:
+            TransactionManagementError: who has it would have to end first, and cannot, or does not.
+        """
+        until = monotonic() + PATIENCE
+        while True:
+            with self._mutex:
+                holder = self._holder
+                if holder is None or holder is who or self._gives_way(holder):
+                    self._holder = who
+                    who.is_busy = True
+                    return
+                gate: Gate = (
+                    concurrency.LoopGate()
+                    if concurrency.is_in_greenlet()
+                    else concurrency.ThreadGate()
+                )
+                self._waiting.append(gate)
+            if holder.has_written and who.is_inside(holder):
+                raise TransactionManagementError(_refusal(who, holder))
+            if not gate.wait(max(0.0, until - monotonic())) and monotonic() >= until:
+                raise TransactionManagementError(_refusal(who, holder))
+
+    def _gives_way(self, holder: SandboxConnection) -> bool:
+        if holder.has_written or holder.is_busy:
+            return False
+        if holder.savepoint is not None:
+            if holder.has_failed:
+                self._pending.append(f"ROLLBACK TO SAVEPOINT {holder.savepoint}")
+            self._pending += holder.end_of_savepoint()
+            holder.savepoint = None
+        return True
+
+    def rest(self, who: SandboxConnection) -> None:
+        """End a statement: who has only read may be asked to give way now."""
+        with self._mutex:
+            who.is_busy = False
+            if not who.has_written:
+                self._wake()
+
+    def give_back(self, who: SandboxConnection) -> None:
+        """End a transaction."""
+        with self._mutex:
+            who.is_busy = False
+            if self._holder is who:
+                self._holder = None
+            self._wake()
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for gate in waiting:
+            gate.open()
+
+    # -- sandboxes on it -----------------------------------------------------------------------
+
+    def enter(self, sandbox: Sandbox) -> None:
+        """Begin a sandbox, inside of the one before.
+
+        Raises:
+            TransactionManagementError: somebody is in the middle of a transaction.
+        """
+        with self._mutex:
+            holder = self._holder
+            if holder is not None and self.sandboxes and not self._gives_way(holder):
+                raise TransactionManagementError(
+                    f"A sandbox was opened at {sandbox.where} while {holder} has work in the one "
+                    "around it that is neither committed nor rolled back."
+                )
+            self._holder = None
+            self.drop_spare()
+            self.sandboxes.append(sandbox)
+
+    def leave(self, sandbox: Sandbox) -> None:
+        """End a sandbox, with those inside of it: roll back all that was done in it."""
+        depth = self.sandboxes.index(sandbox)
+        with self._mutex:
+            holder, self._holder = self._holder, None
+            if holder is not None:
+                holder.is_over()
+            self._wake()
+            self.sandboxes[depth + 1 :] = []
+        try:
+            if self.proxy is not None:
+                self.home.call(self._undo_all if depth == 0 else lambda: self._undo_inner(sandbox))
+        finally:
+            self.sandboxes.remove(sandbox)
+
+    def _undo_inner(self, sandbox: Sandbox) -> None:
+        if sandbox.savepoint is None or self.fault is not None:
+            return
+        self._pending, self._spare = [], None
+        self.ask(f"ROLLBACK TO SAVEPOINT {sandbox.savepoint}")
+        self.ask(f"RELEASE SAVEPOINT {sandbox.savepoint}")
+
+    def _undo_all(self) -> None:
+        self._pending, self._spare = [], None
+        proxy, self.proxy = self.proxy, None
+        if self._is_begun or proxy is None:
+            return
+        try:
+            if self.fault is not None:
+                proxy.invalidate()
+            else:
+                self.engine.dialect.do_rollback(proxy)
+        except BaseException as error:
+            proxy.invalidate(error)
+            raise
+        finally:
+            proxy.close()
+
+
+def _refusal(who: SandboxConnection, holder: SandboxConnection) -> str:
+    return (
+        f"{who} needs a transaction of its own, and {holder} has work in the sandbox that is "
+        "neither committed nor rolled back: on its one connection there is one transaction at a "
+        "time. Commit it first (`session.commit()`, or the end of its scope)."
+    )
+
+
+def new_gate() -> Gate:
+    """Return what the running code can wait at."""
+    return concurrency.LoopGate() if concurrency.is_in_greenlet() else concurrency.ThreadGate()
+
+
+def me() -> object:
+    """Return the task that runs now, or the thread."""
+    task = asyncio.current_task() if threads.running_loop() is not None else None
+    return task or threading.get_ident()
