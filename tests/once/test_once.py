@@ -275,7 +275,11 @@ def test_a_result_comes_back_as_it_was(world: World, result: Any) -> None:
 
 
 @only_scope
-@pytest.mark.parametrize("result", [{1: 2}, (1,), object(), timedelta(1), float("nan")], ids=repr)
+@pytest.mark.parametrize(
+    "result",
+    [{1: 2}, (1,), object(), timedelta(1), float("nan")],
+    ids=lambda value: type(value).__name__,
+)
 def test_a_result_that_would_come_back_otherwise_is_refused(world: World, result: Any) -> None:
     """At the first call, and not at the second."""
 
