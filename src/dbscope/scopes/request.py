@@ -118,15 +118,27 @@ class RequestScope(client.ClientScope):
     def send(self, message: Message) -> Awaitable[None]:
         """Commit before `http.response.start` leaves; let everything else pass."""
         if self.started:
-            if not message.get("more_body", False):
+            is_last = not message.get("more_body", False)
+            if is_last:
                 self.will_write = True  # background tasks are next
-            if self.units or current.get() is not self:
+            if self._may_hold(is_last=is_last):
                 return self._send_on(message)
         elif message["type"] == "http.response.start":
             if self.units or self.inner or self.forgotten or self.failure is not None:
                 return self._send_start(message)
             self._start(message)
         return self._send(message)
+
+    def _may_hold(self, *, is_last: bool) -> bool:
+        """Tell whether a transaction may be open while a piece of the body is sent.
+
+        Before the last one, another task may begin it meanwhile.
+        """
+        if current.get() is not self:
+            return True
+        if not is_last:
+            return bool(self.units)
+        return any(unit.connection is not None for unit in self.units.values())
 
     async def _send_on(self, message: Message) -> None:
         """Send of the body, and let no transaction wait for ever until the client reads it."""
