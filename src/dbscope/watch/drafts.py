@@ -271,3 +271,14 @@ def holding(draft: Draft) -> str:
     line: Line = draft.idle_line
     where = f" after {lines.told(line)}" if line is not None else ""
     return f"{name_of(draft.scope)} (idle for {idle:.1f} s{where})"
+
+
+def waits(draft: Draft) -> str | None:
+    """Say for what a draft waits, how long, and for whom; None if it does not."""
+    if draft.waiting is None:
+        return None
+    what, since, whom, line = draft.waiting
+    where = f" at {lines.told(line)}" if line is not None else ""
+    held = f", held by {'; '.join(whom)}" if whom else ""
+    seconds = perf_counter() - since
+    return f"{name_of(draft.scope)} waits for {what} for {seconds:.1f} s{where}{held}"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dbscope.watch.drafts import Draft
     from dbscope.watch.events import StatementBegun
     from dbscope.watch.records import Record, Sent
+    from dbscope.watch.watcher import Watch
 
 MANY = 3  # times: from here on it grows with the number of rows
 LONG = 0.5  # seconds that a transaction may be idle without a word
@@ -150,13 +151,14 @@ class Strict:
     """While it lasts, a problem is raised where it is found: for tests.
 
     Args:
-        finder: who finds them.
+        watch: it is on meanwhile.
         allow: what is allowed, and why: patterns of `A.bs`, of a statement, or of `file.py:12`.
     """
 
-    def __init__(self, finder: Finder, allow: Mapping[str, str]) -> None:
-        self._finder = finder
+    def __init__(self, watch: Watch, allow: Mapping[str, str]) -> None:
+        self._watch = watch
         self._allow = allow
+        self._was_on = True
         self._around: Strict | None = None
         self._found: list[Problem] = []
 
@@ -168,10 +170,15 @@ class Strict:
             raise ProblemFound(str(problem))
 
     def __enter__(self) -> Self:
-        self._around, self._finder.strict = self._finder.strict, self
+        self._was_on = self._watch.is_on
+        self._watch.start()
+        finder = self._watch.finder
+        self._around, finder.strict = finder.strict, self
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        self._finder.strict = self._around
+        self._watch.finder.strict = self._around
+        if not self._was_on:
+            self._watch.stop()
         if kind is None and self._found:  # somebody has swallowed it
             raise ProblemFound(str(self._found[0]))
