@@ -43,76 +43,96 @@ class Problem:
         return f"{self.kind}: {self.what}, {self.times} times{where}; {self.remedy}{there}"
 
 
+@dataclass(slots=True)
+class Repeated:
+    """Something that was read before, in the same scope."""
+
+    load: Load | None  # None: a statement of the application
+    what: str
+    at: Any  # the line that reads
+    times: int = 0
+    keys: set[Any] | None = None  # of a `get`: the same missing row again is no loop
+    line: Any = None  # of the query that has loaded the parents
+    is_get: bool = False
+
+    def problem(self) -> Problem | None:
+        """Return the problem that it is, if it is one."""
+        if self.times < MANY:
+            return None
+        at = lines.told(self.at)
+        if self.load is None:
+            remedy = "keep the result in a variable"
+            return Problem("duplicate read", self.what, self.times, at, at, remedy)
+        remedy = self.load.remedy(is_get=self.is_get)
+        line = at if self.line is None else lines.told(self.line)
+        return Problem("N+1", self.what, self.times, line, at, remedy)
+
+
 class Seen:
     """What one scope has loaded so far, by attribute and by line."""
 
-    __slots__ = ("counts", "keys", "queries", "reads")
+    __slots__ = ("queries", "repeated")
 
     def __init__(self) -> None:
         self.queries: dict[Any, tuple[Any, bool]] = {}  # line of the last query, is it a get?
-        self.counts: dict[Any, int] = {}
-        self.keys: dict[Any, set[Any]] = {}
-        self.reads: dict[Any, int] = {}
+        self.repeated: dict[Any, Repeated] = {}
+
+    def problems(self) -> list[Problem]:
+        """Return what has come too often."""
+        found = [each.problem() for each in self.repeated.values()]
+        return [problem for problem in found if problem is not None]
 
 
 class Finder:
-    """Looks at each statement of a recorder.
-
-    Args:
-        strict: what is to be raised, and what is allowed.
-    """
+    """Looks at each statement of a recorder."""
 
     def __init__(self) -> None:
         self.strict: Strict | None = None
 
     def __call__(self, draft: Draft, sent: Sent, event: StatementBegun) -> None:
-        """Look at a statement that is about to be sent."""
-        if sent.sql.kind != "SELECT":
-            return
+        """Look at a SELECT that is about to be sent."""
         seen = draft.seen
         if seen is None:
             seen = draft.seen = Seen()
-        load = None if draft.executed is None else load_of(draft.executed)
+        session: Any = draft.unit.session
+        asked, session.dbscope_asked = session.dbscope_asked, None
+        load = None if asked is None else load_of(*asked)
         if load is not None and load.is_query:
             seen.queries[load.root] = (sent.line, load.is_get)
         if load is not None and load.what is not None:
-            self._note_load(draft, sent, seen, load, key_of(event.parameters))
-        elif event.parameters or draft.executed is None:
-            self._note_read(draft, sent, seen, key_of(event.parameters))
-
-    def _note_load(self, draft: Draft, sent: Sent, seen: Seen, load: Load, key: Any) -> None:
-        place = (load.what, load.kind)
-        times = seen.counts[place] = seen.counts.get(place, 0) + 1
-        if load.is_get:  # of the same missing row again, it is no loop
-            keys = seen.keys.setdefault(place, set())
-            keys.add(key)
-            times = len(keys)
-        if times < MANY:
+            found = self._loaded(seen, load, sent, event)
+        elif event.parameters or asked is None:
+            found = self._read(seen, sent, event)
+        else:
             return
-        line, is_get = seen.queries.get(load.root, (None, False))
-        line = sent.line if load.is_get or line is None else line
-        told, at = lines.told(line), lines.told(sent.line)
-        remedy = load.remedy(is_get=is_get)
-        self.found(draft, Problem("N+1", str(load.what), times, told, at, remedy))
-
-    def _note_read(self, draft: Draft, sent: Sent, seen: Seen, key: Any) -> None:
-        place = (sent.sql.text, key, lines.told(sent.line))
-        times = seen.reads[place] = seen.reads.get(place, 0) + 1
-        if times >= MANY:
-            at = lines.told(sent.line)
-            remedy = "keep the result in a variable"
-            self.found(draft, Problem("duplicate read", sent.sql.text, times, at, at, remedy))
-
-    def found(self, draft: Draft, problem: Problem) -> None:
-        """Note a problem, instead of what was said of it when it was smaller."""
-        draft.problems = [each for each in draft.problems if not _is_same(each, problem)]
-        draft.problems.append(problem)
-        if self.strict is not None:
+        if self.strict is not None and (problem := found.problem()) is not None:
             self.strict.found(problem)
 
+    def _loaded(self, seen: Seen, load: Load, sent: Sent, event: StatementBegun) -> Repeated:
+        place = (load.what, load.kind)
+        found = seen.repeated.get(place)
+        if found is None:
+            found = seen.repeated[place] = Repeated(load, str(load.what), sent.line)
+            if load.is_get:
+                found.keys = set()
+            else:
+                found.line, found.is_get = seen.queries.get(load.root, (None, False))
+        if found.keys is None:
+            found.times += 1
+        else:
+            found.keys.add(key_of(event.parameters))
+            found.times = len(found.keys)
+        return found
 
-def _is_same(one: Problem, other: Problem) -> bool:
-    return (one.kind, one.what) == (other.kind, other.what)
+    def _read(self, seen: Seen, sent: Sent, event: StatementBegun) -> Repeated:
+        line: Any = sent.line
+        key = key_of(event.parameters)
+        place = (sent.sql.text, key, line and (id(line.code), line.line))
+        found = seen.repeated.get(place)
+        if found is None:
+            found = seen.repeated[place] = Repeated(None, sent.sql.text, line)
+        found.times += 1
+        return found
 
 
 def key_of(parameters: Any) -> Any:
