@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dbscope.watch.watcher import Watch
 
 MANY = 3  # times: from here on it grows with the number of rows
+IDLE = "idle in a transaction"
 LONG = 0.5  # seconds that a transaction may be idle without a word
 Line = "Place | str | None"
 
@@ -37,10 +38,17 @@ class Problem:
     at: str | None  # where it happens
     remedy: str  # to be pasted
 
+    @property
+    def place(self) -> object:
+        """Return what is equal for a problem that comes again."""
+        idle = self.kind == IDLE  # never for the same time again
+        return (self.kind, None if idle else self.what, self.line, self.at)
+
     def __str__(self) -> str:
         where = f" at {self.at}" if self.at else ""
         there = f" at {self.line}" if self.line and self.line != self.at else ""
-        return f"{self.kind}: {self.what}, {self.times} times{where}; {self.remedy}{there}"
+        times = f", {self.times} times" if self.times > 1 else ""
+        return f"{self.kind}: {self.what}{times}{where}; {self.remedy}{there}"
 
 
 @dataclass(slots=True)
@@ -161,7 +169,7 @@ def of_record(record: Record) -> list[Problem]:
 def _held(record: Record) -> list[Problem]:
     remedy = "give the connection back before: `db.release()`"
     return [
-        Problem("idle in a transaction", f"{gap.seconds:.1f} s", 1, gap.after, gap.before, remedy)
+        Problem(IDLE, f"{gap.seconds:.1f} s", 1, gap.after, gap.before, remedy)
         for gap in record.gaps
         if gap.seconds >= LONG
     ]

@@ -86,15 +86,18 @@ class Watch:
         return [] if self.recorder is None else list(map(holding, self.recorder.holders(None)))
 
     def problems(self) -> list[Problem]:
-        """Return what was found in the records that are kept, the most frequent first.
+        """Return what was found in the records that are kept, what they have most often first.
 
         N+1 with the remedy at the line of the parent's query, reads of the same thing, transactions
         that were idle, commits by hand in a request.
         """
-        found: Counter[Problem] = Counter()
-        for record in self.recent(KEPT):
-            found.update(record.problems)
-        return [problem for problem, _ in found.most_common()]
+        counted: Counter[object] = Counter()
+        worst: dict[object, Problem] = {}
+        for problem in [each for record in self.recent(KEPT) for each in record.problems]:
+            counted[problem.place] += 1
+            if problem.times >= worst.get(problem.place, problem).times:
+                worst[problem.place] = problem
+        return [worst[place] for place, _ in counted.most_common()]
 
     def waiting(self) -> list[str]:
         """Say who waits now, for what, for how long, and for whom."""

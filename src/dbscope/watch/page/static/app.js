@@ -109,7 +109,7 @@ const copy = (text) => el("button", { type: "button", class: "copy", onclick: as
 const problem = (p) => {
   const code = /`([^`]+)`/.exec(p.remedy);
   return el("section", { class: "problem" },
-    el("h3", {}, el("span", { class: "chip warn" }, p.kind), " ", p.what, el("small", {}, ` ${p.times} times`)),
+    el("h3", {}, el("span", { class: "chip warn" }, p.kind), " ", p.what, el("small", {}, p.times > 1 ? ` ${p.times} times` : "")),
     el("p", {}, p.remedy, p.line ? el("span", {}, " at ", el("code", {}, p.line)) : "", p.at && p.at !== p.line ? el("span", {}, "; it happens at ", el("code", {}, p.at)) : ""),
     code ? el("p", { class: "remedy" }, el("code", {}, code[1]), copy(code[1])) : "");
 };
