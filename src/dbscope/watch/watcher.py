@@ -95,7 +95,8 @@ class Watch:
         worst: dict[object, Problem] = {}
         for problem in [each for record in self.recent(KEPT) for each in record.problems]:
             counted[problem.place] += 1
-            if problem.times >= worst.get(problem.place, problem).times:
+            known = worst.get(problem.place)
+            if known is None or known.times < problem.times:
                 worst[problem.place] = problem
         return [worst[place] for place, _ in counted.most_common()]
 
