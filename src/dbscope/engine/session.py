@@ -28,7 +28,7 @@ from dbscope.unit.ownership import Leaving
 from dbscope.unit.rollback import tell_ended
 from dbscope.unit.sessions import is_clean
 from dbscope.unit.unit import State, Unit
-from dbscope.watch.events import EndAsked, Executed, FlushBegun
+from dbscope.watch.events import EndAsked, FlushBegun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +46,7 @@ class UnitSession(Session):
     """
 
     dbscope_unit: Unit | None = None
+    dbscope_asked: Any = None  # what was executed last, for whoever listens
 
     # Session.execute, scalar, scalars and SQLModel's exec all end here, in 2.0 and in 2.1.
     def _execute_internal(self, statement: Any, params: Any = None, **kwargs: Any) -> Any:
@@ -53,7 +54,7 @@ class UnitSession(Session):
         if unit is None:
             return execute(statement, params, **kwargs)
         if unit.source.events.listeners:
-            unit.source.events.tell(Executed, unit, statement, params, kwargs)
+            self.dbscope_asked = statement, kwargs
         if isinstance(statement, TextClause):
             check_text(unit, statement, unit.source.sql_family)
         given: Any = kwargs.get("execution_options") or NONE

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.pool import QueuePool
 
 from dbscope.engine.pool import capacity
+from dbscope.watch.dispatch import call
 from dbscope.watch.events import ConnectionWanted, StatementBegun, StatementEnded
 
 if TYPE_CHECKING:
@@ -28,15 +29,15 @@ def execute(unit: Unit, send: Callable[..., None], *args: Any, **kwargs: Any) ->
         *args: of that: the cursor, the statement, its parameters if any, and the context.
         **kwargs: the same.
     """
-    tell, context = unit.source.events.tell, args[-1]
+    listeners, context = unit.source.events.listeners, args[-1]
     parameters = args[2] if len(args) == WITH_PARAMETERS else None
-    tell(StatementBegun, unit, args[1], parameters, context)
+    call(StatementBegun(unit, args[1], parameters, context), listeners)
     try:
         send(*args, **kwargs)
     except BaseException as error:
-        tell(StatementEnded, unit, context, error)
+        call(StatementEnded(unit, context, error), listeners)
         raise
-    tell(StatementEnded, unit, context, None)
+    call(StatementEnded(unit, context, None), listeners)
 
 
 def want(unit: Unit, engine: Engine) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 from weakref import ref
 
@@ -86,6 +86,7 @@ class Events:
             tell(kind(*facts), self.listeners)
 
 
+complained: set[type[Event]] = set()  # in which a listener has failed
 heard: list[ref[Listeners]] = []  # of all databases of which somebody wants to hear
 
 
@@ -96,15 +97,23 @@ def tell_all(kind: type[Event], *facts: Any) -> None:
         tell(kind(*facts), [listener for listeners in told for listener in listeners])
 
 
-def tell(event: Event, listeners: list[Listener]) -> None:
-    """Call the log and the listeners; what one of them raises is none of the work's business."""
+def tell(event: Event, listeners: Sequence[Listener]) -> None:
+    """Call the log and the listeners."""
     log = LOGGED.get(type(event))
     if log is not None:
         log(event)
-    for listener in tuple(listeners):
+    call(event, listeners)
+
+
+def call(event: Event, listeners: Sequence[Listener]) -> None:
+    """Call the listeners; what one of them raises is none of the work's business."""
+    for listener in listeners:
         try:
             listener(event)
         except ProblemFound:  # it was asked for
             raise
         except Exception:
-            logger.exception("A listener failed when it was told of %s.", type(event).__name__)
+            kind = type(event)
+            if kind not in complained:  # once: the next statement would say the same
+                complained.add(kind)
+                logger.exception("A listener failed when it was told of %s.", kind.__name__)

@@ -83,10 +83,8 @@ class Draft:
         self.idle_line: Line = None
         self.awaited: str | None = None
         self.current: Sent | None = None
-        self.executed: Any = None  # what the session was asked for
         self.writes: list[Sent] = []
         self.who: Any = None  # the task, or the number of the thread
-        self.problems: list[Any] = []
         self.seen: Any = None  # what it has loaded, for who looks for problems
         attempts = unit.scope.attempts
         self.before: tuple[str, ...] = () if attempts is None else attempts.codes
@@ -124,20 +122,16 @@ class Draft:
         told = lines.told(line)
         self.waits.append(Wait(what, since - self.began, now - since, whom, told, granted))
 
-    def act(self, line: Line) -> None:
+    def act(self, line: Line, now: float | None = None) -> None:
         """Note that it uses its connection again: what was between was a gap."""
         since, self.idle_since = self.idle_since, None
         awaited, self.awaited = self.awaited, None
         if since is None:
             return
-        seconds = perf_counter() - since
+        seconds = (now or perf_counter()) - since
         if seconds >= SHORTEST or awaited is not None:
             after, before = lines.told(self.idle_line), lines.told(line)
             self.gaps.append(Gap(since - self.began, seconds, after, before, awaited))
-
-    def rest(self, line: Line) -> None:
-        """Note that it holds its connection and does nothing with it."""
-        self.idle_since, self.idle_line = perf_counter(), line
 
     def returned(self) -> None:
         """Note that it has given its connection back."""
@@ -150,7 +144,7 @@ class Draft:
     @property
     def is_empty(self) -> bool:
         """Tell whether nothing has happened that is worth a record."""
-        return not (self.transactions or self.waits or self.pending or self.problems or self.hooks)
+        return not (self.transactions or self.waits or self.pending or self.hooks)
 
     def outcome(self) -> str:
         """Return what became of it, as a whole."""
@@ -222,7 +216,7 @@ class Draft:
             before=self.before,
             again=self.again,
             held=self.held,
-            problems=tuple(self.problems),
+            problems=() if self.seen is None else tuple(self.seen.problems()),
         )
 
     def _transaction(self, begun: Begun) -> Transaction:
@@ -271,3 +265,14 @@ def holding(draft: Draft) -> str:
     line: Line = draft.idle_line
     where = f" after {lines.told(line)}" if line is not None else ""
     return f"{name_of(draft.scope)} (idle for {idle:.1f} s{where})"
+
+
+def waits(draft: Draft) -> str | None:
+    """Say for what a draft waits, how long, and for whom; None if it does not."""
+    if draft.waiting is None:
+        return None
+    what, since, whom, line = draft.waiting
+    where = f" at {lines.told(line)}" if line is not None else ""
+    held = f", held by {'; '.join(whom)}" if whom else ""
+    seconds = perf_counter() - since
+    return f"{name_of(draft.scope)} waits for {what} for {seconds:.1f} s{where}{held}"

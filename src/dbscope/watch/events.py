@@ -131,15 +131,6 @@ class FlushBegun(UnitEvent):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Executed(UnitEvent):
-    """`execute` of the session was called, by the application or by a loader of the ORM."""
-
-    statement: Any
-    parameters: Any
-    options: Any  # of the execution
-
-
 class CommitSent(UnitEvent):
     """COMMIT is on its way; what becomes of it is open."""
 

@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 from dbscope.unit.callsite import Place, is_of_application
 
 if TYPE_CHECKING:
-    from types import CodeType, FrameType, TracebackType
+    from types import FrameType, TracebackType
 
-KNOWN = 10_000  # codes that are remembered
+KNOWN = 10_000  # files, and lines, that are remembered
 ROOT = str(Path.cwd())  # below which files have short names
 OF_LOOP = ("asyncio.events", "asyncio.runners")  # what is below has not called what is above
 APPLICATION, LIBRARY, LOOP = range(3)
-# By the id of the code, which is kept, so that it is nobody else's: to hash a code takes long.
-_kinds: dict[int, int] = {}
-_codes: list[CodeType] = []
+_kinds: dict[str, int] = {}  # of files
 
 
 def line_here() -> Place | None:
@@ -31,13 +29,13 @@ def line_here() -> Place | None:
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     carrier: Any = None
     kinds = _kinds
-    while frame is not None:
-        code = frame.f_code
-        kind = kinds.get(id(code))
-        if kind is None:
+    while frame is not None:  # for each statement some thirty times: it calls nothing
+        try:
+            kind = kinds[frame.f_code.co_filename]
+        except KeyError:
             kind = _learn(frame)
-        if kind is not LIBRARY:
-            return Place(code, frame.f_lineno) if kind is APPLICATION else None
+        if kind != LIBRARY:
+            return Place(frame.f_code, frame.f_lineno) if kind == APPLICATION else None
         frame = frame.f_back
         if frame is None:
             carrier = _around(carrier)
@@ -46,14 +44,12 @@ def line_here() -> Place | None:
 
 
 def _learn(frame: FrameType) -> int:
-    if len(_codes) >= KNOWN:
+    if len(_kinds) >= KNOWN:
         _kinds.clear()
-        _codes.clear()
     kind = APPLICATION if is_of_application(frame) else LIBRARY
     if frame.f_globals.get("__name__") in OF_LOOP:
         kind = LOOP
-    _codes.append(frame.f_code)
-    _kinds[id(frame.f_code)] = kind
+    _kinds[frame.f_code.co_filename] = kind
     return kind
 
 

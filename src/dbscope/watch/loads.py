@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dbscope.watch.events import Executed
+    from collections.abc import Mapping
 
 NOTHING: dict[str, Any] = {}
 
@@ -57,10 +57,14 @@ class Load:
         return f"add `options=[{option}]`" if is_get else f"add `.options({option})`"
 
 
-def load_of(executed: Executed) -> Load | None:
-    """Return what is loaded; None if it is no SELECT of objects."""
-    statement = executed.statement
-    options = executed.options.get("execution_options") or NOTHING
+def load_of(statement: Any, given: Mapping[str, Any]) -> Load | None:
+    """Return what is loaded; None if it is no SELECT of objects.
+
+    Args:
+        statement: what `execute` of the session was called with, by the application or a loader.
+        given: the same, by name.
+    """
+    options = given.get("execution_options") or NOTHING
     loading = options.get("_sa_orm_load_options")
     compiling = getattr(statement, "_compile_options", None)
     path = getattr(compiling, "_current_path", None)

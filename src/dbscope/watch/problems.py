@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from dbscope.watch.drafts import Draft
     from dbscope.watch.events import StatementBegun
     from dbscope.watch.records import Record, Sent
+    from dbscope.watch.watcher import Watch
 
 MANY = 3  # times: from here on it grows with the number of rows
+IDLE = "idle in a transaction"
 LONG = 0.5  # seconds that a transaction may be idle without a word
 Line = "Place | str | None"
 
@@ -36,82 +38,109 @@ class Problem:
     at: str | None  # where it happens
     remedy: str  # to be pasted
 
+    @property
+    def place(self) -> object:
+        """Return what is equal for a problem that comes again."""
+        idle = self.kind == IDLE  # never for the same time again
+        return (self.kind, None if idle else self.what, self.line, self.at)
+
     def __str__(self) -> str:
         where = f" at {self.at}" if self.at else ""
         there = f" at {self.line}" if self.line and self.line != self.at else ""
-        return f"{self.kind}: {self.what}, {self.times} times{where}; {self.remedy}{there}"
+        times = f", {self.times} times" if self.times > 1 else ""
+        return f"{self.kind}: {self.what}{times}{where}; {self.remedy}{there}"
+
+
+@dataclass(slots=True)
+class Repeated:
+    """Something that was read before, in the same scope."""
+
+    load: Load | None  # None: a statement of the application
+    what: str
+    at: Any  # the line that reads
+    times: int = 0
+    keys: set[Any] | None = None  # of a `get`: the same missing row again is no loop
+    line: Any = None  # of the query that has loaded the parents
+    is_get: bool = False
+
+    def problem(self) -> Problem | None:
+        """Return the problem that it is, if it is one."""
+        if self.times < MANY:
+            return None
+        at = lines.told(self.at)
+        if self.load is None:
+            remedy = "keep the result in a variable"
+            return Problem("duplicate read", self.what, self.times, at, at, remedy)
+        remedy = self.load.remedy(is_get=self.is_get)
+        line = at if self.line is None else lines.told(self.line)
+        return Problem("N+1", self.what, self.times, line, at, remedy)
 
 
 class Seen:
     """What one scope has loaded so far, by attribute and by line."""
 
-    __slots__ = ("counts", "keys", "queries", "reads")
+    __slots__ = ("queries", "repeated")
 
     def __init__(self) -> None:
         self.queries: dict[Any, tuple[Any, bool]] = {}  # line of the last query, is it a get?
-        self.counts: dict[Any, int] = {}
-        self.keys: dict[Any, set[Any]] = {}
-        self.reads: dict[Any, int] = {}
+        self.repeated: dict[Any, Repeated] = {}
+
+    def problems(self) -> list[Problem]:
+        """Return what has come too often."""
+        found = [each.problem() for each in self.repeated.values()]
+        return [problem for problem in found if problem is not None]
 
 
 class Finder:
-    """Looks at each statement of a recorder.
-
-    Args:
-        strict: what is to be raised, and what is allowed.
-    """
+    """Looks at each statement of a recorder."""
 
     def __init__(self) -> None:
         self.strict: Strict | None = None
 
     def __call__(self, draft: Draft, sent: Sent, event: StatementBegun) -> None:
-        """Look at a statement that is about to be sent."""
-        if sent.sql.kind != "SELECT":
-            return
+        """Look at a SELECT that is about to be sent."""
         seen = draft.seen
         if seen is None:
             seen = draft.seen = Seen()
-        load = None if draft.executed is None else load_of(draft.executed)
+        session: Any = draft.unit.session
+        asked, session.dbscope_asked = session.dbscope_asked, None
+        load = None if asked is None else load_of(*asked)
         if load is not None and load.is_query:
             seen.queries[load.root] = (sent.line, load.is_get)
         if load is not None and load.what is not None:
-            self._note_load(draft, sent, seen, load, key_of(event.parameters))
-        elif event.parameters or draft.executed is None:
-            self._note_read(draft, sent, seen, key_of(event.parameters))
-
-    def _note_load(self, draft: Draft, sent: Sent, seen: Seen, load: Load, key: Any) -> None:
-        place = (load.what, load.kind)
-        times = seen.counts[place] = seen.counts.get(place, 0) + 1
-        if load.is_get:  # of the same missing row again, it is no loop
-            keys = seen.keys.setdefault(place, set())
-            keys.add(key)
-            times = len(keys)
-        if times < MANY:
+            found = self._loaded(seen, load, sent, event)
+        elif event.parameters or asked is None:
+            found = self._read(seen, sent, event)
+        else:
             return
-        line, is_get = seen.queries.get(load.root, (None, False))
-        line = sent.line if load.is_get or line is None else line
-        told, at = lines.told(line), lines.told(sent.line)
-        remedy = load.remedy(is_get=is_get)
-        self.found(draft, Problem("N+1", str(load.what), times, told, at, remedy))
-
-    def _note_read(self, draft: Draft, sent: Sent, seen: Seen, key: Any) -> None:
-        place = (sent.sql.text, key, lines.told(sent.line))
-        times = seen.reads[place] = seen.reads.get(place, 0) + 1
-        if times >= MANY:
-            at = lines.told(sent.line)
-            remedy = "keep the result in a variable"
-            self.found(draft, Problem("duplicate read", sent.sql.text, times, at, at, remedy))
-
-    def found(self, draft: Draft, problem: Problem) -> None:
-        """Note a problem, instead of what was said of it when it was smaller."""
-        draft.problems = [each for each in draft.problems if not _is_same(each, problem)]
-        draft.problems.append(problem)
-        if self.strict is not None:
+        if self.strict is not None and (problem := found.problem()) is not None:
             self.strict.found(problem)
 
+    def _loaded(self, seen: Seen, load: Load, sent: Sent, event: StatementBegun) -> Repeated:
+        place = (load.what, load.kind)
+        found = seen.repeated.get(place)
+        if found is None:
+            found = seen.repeated[place] = Repeated(load, str(load.what), sent.line)
+            if load.is_get:
+                found.keys = set()
+            else:
+                found.line, found.is_get = seen.queries.get(load.root, (None, False))
+        if found.keys is None:
+            found.times += 1
+        else:
+            found.keys.add(key_of(event.parameters))
+            found.times = len(found.keys)
+        return found
 
-def _is_same(one: Problem, other: Problem) -> bool:
-    return (one.kind, one.what) == (other.kind, other.what)
+    def _read(self, seen: Seen, sent: Sent, event: StatementBegun) -> Repeated:
+        line: Any = sent.line
+        key = key_of(event.parameters)
+        place = (sent.sql.text, key, line and (id(line.code), line.line))
+        found = seen.repeated.get(place)
+        if found is None:
+            found = seen.repeated[place] = Repeated(None, sent.sql.text, line)
+        found.times += 1
+        return found
 
 
 def key_of(parameters: Any) -> Any:
@@ -140,7 +169,7 @@ def of_record(record: Record) -> list[Problem]:
 def _held(record: Record) -> list[Problem]:
     remedy = "give the connection back before: `db.release()`"
     return [
-        Problem("idle in a transaction", f"{gap.seconds:.1f} s", 1, gap.after, gap.before, remedy)
+        Problem(IDLE, f"{gap.seconds:.1f} s", 1, gap.after, gap.before, remedy)
         for gap in record.gaps
         if gap.seconds >= LONG
     ]
@@ -150,13 +179,14 @@ class Strict:
     """While it lasts, a problem is raised where it is found: for tests.
 
     Args:
-        finder: who finds them.
+        watch: it is on meanwhile.
         allow: what is allowed, and why: patterns of `A.bs`, of a statement, or of `file.py:12`.
     """
 
-    def __init__(self, finder: Finder, allow: Mapping[str, str]) -> None:
-        self._finder = finder
+    def __init__(self, watch: Watch, allow: Mapping[str, str]) -> None:
+        self._watch = watch
         self._allow = allow
+        self._was_on = True
         self._around: Strict | None = None
         self._found: list[Problem] = []
 
@@ -168,10 +198,15 @@ class Strict:
             raise ProblemFound(str(problem))
 
     def __enter__(self) -> Self:
-        self._around, self._finder.strict = self._finder.strict, self
+        self._was_on = self._watch.is_on
+        self._watch.start()
+        finder = self._watch.finder
+        self._around, finder.strict = finder.strict, self
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        self._finder.strict = self._around
+        self._watch.finder.strict = self._around
+        if not self._was_on:
+            self._watch.stop()
         if kind is None and self._found:  # somebody has swallowed it
             raise ProblemFound(str(self._found[0]))

@@ -6,7 +6,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from dbscope.watch import events, lines, reasons
-from dbscope.watch.drafts import MOST
+from dbscope.watch.drafts import MOST, Draft
 from dbscope.watch.records import HookRun, Sent
 from dbscope.watch.sql import WRITES, parse
 
@@ -18,50 +18,47 @@ if TYPE_CHECKING:
 
 # They are told as transactions and savepoints.
 UNTOLD = frozenset({"BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE"})
-ASKED = WRITES | {"SELECT", "?"}  # what a session was asked for; BEGIN was not
 LONGEST = 200  # characters of values, if they are kept at all
 
 
 def _statement(recorder: Recorder, event: events.StatementBegun) -> None:
-    draft = recorder.draft(event.unit)
-    line = lines.line_here()
-    draft.act(line)
-    draft.begin(autocommit=event.unit.is_alone)
+    unit = event.unit
+    draft = recorder.drafts.get(unit) or recorder.draft(unit)
+    now, line, sql = perf_counter(), lines.line_here(), parse(event.sql)
+    if draft.idle_since is not None:
+        draft.act(line, now)
+    if not draft.transactions or draft.transactions[-1].ended is not None:
+        draft.begin(autocommit=unit.is_alone)
     values = shortened(event.parameters) if recorder.values else None
     place = len(draft.transactions) - 1
-    sql = parse(event.sql)
-    sent = draft.current = Sent(sql, line, perf_counter(), place, draft.savepoint, values)
-    if sql.kind in ASKED:
-        try:
-            recorder.finder(draft, sent, event)
-        finally:
-            draft.executed = None
+    sent = draft.current = Sent(sql, line, now, place, draft.savepoint, values)
+    if sql.kind == "SELECT":
+        recorder.finder(draft, sent, event)
 
 
 def _statement_ended(recorder: Recorder, event: events.StatementEnded) -> None:
-    draft = recorder.draft(event.unit)
+    draft = recorder.drafts.get(event.unit) or recorder.draft(event.unit)
     sent, draft.current = draft.current, None
     if sent is None:
         return
-    sent.ended = perf_counter()
+    now = sent.ended = perf_counter()
+    draft.idle_since, draft.idle_line = now, sent.line
+    sent.rows = rows_of(event.context)
     if draft.waiting is not None:
         draft.waited(granted=event.error is None)
-    sent.rows = rows_of(event.context)
     if event.error is not None:
         sent.error = reasons.describe(event.error)
-    if sent.sql.kind in UNTOLD:
-        pass
-    elif len(draft.statements) < MOST:
-        draft.statements.append(sent)
-        if sent.sql.kind in WRITES:
-            draft.writes.append(sent)
-    else:
+    if sent.sql.kind not in UNTOLD:
+        _keep(draft, sent)
+
+
+def _keep(draft: Draft, sent: Sent) -> None:
+    if len(draft.statements) >= MOST:
         draft.more += 1
-    draft.rest(sent.line)
-
-
-def _executed(recorder: Recorder, event: events.Executed) -> None:
-    recorder.draft(event.unit).executed = event
+        return
+    draft.statements.append(sent)
+    if sent.sql.kind in WRITES:
+        draft.writes.append(sent)
 
 
 def _flush(recorder: Recorder, event: events.FlushBegun) -> None:
@@ -110,7 +107,6 @@ def shortened(values: Any) -> str:
 HANDLERS: dict[type[Event], Callable[[Recorder, Any], None]] = {
     events.StatementBegun: _statement,
     events.StatementEnded: _statement_ended,
-    events.Executed: _executed,
     events.FlushBegun: _flush,
     events.HookBegun: _hook,
     events.HookEnded: _hook_ended,

@@ -6,13 +6,13 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from dbscope import arguments
-from dbscope.watch.drafts import holding
-from dbscope.watch.problems import Problem, Strict
+from dbscope.watch.drafts import holding, waits
+from dbscope.watch.problems import Finder, Problem, Strict
 from dbscope.watch.recorder import Recorder
 from dbscope.watch.sampler import Sampler
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from dbscope.watch.records import Record
 
@@ -86,15 +86,81 @@ class Watch:
         return [] if self.recorder is None else list(map(holding, self.recorder.holders(None)))
 
     def problems(self) -> list[Problem]:
-        """Return what was found in the records that are kept, the most frequent first.
+        """Return what was found in the records that are kept, what they have most often first.
 
         N+1 with the remedy at the line of the parent's query, reads of the same thing, transactions
         that were idle, commits by hand in a request.
         """
-        found: Counter[Problem] = Counter()
-        for record in self.recent(KEPT):
-            found.update(record.problems)
-        return [problem for problem, _ in found.most_common()]
+        counted: Counter[object] = Counter()
+        worst: dict[object, Problem] = {}
+        for problem in [each for record in self.recent(KEPT) for each in record.problems]:
+            counted[problem.place] += 1
+            known = worst.get(problem.place)
+            if known is None or known.times < problem.times:
+                worst[problem.place] = problem
+        return [worst[place] for place, _ in counted.most_common()]
+
+    def waiting(self) -> list[str]:
+        """Say who waits now, for what, for how long, and for whom."""
+        drafts = () if self.recorder is None else tuple(self.recorder.drafts.values())
+        return [told for draft in drafts if (told := waits(draft)) is not None]
+
+    @property
+    def finder(self) -> Finder:
+        """Who looks for problems, while it records."""
+        assert self.recorder is not None
+        return self.recorder.finder
+
+    def stats(self) -> dict[str, int]:
+        """Return the counters of the database, as `db.stats()` does."""
+        stats: dict[str, int] = self._source.stats()
+        return stats
+
+    def on_record(self, function: Callable[[Record], object]) -> None:
+        """Call the function with each record from now on; it must not wait.
+
+        Args:
+            function: it is called in the task or thread of the work.
+        """
+        self.start()
+        assert self.recorder is not None
+        self.recorder.on_record.append(function)
+
+    def forget(self, function: Callable[[Record], object]) -> None:
+        """Call the function no longer."""
+        if self.recorder is not None and function in self.recorder.on_record:
+            self.recorder.on_record.remove(function)
+
+    def mount(
+        self,
+        app: Any,
+        path: str = "/_db",
+        *,
+        auth: Callable[[Any], Any] | None = None,
+        hosts: Collection[str] | None = None,
+    ) -> None:
+        """Show all of it on a page of the application, and start to record.
+
+        Nothing of it is in the OpenAPI document. In debug mode, whoever opens the address that the
+        log tells once has the token; everywhere else `auth` decides.
+
+        Args:
+            app: of Starlette or FastAPI.
+            path: of the page.
+            auth: given Starlette's `Request`, whether to let it in; plain or async.
+            hosts: names that the page may be asked for by, without ports; None: those of this
+                machine, or with `auth` any.
+
+        Raises:
+            ConfigurationError: the application is not in debug mode, and there is no `auth`.
+
+        Example:
+            >>> db.watch.mount(app, auth=lambda request: request.session.get("is_admin"))
+        """
+        from dbscope.watch.page.mounting import mount
+
+        self.start()
+        mount(self, app, path, auth, hosts)
 
     def strict(self, *, allow: Mapping[str, str] | None = None) -> Strict:
         """Raise a problem where it is found, as long as the block lasts: for tests.
@@ -113,9 +179,7 @@ class Watch:
         allowed = allow or {}
         for pattern, reason in allowed.items():
             arguments.check(f"reason for allowing {pattern!r}", reason, arguments.REASON)
-        self.start()
-        assert self.recorder is not None
-        return Strict(self.recorder.finder, allowed)
+        return Strict(self, allowed)
 
     def __repr__(self) -> str:
         state = "off" if self.recorder is None else f"{len(self.recorder.ring)} records"

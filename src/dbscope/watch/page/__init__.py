@@ -1,0 +1,1 @@
+"""The page of `db.watch.mount(app)`: what happens, live, in a browser."""

@@ -1,0 +1,40 @@
+"""Mount the page, where it may be."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from dbscope.errors import ConfigurationError
+from dbscope.watch.page.app import Page
+from dbscope.watch.page.safety import Guard
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from dbscope.watch.page.safety import Auth
+    from dbscope.watch.watcher import Watch
+
+logger = logging.getLogger("dbscope")
+
+
+def mount(
+    watch: Watch, app: Any, path: str, auth: Auth | None, hosts: Collection[str] | None
+) -> Guard:
+    """Mount the page in an application.
+
+    Raises:
+        ConfigurationError: anybody could see it, or the path is none.
+    """
+    if not path.startswith("/") or path.endswith("/"):
+        raise ConfigurationError(f"path={path!r} must begin with a slash, and not end with one.")
+    if auth is None and not getattr(app, "debug", False):
+        raise ConfigurationError(
+            "db.watch.mount() shows what the application does with its database. Outside of debug "
+            "mode it needs to know whom to let in: `auth=lambda request: ...`."
+        )
+    guard = Guard(auth, hosts)
+    app.mount(path, Page(watch, guard))
+    if auth is None:
+        logger.warning("The watch is at %s/?token=%s", path, guard.token)
+    return guard
