@@ -163,6 +163,7 @@ def test_orders_are_placed_exactly_once(
             proxy.close()
     check(url, clients, orders)
     assert server.kills == kills
+    assert clients.statuses[500] == 0  # a COMMIT without an answer is found out in the request
     cut = cuts if proxy is None else proxy.cuts
     told = ", ".join(f"{n} times {s or 'no answer'}" for s, n in sorted(clients.statuses.items()))
     figures(f"{orders} orders, {server.kills} kills, {cut} cuts: 0 doubled, 0 lost; {told}")

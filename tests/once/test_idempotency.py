@@ -17,6 +17,7 @@ from sqlalchemy.util import greenlet_spawn
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
 from dbscope import ConfigurationError, Database
@@ -24,6 +25,7 @@ from dbscope.once import Idempotency, store
 from dbscope.once import requests as keyed
 from dbscope.once.idempotency import parsed
 from dbscope.scopes.routes import Routes
+from tests.asgi import http_scope
 from tests.once.conftest import PLAIN, keys
 from tests.scopes.stage import (
     ALONE,
@@ -293,15 +295,52 @@ async def test_each_user_has_keys_of_its_own(stage: Stage) -> None:
 async def test_the_application_says_who_the_user_is(stage: Stage) -> None:
     """By a function of the request, which may wait."""
 
-    async def user(request: Any) -> str:
-        return str(request.headers["x-user"])
+    async def user(request: Any) -> str | None:
+        return request.headers.get("x-user") or None
 
     stage.install = {"idempotency": Idempotency(user=user)}
     calls, _ = storing(stage)
-    for who in (b"ann", b"bob", b"ann"):
-        await ask(stage, headers=[(b"x-user", who)])
-    assert calls == [1, 2]
-    assert keys(stage.world.look) == ["http:ann:k", "http:bob:k"]
+    for who, key in ((b"ann", "k"), (b"a:b", "c"), (b"a", "b:c"), (b"", "k"), (b"ann", "k")):
+        await ask(stage, key, headers=[(b"x-user", who)])
+    assert calls == [1, 2, 3, 4]
+    assert keys(stage.world.look) == ["http::k", "http:a%3Ab:c", "http:a:b:c", "http:ann:k"]
+
+
+@simply
+async def test_a_client_that_goes_away_before_it_has_sent_all_claims_nothing(
+    stage: Stage,
+) -> None:
+    """The application hears of it as ever."""
+    heard: list[Any] = []
+
+    async def endpoint(request: Any) -> Response:
+        try:
+            await request.body()
+        except ClientDisconnect as error:
+            heard.append(error)
+        return Response("gone")
+
+    stage.app.router.routes.append(Route("/", endpoint, methods=["POST"]))
+    stage.install = {"idempotency": True}
+    stage.wire()
+    scope = http_scope("POST", "/")
+    scope["headers"].append((b"idempotency-key", b"k"))
+    pieces = iter(
+        [
+            {"type": "http.request", "body": b"a", "more_body": True},
+            {"type": "http.disconnect"},
+        ]
+    )
+
+    async def receive() -> Any:
+        return next(pieces)
+
+    async def send(message: Any) -> None:
+        """Be gone."""
+
+    await stage.app(scope, receive, send)
+    assert len(heard) == 1
+    assert keys(stage.world.look) == []
 
 
 @simply

@@ -103,6 +103,20 @@ def test_what_was_not_stored_is_a_failure_that_may_be_repeated(world: World, how
 
 
 @only_scope
+def test_a_repetition_has_nothing_to_commit(world: World) -> None:
+    """So no answer of a COMMIT can be lost, and on SQLite nobody waits for its turn to write."""
+
+    def story(db: Both) -> None:
+        end(db, "scope", [])
+        before = db.stats()["commits"]
+        with db.scope(), db.once("k") as once:
+            assert (once.done, db.stats()["pool_checked_out"]) == (True, 0)
+        assert db.stats()["commits"] == before
+
+    world.play(story)
+
+
+@only_scope
 def test_a_row_of_somebody_else_is_no_proof(world: World) -> None:
     """Whoever did it meanwhile has done it; this attempt has not."""
 

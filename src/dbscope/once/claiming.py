@@ -44,6 +44,8 @@ def claim(unit: Unit, wanted: Claim, *, wait: bool = True) -> Found | None:
         else:
             if found is None:
                 prove(unit, wanted)
+            elif is_first:  # nothing is left that a COMMIT could leave open
+                _begin_again(unit, session)
             return found
         _begin_again(unit, session)
         unit.turn.world.sleep(RANDOM.random() * PAUSE)

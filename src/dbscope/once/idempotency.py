@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -62,7 +62,7 @@ class Idempotency:
 
     required: bool = False
     methods: Collection[str] = ("POST", "PATCH")
-    user: Callable[[Any], str | Awaitable[str]] = by_authorization
+    user: Callable[[Any], object] = by_authorization
     wait: bool = False
     keep: timedelta = timedelta(days=1)
     body_limit: int = 1024 * 1024

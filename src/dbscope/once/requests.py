@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
+from urllib.parse import quote
 
 from sqlalchemy.exc import DBAPIError
 
@@ -121,7 +122,8 @@ async def read(asgi: Any, receive: Any, database: Any, settings: Idempotency) ->
     text = b"\0".join(
         [asgi["method"].encode(), asgi["path"].encode(), asgi["query_string"], body.content]
     )
-    claimed = Claim(f"http:{user}:{key}", digest(text), settings.keep)
+    who = "" if user is None else quote(str(user), safe="")  # in which there is no colon
+    claimed = Claim(f"http:{who}:{key}", digest(text), settings.keep)
     return Keyed(database, settings, claimed, body)
 
 
@@ -136,6 +138,7 @@ class Body:
         self._receive = receive
         self._messages: list[Message] = []
         self.content = b""
+        self.is_whole = True  # unless the client went away before
 
     async def read(self, limit: int) -> None:
         """Read all of it.
@@ -153,6 +156,7 @@ class Body:
             if size > limit:
                 raise idempotency.too_large(limit)
             more = message.get("more_body", False)
+            self.is_whole = message["type"] == "http.request"
         self.content = b"".join(parts)
 
     async def receive(self) -> Message:
@@ -182,8 +186,10 @@ class Keyed:
 
     async def serve(self, app: Any, asgi: Any, send: Send) -> None:
         """Do it, or answer as before."""
-        is_mine = self.settings.wait or self.name not in at_work
-        if not is_mine:
+        if not self.body.is_whole:  # the client is gone, which the application hears as ever
+            await app(asgi, self.body.receive, send)
+            return
+        if not self.settings.wait and self.name in at_work:
             await send_all(idempotency.under_way(self.settings.header).messages(), send)
             return
         at_work.add(self.name)

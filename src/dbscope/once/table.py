@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sqlalchemy import Column, DateTime, Index, LargeBinary, MetaData, String, Table
-from sqlalchemy.dialects.mysql import LONGBLOB
 
 NAME = "dbscope_once"
+LONG = 2**32 - 1  # bytes, by which MySQL makes a LONGBLOB; its own types would be a slow import
 SHOWN = 255  # characters of a key that are kept for people to read
 
 metadata = MetaData()
@@ -18,7 +18,7 @@ TABLE = Table(
     Column("key", String(SHOWN), nullable=False),
     Column("fingerprint", String(64), comment="SHA-256 of the input"),
     Column("attempt", String(32), nullable=False, comment="who wrote this row"),
-    Column("result", LargeBinary().with_variant(LONGBLOB(), "mysql", "mariadb")),
+    Column("result", LargeBinary().with_variant(LargeBinary(LONG), "mysql", "mariadb")),
     Column("created_at", DateTime, nullable=False, comment="UTC"),
     Column("expires_at", DateTime, nullable=False, comment="UTC"),
     Index("ix_dbscope_once_expires_at", "expires_at"),
