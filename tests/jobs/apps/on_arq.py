@@ -19,7 +19,7 @@ class WorkerSettings:
     functions = (work,)
     redis_settings = RedisSettings.from_dsn(REDIS)
     queue_name = QUEUE
-    job_timeout = 1  # and 10 s: then the job of a killed worker is run again
+    job_timeout = 5  # and 10 s: then the job of a killed worker is run again
     poll_delay = 0.1
 
 
