@@ -13,7 +13,7 @@ from tests.support.look import Onlooker
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = ROOT / "docs" / "how-to" / "jobs.md"
 TABLES = """
-    CREATE TABLE stored (id serial PRIMARY KEY, name text NOT NULL);
+    CREATE TABLE stored (id serial PRIMARY KEY, name text NOT NULL, message text);
     CREATE TABLE parent (id integer PRIMARY KEY);
     CREATE TABLE broken (parent integer NOT NULL REFERENCES parent DEFERRABLE INITIALLY DEFERRED)
 """

@@ -184,6 +184,23 @@ def state_in_saq(queue: str) -> str:
     return "" if status == "complete" else status
 
 
+def state_in_rq(queue: str) -> str:
+    """Tell the status of the job."""
+    with redis.Redis.from_url(os.environ["JOBS_REDIS"]) as client:
+        status = str(client.hget(f"rq:job:{queue}", "status").decode())
+    return "" if status == "finished" else status
+
+
+def state_in_arq(queue: str) -> str:
+    """Tell whether the result is an error."""
+    with redis.Redis.from_url(os.environ["JOBS_REDIS"]) as client:
+        stored = client.get(f"arq:result:{queue}")
+    if stored is None:
+        return "waits"
+    result = pickle.loads(stored)
+    return "" if result["s"] else type(result["r"]).__name__
+
+
 def state_in_procrastinate(url: str) -> str:
     with Onlooker(url) as look:
         status = look.rows("SELECT status::text FROM procrastinate_jobs WHERE task_name = 'work'")
@@ -276,6 +293,20 @@ SYSTEMS = {
         ["saq", "tests.jobs.apps.on_saq.settings"],
         ["Redis"],
         state_in_saq,
+        forget_in_redis,
+    ),
+    "RQ, `@db.scope`": System(
+        "on_rq",
+        ["tests.jobs.apps.rq_worker"],
+        ["Redis"],
+        state_in_rq,
+        forget_in_redis,
+    ),
+    "arq, `@db.scope`": System(
+        "on_arq",
+        ["arq", "tests.jobs.apps.on_arq.WorkerSettings"],
+        ["Redis"],
+        state_in_arq,
         forget_in_redis,
     ),
     "Procrastinate, PostgreSQL": System(

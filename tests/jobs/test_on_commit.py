@@ -79,7 +79,7 @@ async def by_celery(db, stack, queue) -> Sender:
     def work(number: int) -> None: ...
 
     client = stack.enter_context(redis.Redis.from_url(os.environ["JOBS_REDIS"]))
-    stack.callback(client.delete, queue, f"_kombu.binding.{queue}")
+    stack.callback(lambda: client.delete(*client.keys(f"*{queue}*") or ["none"]))
     return Sender(partial(work.delay_on_commit, 1), lambda: client.llen(queue), is_awaited=False)
 
 

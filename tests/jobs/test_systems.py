@@ -9,6 +9,8 @@ from typing import Annotated
 import dramatiq
 import pytest
 import taskiq
+from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from celery import Celery
 from celery.exceptions import Ignore, Reject, Retry
 from dramatiq.brokers.stub import StubBroker
@@ -507,6 +509,33 @@ async def test_procrastinate_commits_what_succeeded(error, stored, db, names):
         await app.run_worker_async(wait=False)
     assert names() == stored
     assert sorted(seen) == [f"plain:{second}", f"work:{first}"]
+
+
+# -- APScheduler -----------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("well", "stored"), [(True, ["a"]), (False, [])])
+async def test_apscheduler_is_told_of_a_failing_commit(well, stored, db, names):
+    """By `@db.scope`, as by any decorator that opens a scope for each call."""
+    ended = asyncio.Queue()
+    scheduler = AsyncIOScheduler()
+    scheduler.add_listener(ended.put_nowait, EVENT_JOB_EXECUTED | EVENT_JOB_ERROR)
+
+    def fail() -> None:
+        raise Trouble
+
+    @scheduler.scheduled_job("date")
+    @db.scope
+    async def work() -> None:
+        await db.execute(STORE, {"name": "a"})
+        if not well:
+            db.before_commit(fail)
+
+    scheduler.start()
+    event = await ended.get()
+    scheduler.shutdown()
+    assert (event.exception is None, names()) == (well, stored)
 
 
 # -- all -------------------------------------------------------------------------------------------

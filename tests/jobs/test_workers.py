@@ -44,10 +44,10 @@ class Field:
         counted = self.folder / "runs"
         return len(counted.read_text().split()) if counted.exists() else 0
 
-    def rows(self) -> int:
-        """Return how many rows are stored."""
+    def messages(self) -> list[str | None]:
+        """Return what the messages are called whose rows are stored."""
         with Onlooker(self.url) as look:
-            return look.rows("SELECT count(*) FROM stored")[0][0]
+            return [name for (name,) in look.rows("SELECT message FROM stored")]
 
 
 @pytest.fixture
@@ -72,9 +72,20 @@ def test_a_job_is_stored_and_run_as_often_as_the_guide_says(name, case, place, s
         is_left = system.left(where)
     finally:
         system.forget(place.queue)
-    what = f"{place.rows()}/{place.runs()}" + (f": {is_left}" if is_left else "")
+    messages = place.messages()
+    what = f"{len(messages)}/{place.runs()}" + (f": {is_left}" if is_left else "")
     made.setdefault(name, {})[case] = what
     assert what == told, place.log.read_text(errors="replace")[-6000:]
+    assert len(set(messages)) <= 1, "each delivery has the same id"
+    assert ("scope" in name) or None not in messages
+
+
+@pytest.mark.parametrize(("case", "status", "rows"), [("success", 0, 1), ("commit", 1, 0)])
+def test_a_command_fails_if_its_commit_does(case, status, rows, place):
+    """Cron and Kubernetes see its exit status."""
+    command = [sys.executable, "-m", "tests.jobs.apps.on_cron", case]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | place.env, check=False)
+    assert (done.returncode, len(place.messages())) == (status, rows)
 
 
 def send(system: System, case: str, env: dict[str, str]) -> None:

@@ -17,7 +17,7 @@ from dbscope.jobs.message import message_id
 from dbscope.jobs.scope import AsyncJob, PlainJob
 
 with needed("dramatiq", "Dramatiq"):
-    from dramatiq import Actor, Broker, Middleware
+    from dramatiq import Broker, Middleware
     from dramatiq import asyncio as dramatiq_asyncio
 
 __all__ = ["ScopeMiddleware", "delay_on_commit", "install", "message_id"]
@@ -64,7 +64,7 @@ class ScopeMiddleware(Middleware):
     def __init__(self, db: AnyDatabase) -> None:
         self._db = db
 
-    def after_declare_actor(self, broker: Broker, actor: Actor[Any, Any] | str) -> None:
+    def after_declare_actor(self, broker: Any, actor: Any) -> None:
         """Put the scope around its function; Dramatiq has put a thread around an async one."""
         known: Any = broker
         if isinstance(actor, str):  # before 2.0, of those that were there before

@@ -3,6 +3,7 @@
 import sys
 
 from celery import Celery
+from sqlalchemy import text
 
 from dbscope.jobs.celery import install
 from tests.jobs.apps.work import AMQP, QUEUE, REDIS, db, plain_work
@@ -10,6 +11,9 @@ from tests.jobs.apps.work import AMQP, QUEUE, REDIS, db, plain_work
 app = Celery("jobs", broker=AMQP, backend=REDIS)
 app.conf.update(task_default_queue=QUEUE, task_create_missing_queue_type="classic")
 install(db, app)
+
+with db.sync.scope():  # before the worker forks: the parent's connections stay the parent's
+    db.sync.scalar(text("SELECT 1"))
 
 
 @app.task(name="work")

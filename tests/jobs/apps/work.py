@@ -12,7 +12,8 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from dbscope import AsyncDatabase
+from dbscope import AsyncDatabase, ScopeMissing
+from dbscope.jobs.message import message_id
 
 QUEUE = os.environ.get("JOBS_QUEUE", "jobs")
 RUNS = Path(os.environ.get("JOBS_RUNS", os.devnull))
@@ -29,7 +30,7 @@ CASES = {
     "killed": "kill -9 before the first COMMIT",
     "unacked": "kill -9 after the first COMMIT",
 }
-STORE = text("INSERT INTO stored (name) VALUES (:name)")
+STORE = text("INSERT INTO stored (name, message) VALUES (:name, :message)")
 BREAK = text("INSERT INTO broken (parent) VALUES (0)")  # a foreign key that COMMIT looks at
 
 
@@ -42,6 +43,14 @@ def begin(case: str) -> int:
     with RUNS.open("a") as file:
         file.write(f"{case}\n")
     return RUNS.read_text().split().count(case)
+
+
+def message() -> str | None:
+    """Return what the message is called, where a module of ours has told it."""
+    try:
+        return message_id()
+    except ScopeMissing:
+        return None
 
 
 def die() -> None:
@@ -60,7 +69,7 @@ def end(case: str, run: int) -> None:
 async def work(case: str) -> None:
     """Do it in async code."""
     run = begin(case)
-    await db.execute(STORE, {"name": case})
+    await db.execute(STORE, {"name": case, "message": message()})
     if case == "commit":
         await db.execute(BREAK)
     if (case, run) == ("unacked", 1):
@@ -71,7 +80,7 @@ async def work(case: str) -> None:
 def plain_work(case: str) -> None:
     """Do it in plain code."""
     run = begin(case)
-    db.sync.execute(STORE, {"name": case})
+    db.sync.execute(STORE, {"name": case, "message": message()})
     if case == "commit":
         db.sync.execute(BREAK)
     if (case, run) == ("unacked", 1):
