@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import re
 import sys
 import threading
 import typing
@@ -153,7 +154,7 @@ ALLOWED = {
     "explain": {"errors"},
     "crud": {"crud", "backends", *PUBLIC},  # which statement a database has
     "testing": {"testing", "aio", "sqlite_inline", "engine", "backends", "unit", "errors", *PUBLIC},
-    "migrate": {"migrate", "aio", "backends", "extras", *PUBLIC},  # the looks of poolers
+    "migrate": {"migrate", "aio", "backends", "extras", *PUBLIC},
     "jobs": {"jobs", "extras", *PUBLIC},
     "cli": {
         "cli",
@@ -186,6 +187,45 @@ def imports_of_ours(tree: ast.AST) -> set[str]:
             names |= {alias.name for alias in node.names}
     ours = [name.split(".") for name in names if name.startswith("dbscope.")]
     return {parts[1] for parts in ours}
+
+
+NAMES_OF_DATABASES = re.compile(
+    r"postgres|mysql|mariadb|sqlite|psycopg|asyncpg|asyncmy|inline|galera|bouncer|duckdb|firebird",
+    re.IGNORECASE,
+)
+
+
+def spoken(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Give what a module names, and its texts; what stands alone documents what is above it."""
+    documents = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Constant(value=str(text)) if id(node) not in documents:
+                yield node.lineno, text
+            case ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name):
+                yield node.lineno, name
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                yield node.lineno, name
+            case ast.ClassDef(name=name) | ast.alias(name=name):
+                yield getattr(node, "lineno", 0), name
+            case ast.ImportFrom(module=str(name)):
+                yield node.lineno, name
+            case ast.keyword(arg=str(name)):
+                yield node.value.lineno, name
+            case _:
+                pass
+
+
+def test_only_backends_and_sqlite_inline_name_a_database_or_a_driver() -> None:
+    """What differs between databases is asked of the backend, and is told in its package."""
+    found = [
+        f"{path}:{line}: {text[:60]!r}"
+        for path, tree in modules()
+        if path.partition("/")[0] not in {"backends", "sqlite_inline"}
+        for line, text in spoken(tree)
+        if NAMES_OF_DATABASES.search(text)
+    ]
+    assert found == []
 
 
 @pytest.mark.parametrize("part", ALLOWED)

@@ -12,7 +12,9 @@ import pytest
 from sqlalchemy import make_url
 
 from dbscope import Database
-from dbscope.migrate import Migrations, lock
+from dbscope.backends.mysql import migration_lock as mysql
+from dbscope.backends.postgresql import migration_lock as postgresql
+from dbscope.migrate import Migrations
 from tests.migrate.project import ON_MYSQL, ON_POSTGRESQL, Project, environment
 from tests.migrate.test_ends import failure
 from tests.support.pgbouncer import PROGRAM, pgbouncer
@@ -117,7 +119,7 @@ class TestBehindAPooler:
             prepare_threshold=None,
         )
         with direct:
-            direct.execute("SELECT pg_advisory_xact_lock(%s)", [lock.KEY])
+            direct.execute("SELECT pg_advisory_xact_lock(%s)", [postgresql.KEY])
             for each in (db, project.db):
                 hasty = Migrations(each, project.config, lock_timeout=0.2)
                 assert "Another process is migrating" in failure(hasty.upgrade)
@@ -150,7 +152,7 @@ class TestBehindAPooler:
 def test_on_galera_it_is_refused_with_the_remedy(project: Project, monkeypatch):
     """What GET_LOCK holds is not held on another node; `alone` says that nobody is there."""
     project.write("items", 'op.execute("CREATE TABLE item (id int)")')
-    monkeypatch.setattr(lock, "NODES", lock.text("SELECT 'wsrep_cluster_size', '3'"))
+    monkeypatch.setattr(mysql, "NODES", mysql.text("SELECT 'wsrep_cluster_size', '3'"))
     told = failure(project.migrations.upgrade)
     assert "a Galera cluster of 3 nodes" in told
     assert "`dbscope upgrade --alone`" in told
@@ -182,7 +184,7 @@ def test_many_start_at_once_on_the_nodes_of_a_galera_cluster(project: Project):
         assert ended == [(0, "go\n[]\n")] * AT_ONCE
         with db.scope():
             for table in ("item", "alembic_version"):
-                db.execute(lock.text(f"DROP TABLE {table}"))
+                db.execute(mysql.text(f"DROP TABLE {table}"))
         db.dispose()
 
 
@@ -197,5 +199,5 @@ def test_a_start_with_nothing_to_do_takes_no_lock(project: Project, monkeypatch,
     def held(*_: object, **__: object) -> None:
         raise AssertionError("the lock was asked for")
 
-    monkeypatch.setattr(lock, "held", held)
+    monkeypatch.setattr(type(project.db.backend.migrating()), "lock", held)
     assert project.migrations.upgrade(target) == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 
@@ -9,7 +10,8 @@ import pytest
 from sqlalchemy import make_url
 
 from dbscope import ConfigurationError, Database, MigrationError
-from dbscope.migrate import Migrations, lock
+from dbscope.backends.registry import backend_of
+from dbscope.migrate import Migrations
 from tests.migrate import switch
 from tests.migrate.project import ITEMS, ON_MYSQL, ON_POSTGRESQL, ON_SQLITE, USUAL, Project
 
@@ -36,7 +38,7 @@ migrations.upgrade()
 
 
 def holder(project: Project, pid: int) -> str:
-    if lock.file_of(make_url(project.url)):
+    if backend_of(make_url(project.url), project.url).file:
         return f"(whoever has {project.root / 'shop.db-migrate'} open)"
     if project.url.startswith("mysql"):
         return "(connection "
@@ -157,5 +159,6 @@ def test_a_database_file_that_cannot_be_made_is_a_sentence(project: Project):
 )
 def test_the_file_of_a_url(url, file):
     """A database in memory has none."""
-    assert lock.file_of(make_url(url)) == file
-    assert lock.is_memory(make_url(url)) == (url.startswith("sqlite") and file is None)
+    backend = backend_of(make_url(url), url)
+    assert backend.file == (file and os.path.realpath(file))
+    assert backend.is_memory == (url.startswith("sqlite") and file is None)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from dbscope.backends.doctor import Doctor
     from dbscope.backends.lock_waits import LockWaits
+    from dbscope.backends.migrating import Migrating
     from dbscope.unit.unit import Unit
 
 Options = Mapping[str, Any]
@@ -96,6 +97,13 @@ class Backend:
         from dbscope.backends.doctor import Doctor
 
         return Doctor()
+
+    @classmethod
+    def migrating(cls) -> Migrating:
+        """Return what differs when revisions are written and run; imported when it is asked for."""
+        from dbscope.backends.migrating import Migrating
+
+        return Migrating()
 
     # -- engines -------------------------------------------------------------------------------
 

@@ -269,6 +269,18 @@ def _native_conflict(error: Any) -> str | None:
     return str(native) if native in {DEADLOCK, CHANGED_SINCE_READ} else None
 
 
+LOCK_NOT_AVAILABLE = "55P03"
+LOCK_WAIT_TIMEOUT = 1205  # of MySQL and MariaDB
+
+
+def has_waited_for_lock(error: BaseException | None) -> bool:
+    """Tell whether a statement has waited for somebody's lock for as long as it was told to."""
+    if sqlstate(error) == LOCK_NOT_AVAILABLE or native_code(error) == LOCK_WAIT_TIMEOUT:
+        return True
+    code = getattr(error, "sqlite_errorcode", None)
+    return isinstance(code, int) and code & PRIMARY == SQLITE_BUSY
+
+
 UNDEFINED_TABLE = "42P01"
 NO_SUCH_TABLE = 1146  # of MySQL and MariaDB
 

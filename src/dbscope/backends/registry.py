@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
     from dbscope.backends.base import Backend
     from dbscope.backends.features import Features
+    from dbscope.backends.migrating import Migrating
 
 # The name of a dialect: the package here, and its class. They are imported when one is used.
 BACKENDS = {
-    "postgresql": ("postgresql", "PostgreSQL"),
     "sqlite": ("sqlite", "SQLite"),
+    "postgresql": ("postgresql", "PostgreSQL"),
     "mysql": ("mysql", "MySQL"),
     "mariadb": ("mysql", "MariaDB"),
 }
@@ -72,6 +73,11 @@ def driver_of(dialect: Dialect | type[Dialect]) -> Driver:
 def features_of(dialect: Dialect | type[Dialect]) -> Features:
     """Return what a dialect can do."""
     return class_of(dialect.name).features_of(dialect)
+
+
+def migrating_of(dialect: Dialect | type[Dialect]) -> Migrating:
+    """Return what a dialect needs when revisions are written and run."""
+    return class_of(dialect.name).migrating()
 
 
 def known() -> list[type[Backend]]:

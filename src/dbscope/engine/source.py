@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import Integer, Select, literal_column, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 from sqlalchemy.ext.asyncio import async_sessionmaker
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from dbscope.unit.ownership import World
 
 FINISH_TIMEOUT = 2.0  # seconds
+SIGN_OF_LIFE: Select[Any] = select(literal_column("1", Integer))  # some want a FROM
 SESSION_OPTIONS = {"expire_on_commit": False, "autoflush": True, "close_resets_only": False}
 
 
@@ -324,7 +326,7 @@ class EngineSource:
         self.check_loop()
         try:
             with self.sync_engine.connect() as connection:
-                connection.exec_driver_sql("SELECT 1").close()
+                connection.execute(SIGN_OF_LIFE).close()
         except PoolExhausted as error:
             raise PoolTimeout(f"ping() of {self}:") from error
         except DBAPIError as error:

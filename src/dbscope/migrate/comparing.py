@@ -11,6 +11,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.schema import CreateTable
 from sqlalchemy.types import TypeEngine
 
+from dbscope.backends.registry import migrating_of
+
 NAME = "_dbscope_compared"
 
 
@@ -56,5 +58,5 @@ def _made(connection: sa.Connection, type_: TypeEngine[Any]) -> TypeEngine[Any]:
         (column,) = sa.inspect(connection).get_columns(NAME)
         return column["type"]
     finally:
-        mysql = connection.dialect.name in ("mysql", "mariadb")  # they would commit for the other
-        connection.exec_driver_sql(f"DROP {'TEMPORARY ' if mysql else ''}TABLE {NAME}")
+        drop = migrating_of(connection.dialect).drop_temporary
+        connection.exec_driver_sql(f"{drop} {NAME}")

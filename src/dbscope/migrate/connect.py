@@ -12,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dbscope import AsyncDatabase, Database
 from dbscope.aio.run import carried
-from dbscope.migrate import lock
+from dbscope.backends.migrating import STILL
+from dbscope.backends.registry import migrating_of
 
 T = TypeVar("T")
 
@@ -24,7 +25,7 @@ class Patience:
     Args:
         lock: seconds, for another process that is migrating.
         ddl: seconds, of a statement for a lock that somebody's transaction holds.
-        alone: on Galera, nobody migrates by another node.
+        alone: nobody else migrates, where no lock is seen by all (on Galera, say).
     """
 
     lock: float = 60.0
@@ -34,7 +35,7 @@ class Patience:
 
 def look(db: Database[Any] | AsyncDatabase[Any], work: Callable[[Connection], T]) -> T:
     """Call with a connection that is to read: each statement for itself, nothing locked."""
-    return _carry(db, partial(_look, _plain(db), work))
+    return _carry(db, partial(_look, db, work))
 
 
 def alone(
@@ -47,7 +48,7 @@ def alone(
     Raises:
         MigrationError: another process has been migrating for longer than that.
     """
-    return _carry(db, partial(_alone, _plain(db), work, patience))
+    return _carry(db, partial(_alone, db, work, patience))
 
 
 def _carry(db: Database[Any] | AsyncDatabase[Any], work: Callable[[], T]) -> T:
@@ -59,8 +60,9 @@ def _plain(db: Database[Any] | AsyncDatabase[Any]) -> Engine:
     return engine.sync_engine if isinstance(engine, AsyncEngine) else engine
 
 
-def _look(engine: Engine, work: Callable[[Connection], T]) -> T:
-    if lock.is_memory(engine.url):
+def _look(db: Database[Any] | AsyncDatabase[Any], work: Callable[[Connection], T]) -> T:
+    engine = _plain(db)
+    if db.backend.is_memory:
         with engine.connect() as connection:
             return work(connection)
     own = _own(engine)
@@ -71,14 +73,17 @@ def _look(engine: Engine, work: Callable[[Connection], T]) -> T:
         own.dispose()
 
 
-def _alone(engine: Engine, work: Callable[[Connection], T], patience: Patience) -> T:
-    if lock.is_memory(engine.url):
+def _alone(
+    db: Database[Any] | AsyncDatabase[Any], work: Callable[[Connection], T], patience: Patience
+) -> T:
+    engine, lock = _plain(db), db.backend.migrating().lock
+    if db.backend.is_memory:
         with engine.connect() as connection:
             return work(connection)
     own = _own(engine)
     _begin_with(own, patience.ddl)
     try:
-        with lock.held(own, patience.lock, alone=patience.alone) as connection:
+        with lock(own, patience.lock, alone=patience.alone) as connection:
             return work(connection)
     finally:
         own.dispose()
@@ -104,21 +109,15 @@ def _begin_with(engine: Engine, seconds: float) -> None:
     A waiting ALTER TABLE makes all later queries of the table wait behind it
     (https://www.postgresql.org/docs/current/explicit-locking.html).
     """
-    whole, milliseconds = max(1, round(seconds)), max(1, round(seconds * 1000))
-    mysql = (f"SET lock_wait_timeout = {whole}, innodb_lock_wait_timeout = {whole}",)
-    statements = {
-        "sqlite": (f"PRAGMA busy_timeout = {milliseconds}", "BEGIN IMMEDIATE"),
-        "postgresql": (f"SET LOCAL lock_timeout = '{milliseconds}ms'",),
-        "mysql": mysql,
-        "mariadb": mysql,
-    }.get(engine.dialect.name, ())
+    migrating = migrating_of(engine.dialect)
+    transaction, session = migrating.begin(seconds), migrating.begin_session(seconds)
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:
         options = connection.get_execution_options()
-        if options.get("isolation_level") != "AUTOCOMMIT":
-            for statement in statements:
-                connection.exec_driver_sql(statement)
-        elif engine.dialect.name == "postgresql" and lock.STILL not in options:
-            # For the session, which is our own; a pooler would give it to others.
-            connection.exec_driver_sql(f"SET lock_timeout = '{milliseconds}ms'")
+        statements = transaction
+        if options.get("isolation_level") == "AUTOCOMMIT":
+            # For the session, if it is our own: a pooler would give it to others.
+            statements = () if STILL in options else session
+        for statement in statements:
+            connection.exec_driver_sql(statement)

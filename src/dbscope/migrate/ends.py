@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from dbscope import ManualCommitForbidden
-from dbscope.migrate.listening import heard
+from dbscope.backends.listening import heard
 
 RULE = (
     "a revision is one transaction, which ends with it. To undo a part: "

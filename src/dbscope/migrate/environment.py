@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from functools import cache, partial
 from logging.config import fileConfig
 from typing import Any
@@ -16,7 +15,9 @@ from alembic.util import CommandError, to_tuple
 from sqlalchemy import Connection, MetaData
 
 from dbscope import AsyncDatabase, Database, DBScopeError
-from dbscope.migrate import connect, named_types, place, rendering, sqlite
+from dbscope.backends import registry
+from dbscope.backends.migrating import Migrating
+from dbscope.migrate import connect, place, rendering
 from dbscope.migrate.comparing import compare_type
 from dbscope.migrate.connect import Patience
 from dbscope.migrate.faults import told
@@ -78,33 +79,38 @@ def _online(
         before(connection)
         connection.commit()
     work = Work(connection, context.config.attributes.setdefault(DONE, []))
-    is_sqlite = connection.dialect.name == "sqlite"
-    ours: dict[str, Any] = {
-        "render_as_batch": is_sqlite,
-        "transactional_ddl": True if is_sqlite else None,  # by our own BEGIN
-    }
-    if is_sqlite:
-        settings = settings | _without_virtual(connection, settings)
+    migrating = registry.migrating_of(connection.dialect)
+    settings = settings | _without_hidden(connection, settings)
     after = (work.finish, *to_tuple(settings.get("on_version_apply"), default=()))
-    settings = ours | settings | {"on_version_apply": after, KEY: work}
+    settings = _of(migrating) | settings | {"on_version_apply": after, KEY: work}
     context.configure(connection=connection, **settings)
-    whole = sqlite.whole(connection) if is_sqlite else nullcontext()
-    with work.watched(context.get_context()), whole, context.begin_transaction():
+    with (
+        work.watched(context.get_context()),
+        migrating.around(connection),
+        context.begin_transaction(),
+    ):
         context.run_migrations()
 
 
-def _without_virtual(connection: Connection, settings: dict[str, Any]) -> dict[str, Any]:
-    """Leave out virtual tables and their shadows, which no `create_table` makes."""
-    virtual = cache(lambda: sqlite.virtual_tables(connection))
+def _of(migrating: Migrating) -> dict[str, Any]:
+    return {
+        "render_as_batch": migrating.batch_mode,
+        "transactional_ddl": migrating.transactional_ddl,
+    }
+
+
+def _without_hidden(connection: Connection, settings: dict[str, Any]) -> dict[str, Any]:
+    """Leave out tables that no `create_table` makes."""
+    hidden = cache(lambda: registry.migrating_of(connection.dialect).hidden_tables(connection))
     of_name, of_object = settings.get("include_name"), settings.get("include_object")
 
     def include_name(name: Any, kind: str, parents: Any) -> bool:
-        if kind == "table" and name in virtual():
+        if kind == "table" and name in hidden():
             return False
         return of_name is None or of_name(name, kind, parents)
 
     def include_object(item: Any, name: Any, kind: str, *rest: Any) -> bool:
-        if kind == "table" and name in virtual():
+        if kind == "table" and name in hidden():
             return False
         return of_object is None or of_object(item, name, kind, *rest)
 
@@ -112,14 +118,8 @@ def _without_virtual(connection: Connection, settings: dict[str, Any]) -> dict[s
 
 
 def _offline(db: Database[Any] | AsyncDatabase[Any], settings: dict[str, Any]) -> None:
-    is_sqlite = db.url.get_backend_name() == "sqlite"
-    ours: dict[str, Any] = {
-        "literal_binds": True,
-        "dialect_opts": {"paramstyle": "named"},
-        "render_as_batch": is_sqlite,
-        "transactional_ddl": True if is_sqlite else None,
-    }
-    context.configure(url=db.url, **(ours | settings))
+    ours: dict[str, Any] = {"literal_binds": True, "dialect_opts": {"paramstyle": "named"}}
+    context.configure(url=db.url, **(ours | _of(db.backend.migrating()) | settings))
     with context.begin_transaction():
         context.run_migrations()
 
@@ -170,6 +170,7 @@ def _directives(migration: MigrationContext, _revision: Any, directives: list[An
         config.print_stdout("Nothing to write: the models and the database agree.")
         return
     models = to_tuple(migration.opts["target_metadata"], default=())
-    named_types.complete(up, down, [*models])
+    for backend in registry.known():  # the revision may run on any of them
+        backend.migrating().complete(up, down, models)
     if directive.head in (None, "head"):
         place.put(directive, writing.script_directory, "schema")

@@ -11,8 +11,7 @@ from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
 from dbscope import DBScopeError, MigrationError
-
-LOCKED = {"55P03", 1205, 5}  # PostgreSQL lock_not_available, MySQL's lock wait timeout, SQLITE_BUSY
+from dbscope.backends.errors import has_waited_for_lock
 
 
 @contextmanager
@@ -44,7 +43,7 @@ def said(error: BaseException) -> str:
     if not isinstance(error, DBAPIError):
         return _sentence(f"{type(error).__name__}: {error}")
     words = _sentence(re.sub(r"^<class '[^']*'>: ", "", str(error.orig)))
-    if _code(error) & LOCKED:
+    if has_waited_for_lock(error.orig):
         words += (
             " Somebody's transaction holds a lock that it needs, and did not end in time; look for"
             " one that is idle, or choose a quieter time: Migrations(db, ddl_timeout=...)."
@@ -55,14 +54,3 @@ def said(error: BaseException) -> str:
 def _sentence(words: str) -> str:
     lines = words.strip().splitlines() or [""]
     return f"{lines[0].rstrip('.')}."
-
-
-def _code(error: DBAPIError) -> set[object]:
-    original = error.orig
-    primary = getattr(original, "sqlite_errorcode", None)
-    arguments = getattr(original, "args", None) or (None,)
-    return {
-        getattr(original, "sqlstate", None),
-        None if primary is None else primary & 0xFF,
-        arguments[0] if isinstance(arguments[0], int) else None,
-    }

@@ -5,14 +5,13 @@ from __future__ import annotations
 import ast
 import copy
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib import import_module
 from typing import Any, Literal
 
 import sqlalchemy as sa
 from alembic.operations import ops
-from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.schema import CreateTable
@@ -20,10 +19,15 @@ from sqlalchemy.sql.base import SchemaEventTarget
 from sqlalchemy.types import PickleType, TypeDecorator, TypeEngine
 
 from dbscope import MigrationError
+from dbscope.backends import registry
+from dbscope.backends.stored_types import Existing, Original, stored, variants_of
 
-PLACES: dict[str, Any] = {"sa": sa, "postgresql": postgresql, "mysql": mysql, "sqlite": sqlite}
-PLACES["sa.types"] = sa.types
-DIALECTS = ("sqlite", "postgresql", "mysql", "mariadb")
+FAMILIES = {each.features.family for each in registry.known()}
+PLACES: dict[str, Any] = {
+    "sa": sa,
+    **{name: import_module(f"sqlalchemy.dialects.{name}") for name in sorted(FAMILIES)},
+    "sa.types": sa.types,
+}
 UNTOLD = {"astext_type", "text_type", "metadata", "quote"}  # what no table shows
 OF_ENUM = [
     "name",
@@ -57,12 +61,12 @@ def render_item(kind: str, item: Any, autogenerate: Any) -> str | Literal[False]
         MigrationError: nothing that could be written does.
     """
     if isinstance(item, Existing):
-        there = f".with_variant({_written(item.there)}, 'postgresql')"
+        there = f".with_variant({_written(item.there)}, {item.dialect!r})"
         autogenerate.imports.update(_imports(f"sa{there}"))
         return f"{render_item(kind, item.original, autogenerate)}{there}"
     if isinstance(item, Original):
         item = item.original
-    if kind != "type" or isinstance(item, postgresql.DOMAIN):
+    if kind != "type" or any(each.migrating().renders(item) for each in registry.known()):
         return False
     dialects = _dialects(autogenerate.migration_context.dialect)
     asked = [each for each in dialects if _column(item, each) is not None]
@@ -76,27 +80,6 @@ def render_item(kind: str, item: Any, autogenerate: Any) -> str | Literal[False]
         f"The type {item!r} of {type(item).__module__} cannot be written into a revision. Define "
         "its class at the top of a module, and keep its arguments in attributes of their names."
     )
-
-
-class Original(TypeDecorator[Any]):
-    """Brings a type through Alembic's copies of a table; those of SQLAlchemy's Enum lose much."""
-
-    impl = sa.types.NullType
-    cache_ok = True
-
-    def __init__(self, original: Type) -> None:
-        super().__init__()
-        self.original = original
-
-
-class Existing(Original):
-    """A type whose enum PostgreSQL has already."""
-
-    def __init__(self, original: Type, there: Any) -> None:
-        super().__init__(original)
-        self.there = postgresql.ENUM(
-            *there.enums, name=there.name, schema=there.schema, create_type=False
-        )
 
 
 def bring_originals(operations: Iterable[Any]) -> None:
@@ -146,12 +129,8 @@ def _bare(type_: Type) -> Type:
 
 def _variants(type_: Type) -> str:
     """Write what other databases have instead."""
-    told = sorted(_mapping(type_).items())
+    told = sorted(variants_of(type_).items())
     return "".join(f".with_variant({_written(_bare(each))}, {name!r})" for name, each in told)
-
-
-def _mapping(type_: Type) -> Mapping[str, Type]:
-    return type_._variant_mapping  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
 def _as_stored(type_: Type, dialects: list[Dialect]) -> Iterator[str]:
@@ -175,21 +154,6 @@ def _with_others(base: Type, type_: Type, dialects: Iterable[Dialect]) -> str:
     for other, names in others.items():
         text += f".with_variant({other}, {', '.join(map(repr, sorted(names)))})"
     return text
-
-
-def stored(type_: Type, dialect: Dialect) -> Type:
-    """Return the type of SQLAlchemy that a type is on a database, whatever is around it."""
-    if isinstance(type_, Original):
-        return stored(type_.original, dialect)
-    type_ = _mapping(type_).get(dialect.name, type_)
-    if isinstance(type_, TypeDecorator):
-        below = type_.type_engine(dialect)
-        return below if below is type_ else stored(below, dialect)
-    if (item := getattr(type_, "item_type", None)) is not None:
-        array: Any = copy.copy(type_)
-        array.item_type = stored(item, dialect)
-        return array  # type: ignore[no-any-return]
-    return type_
 
 
 # -- how it is written -----------------------------------------------------------------------------
@@ -247,7 +211,7 @@ def _parameters(kind: type, type_: Any) -> Iterator[tuple[str, Any]]:
 
 def _dialects(connected: Dialect) -> list[Dialect]:
     """Return the database that is connected, and the others that may run the revision."""
-    names = (name for name in DIALECTS if name != connected.name)
+    names = (name for name in registry.BACKENDS if name != connected.name)
     return [connected, *map(_unconnected, names)]
 
 
@@ -298,7 +262,7 @@ def _imports(text: str) -> set[str]:
     for node in ast.walk(ast.parse(text, mode="eval")):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             place = ast.unparse(node.func.value)
-            if place in ("postgresql", "mysql", "sqlite"):
+            if place in FAMILIES:
                 found.add(f"from sqlalchemy.dialects import {place}")
             elif place not in PLACES and isinstance(node.func.value, ast.Name | ast.Attribute):
                 found.add(f"import {place}")

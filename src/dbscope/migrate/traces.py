@@ -7,9 +7,10 @@ from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
-from dbscope.migrate.listening import heard
+from dbscope.backends.listening import heard
+from dbscope.backends.registry import migrating_of
 
 NAME = r'(?:IF\s+(?:NOT\s+)?EXISTS\s+)?((?:["`\[]?[\w$]+["`\]]?\.)*["`\[]?[\w$]+["`\]]?)'
 DDL = re.compile(
@@ -17,9 +18,6 @@ DDL = re.compile(
     r"(?:(?:OR\s+REPLACE|UNIQUE|TEMPORARY|TEMP|UNLOGGED|MATERIALIZED)\s+)*"
     rf"(\w+)\s+(?:CONCURRENTLY\s+)?{NAME}",
     re.IGNORECASE | re.DOTALL,
-)
-INVALID = text(
-    "SELECT relname FROM pg_index JOIN pg_class ON oid = indexrelid WHERE NOT indisvalid"
 )
 EXISTS = re.compile(
     r"already exists|duplicate (column|key) name|can't drop|not exist", re.IGNORECASE
@@ -71,10 +69,11 @@ class Traces:
             (self._staying if stays else self._done).append(said)
 
     def invalid(self) -> list[str]:
-        """Return the indexes of this revision that CREATE INDEX CONCURRENTLY did not finish."""
-        if self._connection.dialect.name != "postgresql" or not self.left_early:
+        """Return the indexes of this revision that were begun outside of it, and not finished."""
+        if not self.left_early:
             return []
-        return sorted(self._tried.intersection(self._connection.scalars(INVALID)))
+        migrating = migrating_of(self._connection.dialect)
+        return sorted(self._tried & migrating.invalid_indexes(self._connection))
 
     def told(self, revision: str, said: str) -> str:
         """Return what stays of a revision that failed, and what to do about it."""

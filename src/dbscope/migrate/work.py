@@ -14,10 +14,10 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from dbscope import MigrationError
+from dbscope.backends.migrating import rollback, still_held
+from dbscope.backends.registry import migrating_of
 from dbscope.migrate.ends import Ends
 from dbscope.migrate.faults import said
-from dbscope.migrate.foreign_keys import ForeignKeys, rollback
-from dbscope.migrate.lock import still_held
 from dbscope.migrate.traces import Traces
 
 KEY = "dbscope"
@@ -60,8 +60,8 @@ class Work:
         self.done = done
         self.running: MigrationInfo | None = None
         self._is_ours = not connection.in_transaction()
-        is_sqlite = connection.dialect.name == "sqlite"
-        self._foreign_keys = ForeignKeys(connection) if is_sqlite and self._is_ours else None
+        foreign_keys = migrating_of(connection.dialect).foreign_keys
+        self._foreign_keys = foreign_keys(connection) if self._is_ours else None
         self._session: Session | None = None
         self._ends = Ends(connection)
         self._traces: Traces | None = None

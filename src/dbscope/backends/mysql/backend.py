@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import ExceptionContext
 
     from dbscope.backends.doctor import Doctor
+    from dbscope.backends.migrating import Migrating
     from dbscope.backends.mysql.session_state import Kept
     from dbscope.unit.unit import Unit
 
@@ -58,6 +59,13 @@ class MySQL(Backend):
         from dbscope.backends.mysql.doctor import MySQLDoctor
 
         return MySQLDoctor()
+
+    @classmethod
+    def migrating(cls) -> Migrating:
+        """Return what differs when revisions are written and run."""
+        from dbscope.backends.mysql.migrating import MySQLMigrating
+
+        return MySQLMigrating()
 
     def install(self, engine: Engine) -> None:
         """See when the server ends a transaction by itself."""

@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 
     from dbscope.backends.base import Renew
     from dbscope.backends.doctor import Doctor
+    from dbscope.backends.migrating import Migrating
     from dbscope.unit.unit import Unit
 
 # Any number will do, as long as it is always the same: "dbscope" in ASCII.
 SCHEMA_LOCK = 0x6462_7363_6F70_65
-LOCK_NOT_AVAILABLE = "55P03"
 LIMIT = text("SELECT set_config('lock_timeout', :milliseconds, true)")
 LOCK = text(
     "SELECT pg_backend_pid() AS process, pg_advisory_lock(:number), "
@@ -86,6 +86,13 @@ class PostgreSQL(Backend):
         from dbscope.backends.postgresql.doctor import PostgreSQLDoctor
 
         return PostgreSQLDoctor()
+
+    @classmethod
+    def migrating(cls) -> Migrating:
+        """Return what differs when revisions are written and run."""
+        from dbscope.backends.postgresql.migrating import PostgreSQLMigrating
+
+        return PostgreSQLMigrating()
 
     @property
     def is_pooled(self) -> bool:
@@ -204,7 +211,7 @@ class PostgreSQL(Backend):
         try:
             row = connection.execute(LOCK, {"number": number_of(key)}).one()
         except DBAPIError as error:
-            if errors.sqlstate(error.orig) == LOCK_NOT_AVAILABLE:
+            if errors.sqlstate(error.orig) == errors.LOCK_NOT_AVAILABLE:
                 return False
             raise
         if process_of(connection) not in (None, row.process):

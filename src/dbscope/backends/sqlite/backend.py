@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import ConnectionPoolEntry
 
     from dbscope.backends.doctor import Doctor
+    from dbscope.backends.migrating import Migrating
     from dbscope.unit.unit import Unit
 
 
@@ -61,6 +62,13 @@ class SQLite(Backend):
         from dbscope.backends.sqlite.doctor import SQLiteDoctor
 
         return SQLiteDoctor()
+
+    @classmethod
+    def migrating(cls) -> Migrating:
+        """Return what differs when revisions are written and run."""
+        from dbscope.backends.sqlite.migrating import SQLiteMigrating
+
+        return SQLiteMigrating()
 
     # -- engines -------------------------------------------------------------------------------
 

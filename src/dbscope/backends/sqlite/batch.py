@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from dbscope.migrate.listening import heard
+from dbscope.backends.listening import heard
 
 NAME = r"""("(?:[^"]|"")+"|`[^`]+`|\[[^\]]+\]|\w+)"""
 DROP = re.compile(

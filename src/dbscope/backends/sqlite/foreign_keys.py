@@ -10,8 +10,9 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from dbscope.migrate import sqlite
-from dbscope.migrate.listening import heard
+from dbscope.backends.listening import heard
+from dbscope.backends.migrating import rollback
+from dbscope.backends.sqlite import batch
 
 REFERRING = """
     SELECT 1 FROM sqlite_master m, pragma_foreign_key_list(m.name) f
@@ -78,13 +79,13 @@ class ForeignKeys:
         seen: list[str] = []
 
         def see(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
-            table = sqlite.named(sqlite.DROP, statement)
-            if table is not None and sqlite.ask(self._connection, REFERRING, table):
+            table = batch.named(batch.DROP, statement)
+            if table is not None and batch.ask(self._connection, REFERRING, table):
                 seen.append(table)
                 raise _TableDropped(table)
 
         try:
-            with heard(self._connection, **{sqlite.BEFORE: see}):
+            with heard(self._connection, **{batch.BEFORE: see}):
                 revision(**options)
         except Exception:
             if not seen:
@@ -94,7 +95,7 @@ class ForeignKeys:
     def _begin_again(self) -> None:
         self._connection.dialect.do_rollback(self._connection.connection)
         self._pragma("foreign_keys=OFF")
-        sqlite.ask(self._connection, "BEGIN IMMEDIATE")
+        batch.ask(self._connection, "BEGIN IMMEDIATE")
         self._dangling = self._count_dangling()
 
     def check(self) -> None:
@@ -112,14 +113,5 @@ class ForeignKeys:
 
     def _pragma(self, setting: str) -> Any:
         # Not by SQLAlchemy, which would begin a transaction, where it has no effect.
-        rows = sqlite.ask(self._connection, f"PRAGMA {setting}")
+        rows = batch.ask(self._connection, f"PRAGMA {setting}")
         return rows[0] if rows else None
-
-
-def rollback(connection: Connection) -> None:
-    """Roll back for certain.
-
-    SQLite stays in a transaction whose COMMIT has failed, and SQLAlchemy does not know.
-    """
-    connection.rollback()
-    connection.dialect.do_rollback(connection.connection)

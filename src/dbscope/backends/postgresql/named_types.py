@@ -12,7 +12,7 @@ from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
-from dbscope.migrate.rendering import Existing, stored
+from dbscope.backends.stored_types import Existing, stored
 
 DIALECT: Dialect = sa.make_url("postgresql://").get_dialect()()
 Named = postgresql.ENUM | postgresql.DOMAIN
@@ -59,13 +59,17 @@ def _complete(here: list[Any], back: list[Any], kept: set[str], *, reflected: bo
     for _, column, is_of_table in _added(here):
         for name, type_ in _named([column], reflected=reflected):
             if name in kept and is_of_table and isinstance(type_, postgresql.ENUM):
-                column.type = Existing(column.type, type_)
+                column.type = Existing(column.type, _existing(type_), DIALECT.name)
             elif name not in kept | set(made):
                 made[name] = type_
                 if not is_of_table or not type_.create_type:
                     first.append(OnPostgreSQL(_sql(_create(type_))))
     here[:0] = first
     back.extend(OnPostgreSQL(_sql(_drop(each))) for each in made.values())
+
+
+def _existing(enum: Any) -> postgresql.ENUM:
+    return postgresql.ENUM(*enum.enums, name=enum.name, schema=enum.schema, create_type=False)
 
 
 def _added(operations: Iterable[Any]) -> Iterator[tuple[str, sa.Column[Any], bool]]:
