@@ -145,7 +145,8 @@ ALLOWED = {
     "extras": {"errors"},
     "explain": {"errors"},
     "crud": {"crud", *PUBLIC},
-    "testing": {"testing", "aio", "sqlite_inline", "engine", "backends", "unit", "errors", *PUBLIC},
+    "testing": {"testing", "aio", "sqlite_inline", "engine", "backends", "unit", "errors"}
+    | {"extras", *PUBLIC},
     "migrate": {"migrate", "aio", "backends", "extras", *PUBLIC},  # the looks of poolers
     "cli": {"cli", "migrate", "backends", "extras", "explain", "__version__", *PUBLIC},
 }

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 
     from dbscope.engine.settings import Settings
     from dbscope.unit.current import Scope
+    from dbscope.unit.hooks import Hook
     from dbscope.unit.ownership import World
 
 FINISH_TIMEOUT = 2.0  # seconds
@@ -116,6 +117,7 @@ class EngineSource:
         self.client_wait = settings.client_wait
         self.always_begins = settings.session_settings is not None
         self.run_due = run_due
+        self.captures: Callable[[list[Hook]], list[Hook]] | None = None  # a test, what is due
         self.counters: Counter[str] = Counter()
         self.seconds = nested_connections.SecondConnections(self, self.counters)
         self.loops = loops.Loops(str(self))

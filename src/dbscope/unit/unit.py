@@ -355,7 +355,7 @@ class Unit:
     def take_due(self) -> list[Hook]:
         """Return the hooks that are due, and forget them."""
         due, self.due = self.due, []
-        return due
+        return due if self.source.captures is None else self.source.captures(due)
 
     def take_before_commit(self) -> list[Hook]:
         """Return what is to run before COMMIT, and forget it."""
