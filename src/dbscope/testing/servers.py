@@ -158,9 +158,8 @@ def _of_system(binaries: Path) -> Server:
     port = _free_port()
     settings = SETTINGS | {"port": str(port), "unix_socket_directories": str(folder)}
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-    process = subprocess.Popen(
-        [f"{binaries}/postgres", "-D", f"{data}", *options], cwd=folder, **quiet
-    )  # noqa: S603
+    command = [f"{binaries}/postgres", "-D", f"{data}", *options]
+    process = subprocess.Popen(command, cwd=folder, **quiet)  # noqa: S603
 
     def end() -> None:
         process.terminate()
