@@ -153,7 +153,8 @@ ALLOWED = {
     "extras": {"errors", "backends"},
     "explain": {"errors"},
     "crud": {"crud", "backends", *PUBLIC},  # which statement a database has
-    "testing": {"testing", "aio", "sqlite_inline", "engine", "backends", "unit", "errors", *PUBLIC},
+    "testing": {"testing", "aio", "sqlite_inline", "engine", "backends", "unit", "errors"}
+    | {"extras", *PUBLIC},
     "migrate": {"migrate", "aio", "backends", "extras", *PUBLIC},
     "jobs": {"jobs", "extras", *PUBLIC},
     "cli": {

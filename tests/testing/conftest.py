@@ -102,3 +102,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         indirect=True,
         ids=[driver.replace(" ", "-") for driver in drivers],
     )
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pause for no time before something is done again."""
+    monkeypatch.setattr("dbscope.scopes.backoff.random.uniform", lambda least, most: 0)

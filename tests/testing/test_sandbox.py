@@ -720,3 +720,17 @@ def test_errors_of_the_database_are_the_same(booth: Booth) -> None:
 
     with booth.real.sandbox():
         booth.run(story)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.worlds(drivers=lambda each: each in {"psycopg async", "psycopg sync", "asyncpg"})
+def test_five_hundred_leave_no_connection_and_no_row(booth: Booth) -> None:
+    """One connection is kept from each to the next, and closed with the database."""
+    a_shop(booth)
+    client, before = booth.client(), booth.clients()
+    for _ in range(500):
+        with booth.real.sandbox():
+            assert client.post("/items/a").status_code == 200
+    assert booth.stored() == []
+    assert len(booth.clients() - before) == 1
+    assert booth.stage.world.look.idle_in_transaction(patience=1) == []

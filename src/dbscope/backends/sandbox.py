@@ -36,6 +36,10 @@ class Rules:
         """Return the error of a write in what is read-only; None: the server says it."""
         return None
 
+    def conflict(self, dbapi: Any) -> Exception:
+        """Return the error of a COMMIT that has met another transaction."""
+        return dbapi.OperationalError("a conflict with another transaction")  # type: ignore[no-any-return]
+
     def settings(self, sql: str, parameters: Any) -> list[str]:  # noqa: ARG002
         """Return the names of what a statement sets for its transaction."""
         return []
@@ -63,6 +67,12 @@ class PostgreSQL(Rules):
     def check(self, ask: Ask) -> None:
         """Check the constraints that are deferred."""
         ask(self.CHECK)
+
+    def conflict(self, dbapi: Any) -> Exception:
+        """Return a serialization failure."""
+        error = dbapi.OperationalError("could not serialize access, by conflict()")
+        error.sqlstate = "40001"
+        return error  # type: ignore[no-any-return]
 
     def settings(self, sql: str, parameters: Any) -> list[str]:
         """Return what SET LOCAL and `set_config` have set: RELEASE would keep it."""
@@ -98,6 +108,10 @@ class MySQL(Rules):
         told = "Cannot execute statement in a READ ONLY transaction"
         return dbapi.OperationalError(self.READ_ONLY, told)  # type: ignore[no-any-return]
 
+    def conflict(self, dbapi: Any) -> Exception:
+        """Return a deadlock."""
+        return dbapi.OperationalError(self.DEADLOCK, "Deadlock found, by conflict()")  # type: ignore[no-any-return]
+
     def is_over(self, error: BaseException, driver: Any) -> bool:  # noqa: ARG002
         """Tell a deadlock, which takes all of the transaction."""
         return bool(error.args) and error.args[0] == self.DEADLOCK
@@ -118,6 +132,12 @@ class SQLite(Rules):
             import sqlite3
 
             raise sqlite3.IntegrityError("FOREIGN KEY constraint failed")
+
+    def conflict(self, dbapi: Any) -> Exception:
+        """Return the error of who cannot have the lock."""
+        error = dbapi.OperationalError("database is locked, by conflict()")
+        error.sqlite_errorcode = 5  # SQLITE_BUSY
+        return error  # type: ignore[no-any-return]
 
     def is_over(self, error: BaseException, driver: Any) -> bool:  # noqa: ARG002
         """Tell what OR ROLLBACK, a full disk and an interrupted write have done."""

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from dbscope.backends.driver import Driver
     from dbscope.engine.settings import Settings
     from dbscope.unit.current import Scope
+    from dbscope.unit.hooks import Hook
     from dbscope.unit.ownership import World
 
 FINISH_TIMEOUT = 2.0  # seconds
@@ -95,6 +96,7 @@ class EngineSource:
         self.client_wait = settings.client_wait
         self.always_begins = settings.session_settings is not None
         self.run_due = run_due
+        self.captures: Callable[[list[Hook]], list[Hook]] | None = None  # a test, what is due
         self.events = Events()
         self.seconds = nested_connections.SecondConnections(self)
         self.loops = loops.Loops(str(self))

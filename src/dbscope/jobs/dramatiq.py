@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from dbscope.extras import needed
 from dbscope.jobs.databases import AnyDatabase, send_on_commit
@@ -66,9 +66,8 @@ class ScopeMiddleware(Middleware):
 
     def after_declare_actor(self, broker: Any, actor: Any) -> None:
         """Put the scope around its function; Dramatiq has put a thread around an async one."""
-        known: Any = broker
         if isinstance(actor, str):  # before 2.0, of those that were there before
-            actor = cast("Actor[Any, Any]", known.get_actor(actor))
+            actor = broker.get_actor(actor)
         function: Any = actor.fn
         if getattr(function, "__globals__", None) is vars(dramatiq_asyncio):
             inside = self._async_in_scope(actor.actor_name, function.__wrapped__)

@@ -137,7 +137,9 @@ class Block(NoSession):
         self, function: HookFunction, *, robust: bool = False, all_databases: bool = False
     ) -> None:
         """Run the function after the outermost COMMIT, if this block is part of it."""
-        self._hooks().on_commit.append(Hook(checked(function), robust, all_databases))
+        self._hooks().on_commit.append(
+            Hook(checked(function), robust, all_databases, is_of_commit=True)
+        )
 
     def on_rollback(self, function: HookFunction) -> None:
         """Run the function after this block was rolled back."""

@@ -21,6 +21,7 @@ class Hook:
     robust: bool = False
     all_databases: bool = False  # wait for those of the scope that are still open
     depth: int = 0  # how many blocks were around it
+    is_of_commit: bool = False  # it was registered by `on_commit`
 
     def __str__(self) -> str:
         """Return the name of the function, for messages."""

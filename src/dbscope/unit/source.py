@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from dbscope.unit.block import Outcome
     from dbscope.unit.current import Scope
+    from dbscope.unit.hooks import Hook
     from dbscope.unit.ownership import World
     from dbscope.unit.policy import AtomicRequests
     from dbscope.unit.unit import Unit
@@ -50,6 +51,7 @@ class Source(Protocol):
     waits_plainly: bool  # its driver waits for futures only
     runs_in_batches: bool  # a long list of parameters
     run_due: Callable[[Unit], None]  # runs the hooks that a commit by hand made due
+    captures: Callable[[list[Hook]], list[Hook]] | None  # a test: what is due, and what of it runs
 
     @property
     def world(self) -> World:

@@ -327,7 +327,7 @@ class Unit:
     def take_due(self) -> list[Hook]:
         """Return the hooks that are due, and forget them."""
         due, self.due = self.due, []
-        return due
+        return due if self.source.captures is None else self.source.captures(due)
 
     def __repr__(self) -> str:
         session = "no session" if self.session is None else "with a session"
