@@ -68,6 +68,7 @@ class JobScope(NoSession):
         self.where = where or callsite.here()
         self.attempts = attempts  # of which it is one
         self.robust = robust
+        self.kind = ""  # what it is the scope of, where that is known
         self.stored = False  # something was, in one that has ended
         self._entered: list[OpenedScope] = []
 
@@ -75,6 +76,7 @@ class JobScope(NoSession):
         """Make a scope, and make it the current one."""
         scope = OpenedScope(self.where, self.mode, can_await=self.can_await, robust=self.robust)
         scope.attempts = self.attempts
+        scope.kind = self.kind or (scope.parent.kind_inside if scope.parent else scope.kind)
         self._entered.append(scope)
         if callsite.is_generator(self.where):
             in_generators.add(scope)

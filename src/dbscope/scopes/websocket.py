@@ -35,6 +35,8 @@ class WebSocketScope(client.ClientScope):
     next message leaves or is waited for, so the other end is told of nothing that is not stored.
     """
 
+    kind = "websocket"
+    kind_inside = "websocket message"
     exception: BaseException | None = None  # left the endpoint
     is_accepted = False
     is_over = False

@@ -133,7 +133,8 @@ def leave(unit: Unit, block: Block, error: BaseException | None) -> None:
 
 
 def _leave(unit: Unit, block: Block, error: BaseException | None) -> None:
-    unit.source.events.tell(BlockLeft, unit, block, error)
+    if unit.source.events.listeners:
+        unit.source.events.tell(BlockLeft, unit, block, error)
     if unit.block is not block:
         _leave_out_of_order(unit, block, error)
     elif block.kind is Kind.JOINED:

@@ -30,6 +30,7 @@ class Scope:
     will_write = True
     forgotten: tuple[str, ...] = ()  # calls that nobody has awaited
     kind = "scope"
+    kind_inside = "scope"  # what a scope is that is opened inside
     attempts: Any = None  # of which it is one
     is_watched = False  # not all code that runs in it may use it now
     strays: tuple[Any, ...] = ()  # tasks that had begun to write in it when that was ended

@@ -208,5 +208,6 @@ def close(unit: Unit) -> None:
         session.close()
         unit.leaving = False
         unit.session = unit.handle = None
-    unit.source.events.tell(UnitClosed, unit)
+    if unit.source.events.listeners:
+        unit.source.events.tell(UnitClosed, unit)
     unit.turn.wake()

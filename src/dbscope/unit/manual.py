@@ -104,7 +104,7 @@ def transaction_ended(unit: Unit, transaction: SessionTransaction) -> None:
         unit.source.events.tell(kind, unit, not unit.leaving)
         if committed:
             unit.scope.note_stored(told=unit.first_write is not None)
-    if unit.connection is not None:
+    if unit.connection is not None and unit.source.events.listeners:
         unit.source.events.tell(ConnectionReturned, unit, committed)
     unit.connection = None
     unit.told = unit.first_write = None

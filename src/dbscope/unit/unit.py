@@ -300,7 +300,8 @@ class Unit:
 
     def renew(self, *, atomic: bool = True) -> None:
         """Begin the tail: the same session, a new transaction; or none, if it is to autocommit."""
-        self.source.events.tell(UnitRenewed, self)
+        if self.source.events.listeners:
+            self.source.events.tell(UnitRenewed, self)
         self.blocks = [Block(Kind.ROOT, self.scope)] if self.blocks and atomic else []
         self.broken = self.doomed = False
         self.refused = None
