@@ -197,7 +197,7 @@ class RequestScope(client.ClientScope):
     async def _settle(self, *, keep: bool) -> None:
         if units := used(self):
             if keep:
-                await shield.look_for_cancellation()
+                await shield.checkpoint()
             errors, hook_errors = await settled(units, keep=keep)
             if hook_errors:
                 log_hooks(hook_errors, self)

@@ -192,7 +192,7 @@ async def end(scope: OpenedScope, units: list[Unit], error: BaseException | None
     """Settle an async scope, to the end; a cancellation that comes before COMMIT rolls back."""
     if error is None:
         try:
-            await shield.look_for_cancellation()
+            await shield.checkpoint()
         except BaseException as cancelled:
             await end(scope, units, cancelled)
             raise

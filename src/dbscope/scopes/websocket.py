@@ -121,7 +121,7 @@ class WebSocketScope(client.ClientScope):
             if is_pending(unit):
                 assert unit.session is not None
                 await carrying.carried([unit], unit.session.flush)
-            if unit.due:
+            if unit.pending_hooks:
                 log_hooks(await carrying.carried([unit], run_hooks, unit), self)
 
     def _run_background(self) -> None:

@@ -24,7 +24,7 @@ class Scope:
     """
 
     closed = False
-    over = "was used after the end of"
+    closed_reason = "was used after the end of"
     stored = False  # something in it was committed, or may have been
     mode = Mode.ATOMIC
     will_write = True
@@ -168,6 +168,6 @@ def unit_of(source: Source) -> Unit:
     unit = scope.units.get(source)
     if unit is None:
         if scope.closed:
-            raise ScopeClosed(f"{source} {scope.over} {scope}.")
+            raise ScopeClosed(f"{source} {scope.closed_reason} {scope}.")
         unit = scope.units.setdefault(source, source.make_unit(scope))
     return unit

@@ -17,7 +17,7 @@ ISOLATION_LEVELS = ("READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class AtomicOptions:
     """The arguments of `atomic()`; see `AsyncDatabase.atomic`."""
 
     savepoint: bool = True
@@ -54,7 +54,7 @@ class Asked:
         return _nearest(classes, self.no_rollback_for) < _nearest(classes, self.rollback_for)
 
 
-PLAIN = Asked()
+PLAIN = AtomicOptions()
 
 
 def _nearest(classes: Classes, rules: Classes) -> int:
@@ -92,7 +92,7 @@ def isolation_level(name: str | None) -> str | None:
     return level
 
 
-def check(unit: Unit, asked: Asked, where: object) -> None:
+def check(unit: Unit, asked: AtomicOptions, where: object) -> None:
     """Raise AttributeMismatch if the block would be part of something of another kind.
 
     Spring ignores that by default and SQLAlchemy warns; Rails and .NET raise, and so do we.

@@ -25,7 +25,7 @@ class Gate(Protocol):
         ...
 
 
-class World(Protocol):
+class Concurrency(Protocol):
     """How code waits, and tells itself apart: in greenlets on an event loop, or in threads."""
 
     def me(self) -> object:
@@ -62,7 +62,7 @@ class Turn:
 
     __slots__ = ("_lock", "_waiting", "holder", "strays", "world", "writers")
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: Concurrency) -> None:
         self.world = world
         self.holder: object = None
         self.writers: set[Any] = set()  # tasks that have begun to write in this transaction
@@ -137,7 +137,7 @@ class Turn:
         return not needed() or gate.wait(timeout)
 
 
-class Leaving:
+class InternalEnd:
     """While it lasts, COMMIT and ROLLBACK come from us, not from the user's hand."""
 
     __slots__ = ("mine", "unit")
