@@ -73,7 +73,7 @@ def propagation(word: str | None, *, savepoint: bool) -> Propagation:
         return Propagation(word.lower())
     except ValueError:
         words = ", ".join(Propagation)
-        raise ConfigurationError(f"propagation={word!r} is none of {words}.") from None
+        raise ConfigurationError(f"propagation={word!r} must be one of {words}.") from None
 
 
 def asked(

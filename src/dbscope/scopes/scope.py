@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -109,7 +110,7 @@ class AsyncJobScope(JobScope, Waiting):
     can_await = True
 
     async def __aenter__(self) -> Self:
-        self.enter()
+        self.enter().opener = asyncio.current_task()
         return self
 
     async def __aexit__(

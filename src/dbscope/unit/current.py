@@ -33,6 +33,7 @@ class Scope:
     kind_inside = "scope"  # what a scope is that is opened inside
     attempts: Any = None  # of which it is one
     is_watched = False  # not all code that runs in it may use it now
+    opener: Any = None  # the task that has opened it, where it is known
     strays: tuple[Any, ...] = ()  # tasks that had begun to write in it when that was ended
     runs_background = False  # what is left in it runs when it has ended
     can_await = True  # whoever ends it

@@ -70,7 +70,7 @@ def exception_classes(given: type[BaseException] | Classes) -> Classes:
     classes: Classes = given if isinstance(given, tuple) else (given,)
     for each in classes:
         if not _is_exception(each):
-            raise ConfigurationError(f"{each!r} is no class of exceptions.")
+            raise ConfigurationError(f"{each!r} must be a class of exceptions.")
     return classes
 
 
@@ -88,7 +88,9 @@ def isolation_level(name: str | None) -> str | None:
         return None
     level = name.upper().replace("_", " ")
     if level not in ISOLATION_LEVELS:
-        raise ConfigurationError(f"{name!r} is none of {', '.join(ISOLATION_LEVELS)}.")
+        raise ConfigurationError(
+            f"isolation={name!r} must be one of {', '.join(ISOLATION_LEVELS)}."
+        )
     return level
 
 

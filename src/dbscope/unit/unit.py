@@ -291,7 +291,7 @@ class Unit:
         if self.state is State.OPEN:
             self.state = State.SEALED
             if self.turn.writers:
-                self.scope.note_strays(self.turn.find_strays())
+                self.scope.note_strays(self.turn.find_strays(self.scope.opener))
 
     def is_sealed(self) -> bool:
         """Tell whether it is being finished, or about to be."""
