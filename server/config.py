@@ -128,6 +128,11 @@ class Settings(BaseSettings):
         """Whether the API describes itself to whoever asks."""
         return not self.in_production if self.docs is None else self.docs
 
+    @property
+    def wants_watch(self) -> bool:
+        """Whether a page shows, to this machine only, what each request does with the database."""
+        return not self.in_production
+
     @model_validator(mode="after")
     def refuse_to_serve_strangers(self) -> Self:
         """Refuse what is only for development: what everybody knows, and any host."""

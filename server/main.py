@@ -12,7 +12,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from dbscope import DBSessionMiddleware
 from server import logs, mail, pages, sentry
-from server.api import docs, health, items, logins, orders, problems, stock, users
+from server.api import docs, health, items, logins, orders, problems, stock, users, watch
 from server.config import settings
 from server.db import sample
 from server.db.database import db, keep_private, migrations
@@ -80,3 +80,5 @@ for resource in (health, users, logins, items, stock, orders):
 app.include_router(pages.router)
 if settings.wants_docs:
     docs.install(app)
+if settings.wants_watch:
+    watch.install(app)

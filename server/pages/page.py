@@ -44,6 +44,7 @@ def picture(name: str) -> str | None:
     return PICTURES.get(name.lower().replace(" ", "-"))
 
 
+templates.globals["wants_watch"] = settings.wants_watch
 templates.filters["picture"] = picture
 templates.filters["money"] = "{:,.2f}".format
 # A new name for a new style: no browser shows a page in that of yesterday.
