@@ -61,6 +61,7 @@ AT_ONCE = ["--numprocesses=2", "--dist=worksteal"]  # more would be in each othe
 PROGRAMS = {  # Debian's package: what of it the tests run
     "chromium": "/usr/bin/chromium",
     "fonts-dejavu-core": "/usr/share/fonts/truetype/dejavu",
+    "firebird3.0-server": "/usr/sbin/firebird",
     "nats-server": "/usr/sbin/nats-server",
     "pgbouncer": "/usr/sbin/pgbouncer",
     "rabbitmq-server": "/usr/lib/rabbitmq/bin/rabbitmq-server",

@@ -65,7 +65,7 @@ def test_a_password_is_hidden_in_every_spelling(spelling: str, capsys) -> None:
         assert SECRET not in show(spelling)
         assert "***" in show(spelling)
     say.say(spelling)
-    say.whisper(spelling)
+    say.echo_err(spelling)
     assert SECRET not in "".join(capsys.readouterr())
 
 

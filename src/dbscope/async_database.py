@@ -203,7 +203,7 @@ class AsyncDatabase(AsyncQueries[A]):
         )
         block: Any
         if kind in propagations.WITHOUT:
-            block = propagations.AsyncWithout(self._source, kind)
+            block = propagations.AsyncNonTransactionalBlock(self._source, kind)
         else:
             block = AsyncAtomic(self._source, asked)
         return block if function is None else block(function)

@@ -164,7 +164,7 @@ class Database(Queries[S]):
         )
         block: Any
         if kind in propagations.WITHOUT:
-            block = propagations.SyncWithout(self._source, kind)
+            block = propagations.SyncNonTransactionalBlock(self._source, kind)
         else:
             block = SyncAtomic(self._source, asked)
         return block if function is None else block(function)

@@ -112,7 +112,7 @@ class CommonDatabase(
             self._settings,
             is_async=self.is_async,
             session_class=session_class or self.usual_session,
-            run_due=_run_due,
+            run_pending_hooks=_run_pending_hooks,
         )
 
     def _refuse(self, unknown: Mapping[str, Any]) -> Never:
@@ -315,5 +315,5 @@ class CommonDatabase(
         return str(self._source)
 
 
-def _run_due(unit: Unit) -> None:
+def _run_pending_hooks(unit: Unit) -> None:
     raise_first(run_hooks(unit))

@@ -33,7 +33,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from dbscope import AsyncDatabase
-from dbscope.migrate import NAMING_CONVENTION, Migrations, OneSentence
+from dbscope.migrate import NAMING_CONVENTION, Migrations, StartupErrorMiddleware
 
 db = AsyncDatabase({url!r})
 metadata = MetaData(naming_convention=NAMING_CONVENTION)
@@ -69,7 +69,7 @@ async def items(request):
 
 
 app = Starlette(
-    routes=[Route("/", items)], lifespan=lifespan, middleware=[Middleware(OneSentence)]
+    routes=[Route("/", items)], lifespan=lifespan, middleware=[Middleware(StartupErrorMiddleware)]
 )
 """
 

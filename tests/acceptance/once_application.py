@@ -61,7 +61,7 @@ def wrong_at_commit(db: AsyncDatabase, kill_at: int, cut_every: int) -> None:
         if is_killed:
             os.kill(os.getpid(), signal.SIGKILL)
         if not is_after:
-            connection.info["dbscope.unit"].committing = True
+            connection.info["dbscope.unit"].commit.send()
         raise ConnectionError("the answer to COMMIT was lost")
 
     dialect.do_commit = commit  # type: ignore[method-assign]

@@ -78,7 +78,7 @@ class Run:
         languages = {"python": self.python, "sql": self.sql, "text": self.text}
         parsers = [CodeBlockParser(name, run) for name, run in languages.items()]
         self.document = Document.parse(str(path), *parsers)
-        self.document.namespace["__name__"] = path.stem
+        self.document.namespace["__name__"] = f"document_{path.stem}"  # which no package has
 
     def __call__(self) -> None:
         name = self.document.namespace["__name__"]

@@ -281,7 +281,7 @@ def test_behind_a_pooler_nothing_is_sent(world: World, proxy: Proxy) -> None:
     """The session is somebody else's already."""
     url = proxy.through(world.url)
     world.database = type(world.database)(url, reset_session=True, engine_options=ONE)
-    world.database._source.engines.pooler.found = True
+    world.database._source.backend.pooler.found = True
 
     def story(db: Both) -> None:
         for _ in range(2):

@@ -1,4 +1,4 @@
-"""`OneSentence`: what a server is told of a start that failed."""
+"""`StartupErrorMiddleware`: what a server is told of a start that failed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from dbscope import DatabaseUnavailable, MigrationError
-from dbscope.migrate import OneSentence
+from dbscope.migrate import StartupErrorMiddleware
 
 
 def application(error: Exception | None) -> Starlette:
@@ -21,7 +21,7 @@ def application(error: Exception | None) -> Starlette:
         yield
 
     app = Starlette(lifespan=lifespan)
-    app.add_middleware(OneSentence)
+    app.add_middleware(StartupErrorMiddleware)
     return app
 
 

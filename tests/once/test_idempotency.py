@@ -381,6 +381,21 @@ async def test_files_and_answers_without_a_body_are_repeated(stage: Stage, tmp_p
 
 
 @simply
+@pytest.mark.parametrize("also", [None, "Bearer a"])
+async def test_whose_key_it_is_is_not_guessed_from_cookies(stage: Stage, also: str | None) -> None:
+    """Two users of a site with cookies would share their keys, and one get the other's answer."""
+    calls, _ = storing(stage)
+    headers = [(b"cookie", b"session=a")]
+    if also is not None:
+        headers.append((b"authorization", also.encode()))
+        assert (await ask(stage, headers=headers)).status == 200
+        return
+    with pytest.raises(ConfigurationError, match=r"Idempotency\(user="):
+        await ask(stage, headers=headers)
+    assert (calls, stage.world.items(), keys(stage.world.look)) == ([], [], [])
+
+
+@simply
 async def test_cookies_are_not_stored(stage: Stage) -> None:
     """Nor anything else that is for one client at one moment, unless that is chosen."""
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dbscope import DatabaseUnavailable, TransactionOutcomeUnknown
-from dbscope.backends.postgresql import verify_commit
+from dbscope.engine import lost_answer
 from dbscope.once import store
 from tests.once.conftest import keys
 from tests.scopes.stage import ALONE, SERVERS, Stage, only
@@ -22,7 +22,7 @@ HOW = ["scope", "block", "by hand"]
 @pytest.fixture(autouse=True)
 def late_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
     """One on a machine that stalls comes to it later than we would ask."""
-    monkeypatch.setattr(verify_commit, "PAUSES", (*verify_commit.PAUSES, *[0.5] * 40))
+    monkeypatch.setattr(lost_answer, "PAUSES", (*lost_answer.PAUSES, *[0.5] * 40))
 
 
 def end(db: Both, how: str, hooks: list[str]) -> None:
@@ -54,7 +54,7 @@ def lose(world: World, *, stored: bool) -> None:
         if stored:
             send(connection)
         else:
-            connection.info["dbscope.unit"].committing = True
+            connection.info["dbscope.unit"].commit.send()
         dialect.do_commit = send
         raise ConnectionError("the answer was lost")
 

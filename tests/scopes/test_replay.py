@@ -16,7 +16,7 @@ from starlette.middleware.sessions import SessionMiddleware
 from starlette.responses import JSONResponse, StreamingResponse
 
 from dbscope import DBSessionMiddleware, PartialCommit, TransactionOutcomeUnknown
-from dbscope.scopes.replay import Whole
+from dbscope.scopes.replay import ReplayableRequest
 from dbscope.scopes.routes import Routes
 from tests.asgi import ask, http_scope
 from tests.conflicts import be_stale, counters, value
@@ -442,7 +442,9 @@ async def test_the_body_of_a_route_that_is_never_repeated_is_not_kept(stage: Sta
 
     for retries, is_kept in ((0, False), (1, True)):
         endpoint = stage.real.retry_requests(retries)(db_function(stage, dict))
-        whole = Whole(http_scope("POST", "/") | {"endpoint": endpoint}, receive, 2, 1000)
+        whole = ReplayableRequest(
+            http_scope("POST", "/") | {"endpoint": endpoint}, receive, 2, 1000
+        )
         await whole.receive()
         assert whole.is_kept is is_kept
 

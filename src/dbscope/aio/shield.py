@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class CalledAway(BaseException):
+class DriveCancelled(BaseException):
     """The task was cancelled while it drove the work.
 
     Args:
@@ -82,7 +82,7 @@ def drive(work: Coroutine[Any, Any, T]) -> Generator[Any, None, T]:
     """Run the work in this task.
 
     Raises:
-        CalledAway: from the cancellation that ended this; `resume` takes the work on.
+        DriveCancelled: from the cancellation that ended this; `resume` takes the work on.
     """
     while True:
         try:
@@ -94,7 +94,7 @@ def drive(work: Coroutine[Any, Any, T]) -> Generator[Any, None, T]:
             yield watched
         except CancelledError as cancelled:
             if watched is None or watched.is_cancelled:
-                raise CalledAway(waits_for) from cancelled
+                raise DriveCancelled(waits_for) from cancelled
         except Exception:  # noqa: S110
             pass  # the future's own error, which the work reads from it
 
@@ -136,7 +136,7 @@ async def to_the_end(
         return await _in_own_task(work, limit=limit, at_once=at_once)
     try:
         return await drive(work)
-    except CalledAway as away:
+    except DriveCancelled as away:
         cancelled = away.__cause__
         task = asyncio.create_task(_resumed(work, away.waits_for))
     return await _deliver(cancelled, task, limit)
@@ -197,7 +197,7 @@ async def _outlast(task: asyncio.Future[Any]) -> None:
             await asyncio.shield(task)
 
 
-async def look_for_cancellation() -> None:
+async def checkpoint() -> None:
     """Raise a cancellation that waits to be delivered: before COMMIT it still counts."""
     await anyio.lowlevel.checkpoint_if_cancelled()
     task = asyncio.current_task()

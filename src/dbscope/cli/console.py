@@ -15,7 +15,7 @@ from typing import Any, cast
 from dbscope import AsyncDatabase
 from dbscope.cli.find import AnyDatabase
 from dbscope.cli.load import is_installed
-from dbscope.cli.say import whisper
+from dbscope.cli.say import echo_err
 
 Names = dict[str, Any]
 
@@ -91,4 +91,4 @@ def show_error(error: BaseException, file: str) -> None:
     first = names.index(file) if file in names else len(names)
     seen = [frame for frame in frames[first:] if not is_installed(frame.filename)]
     lines = traceback.format_list(seen) + traceback.format_exception_only(error)
-    whisper("".join(["Traceback (most recent call last):\n" if seen else "", *lines]).rstrip())
+    echo_err("".join(["Traceback (most recent call last):\n" if seen else "", *lines]).rstrip())

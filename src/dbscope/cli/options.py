@@ -15,7 +15,7 @@ import typer
 
 from dbscope import ConfigurationError, DBScopeError
 from dbscope.cli.find import find
-from dbscope.cli.say import Refusal, fail, one_line, whisper
+from dbscope.cli.say import Refusal, echo_err, fail, one_line
 
 APP = typer.Option(
     "--app",
@@ -93,7 +93,7 @@ def in_one_sentence(*, traceback: bool) -> Generator[None]:
         raise
     except Exception as error:
         if traceback:
-            whisper(tracebacks.format_exc())
+            echo_err(tracebacks.format_exc())
         raise fail(*told(error)) from None
 
 

@@ -33,7 +33,7 @@ def say(text: str = "") -> None:
     typer.echo(masked(text))
 
 
-def whisper(text: str) -> None:
+def echo_err(text: str) -> None:
     """Print a line that is not the result: to standard error, in its turn."""
     sys.stdout.flush()
     typer.echo(masked(text), err=True)
@@ -52,7 +52,7 @@ def working(text: str) -> Generator[None]:
 
 def fail(text: str, status: int) -> typer.Exit:
     """Print why it did not work, and return the end of the command, to be raised."""
-    whisper(paint("dbscope: ", "red", sys.stderr) + text)
+    echo_err(paint("dbscope: ", "red", sys.stderr) + text)
     return typer.Exit(status)
 
 

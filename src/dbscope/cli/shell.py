@@ -13,7 +13,7 @@ import typer
 from dbscope import Rollback
 from dbscope.cli.console import Console, Names, Place, compiled, show_error
 from dbscope.cli.find import Found, modules_of
-from dbscope.cli.say import whisper
+from dbscope.cli.say import echo_err
 
 STDIN = "<stdin>"
 Commit = Annotated[bool, typer.Option("--commit", help="Keep the work at the end.")]
@@ -36,7 +36,7 @@ def shell(found: Found, *, commit: Commit = False) -> None:
     finally:
         keep = commit and status == 0
         if not keep and is_open(place):
-            whisper("Rolled back. (To keep the work: --commit, or db.session.commit().)")
+            echo_err("Rolled back. (To keep the work: --commit, or db.session.commit().)")
         place.end(None if keep else Rollback())
     raise typer.Exit(status)
 
@@ -74,7 +74,7 @@ def run_script(place: Place, names: Names) -> int:
 def status_of(error: SystemExit) -> int:
     """Return the status that `exit()` was called with."""
     if isinstance(error.code, str):
-        whisper(error.code)
+        echo_err(error.code)
     return error.code if isinstance(error.code, int) else int(error.code is not None)
 
 

@@ -98,7 +98,7 @@ def _open_scopes() -> Iterator[Scope]:
 
 def _leave_to_the_parent(scope: Scope) -> None:
     scope.closed = True
-    scope.over = "was used in a process that was forked in"
+    scope.closed_reason = "was used in a process that was forked in"
     for unit in scope.units.values():
         _of_the_parent.append((unit.handle, unit.session, unit.connection))
         unit.abandon()

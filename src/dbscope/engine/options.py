@@ -166,7 +166,7 @@ def check_session(options: Mapping[str, Any], session_class: Any, *, is_async: b
         plain: Any = options.get("sync_session_class") or usual
         if not (isinstance(plain, type) and issubclass(plain, Session)):
             raise ConfigurationError(
-                f"session_options: sync_session_class={plain!r} is no class of sessions."
+                f"session_options: sync_session_class={plain!r} must be a class of sessions."
             )
         known |= keywords(plain)
     rules = SESSION if is_async else SESSION | ASYNC_ONLY

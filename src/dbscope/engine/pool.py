@@ -88,7 +88,7 @@ def class_for(
 def _check(asked: Any, *, is_async: bool) -> None:
     wrong = None
     if not (isinstance(asked, type) and hasattr(asked, "recreate")):
-        wrong = "is no class of pools"
+        wrong = "must be a class of pools"
     elif issubclass(asked, SingletonThreadPool):
         wrong = "would give a scope inside another the same connection, and so the same transaction"
     elif issubclass(asked, QueuePool) and is_async is not issubclass(asked, AsyncAdaptedQueuePool):

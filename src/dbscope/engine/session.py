@@ -24,7 +24,7 @@ from dbscope.engine.sql_text import (
 from dbscope.engine.transaction import UNIT
 from dbscope.errors import ImplicitCommit, TransactionBroken, UnexpectedRollback
 from dbscope.unit import callsite, manual, results
-from dbscope.unit.ownership import Leaving
+from dbscope.unit.ownership import InternalEnd
 from dbscope.unit.rollback import tell_ended
 from dbscope.unit.sessions import is_clean
 from dbscope.unit.unit import State, Unit
@@ -172,7 +172,7 @@ class UnitSession(Session):
             return result
         if getattr(result, "returns_rows", False):
             hold_rows(result)
-        with Leaving(unit):
+        with InternalEnd(unit):
             super().commit()
         return result
 
@@ -312,5 +312,5 @@ def _after_transaction_end(session: UnitSession, transaction: SessionTransaction
     unit = session.dbscope_unit
     if unit is not None and (transaction.nested or transaction.parent is None):
         manual.transaction_ended(unit, transaction)
-        if unit.due and not unit.leaving:
-            unit.source.run_due(unit)
+        if unit.pending_hooks and not unit.leaving:
+            unit.source.run_pending_hooks(unit)

@@ -51,7 +51,8 @@ class UnitSessionTransaction(SessionTransaction):
         telling.want(unit, bind.engine)
         try:
             connection = super()._connection_for_bind(bind, options)
-            source.events.tell(ConnectionTaken, unit, None)
+            if source.events.listeners:
+                source.events.tell(ConnectionTaken, unit, None)
             return connection  # noqa: TRY300  (its error is told below)
         except PoolExhausted as error:
             refused = PoolTimeout(source.describe_wait(unit))

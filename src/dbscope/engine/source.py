@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from dbscope.engine.settings import Settings
     from dbscope.unit.current import Scope
     from dbscope.unit.hooks import Hook
-    from dbscope.unit.ownership import World
+    from dbscope.unit.ownership import Concurrency
 
 FINISH_TIMEOUT = 2.0  # seconds
 SIGN_OF_LIFE: Select[Any] = select(literal_column("1", Integer))  # some want a FROM
@@ -72,7 +72,7 @@ class EngineSource:
         url: with the driver that is to be used.
         settings: what was given to the database.
         session_class: SQLAlchemy's session, or a subclass of it.
-        run_due: runs the hooks that a commit by hand made due.
+        run_pending_hooks: runs the hooks that a commit by hand made due.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class EngineSource:
         *,
         is_async: bool,
         session_class: type[Any],
-        run_due: Callable[[Unit], None],
+        run_pending_hooks: Callable[[Unit], None],
     ) -> None:
         self.url = url
         self.settings = settings
@@ -96,7 +96,7 @@ class EngineSource:
         self.idle_limit = settings.idle_limit
         self.client_wait = settings.client_wait
         self.always_begins = settings.session_settings is not None
-        self.run_due = run_due
+        self.run_pending_hooks = run_pending_hooks
         self.captures: Callable[[list[Hook]], list[Hook]] | None = None  # a test, what is due
         self.events = Events()
         self.seconds = nested_connections.SecondConnections(self)
@@ -119,14 +119,14 @@ class EngineSource:
         self._session_class = session_class
         self._factory: Any = None
         self._out = Out()
-        self._world: World | None = None
-        self.waits_plainly = False  # known once there is an engine
+        self._world: Concurrency | None = None
+        self.futures_only = False  # known once there is an engine
         self.runs_in_batches: bool = False  # likewise
         self.commits_last = self.backend.features.commits_last
         forks.sources.add(self)
 
     @property
-    def world(self) -> World:
+    def world(self) -> Concurrency:
         """Return how units of this database wait."""
         if self._world is None:
             self._world = Greenlets() if self.is_async else Threads()
@@ -156,7 +156,7 @@ class EngineSource:
             session_state.install(engine, self.events, backend)
         transaction.install(engine, driver, backend.renewing(engine))
         backend.install_last(engine)
-        self.waits_plainly = self.is_async and driver.futures_only(engine.dialect)
+        self.futures_only = self.is_async and driver.futures_only(engine.dialect)
         self.runs_in_batches = driver.batches_parameters
         self.sandboxes.prepared(self, engine)
 

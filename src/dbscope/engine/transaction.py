@@ -119,7 +119,8 @@ def send_commit(commit: Callable[[Any], None], connection: Any) -> None:
     unit: Unit | None = getattr(connection, "info", NOTHING).get("dbscope.unit")
     if unit is not None:
         unit.commit.send()
-        unit.source.events.tell(CommitSent, unit)
+        if unit.source.events.listeners:
+            unit.source.events.tell(CommitSent, unit)
     commit(connection)
 
 

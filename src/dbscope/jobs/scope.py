@@ -37,6 +37,7 @@ class Job:
     ) -> None:
         self._opened = opened
         opened.where = f"the job {name}"
+        opened.kind = "job"
         opened.robust = True  # a failing hook must not have the message done again
         self._message_id = f"{name}:{message_id}"
         self._keeps = keeps

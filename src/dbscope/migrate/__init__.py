@@ -10,14 +10,14 @@ with needed("alembic", "Alembic"):
     from dbscope.migrate.migrations import Migrations
     from dbscope.migrate.naming import NAMING_CONVENTION
     from dbscope.migrate.revisions import Revision, Status
-    from dbscope.migrate.start import OneSentence
+    from dbscope.migrate.start import StartupErrorMiddleware
     from dbscope.migrate.work import session
 
 __all__ = [
     "NAMING_CONVENTION",
     "Migrations",
-    "OneSentence",
     "Revision",
+    "StartupErrorMiddleware",
     "Status",
     "run",
     "session",

@@ -14,14 +14,14 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Any, Receive, Send], Awaitable[None]]
 
 
-class OneSentence:
+class StartupErrorMiddleware:
     """ASGI middleware: an error of the library that stops the start is told in one sentence.
 
     Starlette gives the server a traceback to print, in which the sentence is the last line.
 
     Example:
         >>> app = FastAPI(lifespan=lifespan)
-        >>> app.add_middleware(OneSentence)
+        >>> app.add_middleware(StartupErrorMiddleware)
     """
 
     def __init__(self, app: App) -> None:

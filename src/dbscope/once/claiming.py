@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from dbscope.backends import errors
 from dbscope.once import store
 from dbscope.once.proof import prove
-from dbscope.unit.ownership import Leaving
+from dbscope.unit.ownership import InternalEnd
 from dbscope.unit.sessions import is_clean
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _is_first(unit: Unit) -> bool:
 
 
 def _begin_again(unit: Unit, session: Session) -> None:
-    with Leaving(unit):
+    with InternalEnd(unit):
         session.rollback()
     for block in unit.blocks:
         block.fault = None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from dbscope.errors import ConfigurationError
 from dbscope.once.values import digest
 
 # Not cookies, and nothing that belongs to one connection or one moment.
@@ -36,8 +37,19 @@ LONGEST = 255  # characters
 
 
 def by_authorization(request: Any) -> str:
-    """Tell clients apart by the header `Authorization`, of which only a digest is kept."""
+    """Tell clients apart by the header `Authorization`, of which only a digest is kept.
+
+    Raises:
+        ConfigurationError: the request has cookies instead. Which of them says who it is, only the
+            application knows; a guess would give one user what was answered to another.
+    """
     told: str | None = request.headers.get("authorization")
+    if told is None and request.headers.get("cookie"):
+        raise ConfigurationError(
+            "A request with an Idempotency-Key has cookies and no Authorization, so it is not "
+            "known whose key it is: Idempotency(user=lambda request: ...) tells it, for example "
+            "by `request.session.get('user')`; `user=lambda request: None`: all share their keys."
+        )
     return "" if told is None else digest(told)
 
 

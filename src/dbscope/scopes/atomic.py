@@ -17,7 +17,7 @@ from dbscope.scopes.settle import log_hooks, raise_first, run_hooks
 from dbscope.unit import blocks, callsite, finish
 from dbscope.unit.block import Block, Kind
 from dbscope.unit.current import current, open_scope, unit_of
-from dbscope.unit.options import PLAIN, Asked
+from dbscope.unit.options import PLAIN, AtomicOptions
 from dbscope.unit.policy import Mode
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class AtomicBase:
     """What both kinds of `atomic()` share; several tasks may use one object."""
 
-    def __init__(self, source: Source, asked: Asked = PLAIN, where: object = None) -> None:
+    def __init__(self, source: Source, asked: AtomicOptions = PLAIN, where: object = None) -> None:
         self.source = source
         self.asked = asked
         if where is None and asked is not PLAIN:
@@ -174,7 +174,7 @@ async def leave_async(unit: Unit, block: Block, error: BaseException | None) -> 
         return
     if error is None:
         try:
-            await shield.look_for_cancellation()
+            await shield.checkpoint()
             if finish.has_before_commit(unit) and unit.block is block:
                 await concurrency.in_greenlet(finish.run_before_commit, unit)
         except BaseException as failure:
@@ -239,7 +239,7 @@ class AsyncSavepoint(AsyncAtomic):
     """A savepoint of an `AsyncDatabase`."""
 
     def __init__(self, source: Source) -> None:
-        super().__init__(source, Asked(required=True))
+        super().__init__(source, AtomicOptions(required=True))
 
     def __call__(self, function: Any) -> Any:  # noqa: ARG002
         """Refuse: a savepoint far from its `except` hides which failure it is for."""
@@ -250,7 +250,7 @@ class SyncSavepoint(SyncAtomic):
     """A savepoint of a `Database`."""
 
     def __init__(self, source: Source) -> None:
-        super().__init__(source, Asked(required=True))
+        super().__init__(source, AtomicOptions(required=True))
 
     def __call__(self, function: Any) -> Any:  # noqa: ARG002
         """Refuse: a savepoint far from its `except` hides which failure it is for."""

@@ -44,7 +44,7 @@ class Witness:
         if handlers is not None:
             # Starlette makes a new pair for each request, of the same two dicts.
             if self._seen is None or self._seen[0] is not handlers[0]:
-                self._meet(handlers)
+                self._bind_app(handlers)
             scope[HANDLERS] = self._witnessed
         try:
             if Routes.around is None:
@@ -55,7 +55,7 @@ class Witness:
             note(error)
             raise
 
-    def _meet(self, handlers: Any) -> None:
+    def _bind_app(self, handlers: Any) -> None:
         self._seen = handlers
         self._witnessed = tuple(
             {key: witnessed(handler) for key, handler in by_key.items()} for by_key in handlers

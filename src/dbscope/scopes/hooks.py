@@ -32,8 +32,8 @@ def run_now(source: Source, function: HookFunction, *, robust: bool) -> None:
         )
     if is_async(function):
         if unit is None:
-            raise TransactionRequired(f"{function!r} has nobody to await it here.")
-        unit.due.append(Hook(function, robust))
+            raise TransactionRequired(f"{function!r} cannot be awaited outside a scope.")
+        unit.pending_hooks.append(Hook(function, robust))
         return
     try:
         function()

@@ -80,7 +80,7 @@ class DBSessionMiddleware:
                 served.reset(token)
             return
         if (application := scope.get("app")) is not self._known:
-            self._meet(application)
+            self._bind_app(application)
         if self.states:
             scope["state"] = with_session(scope.get("state", {}), self.states)
         known = scope.get(SCOPE)
@@ -122,7 +122,7 @@ class DBSessionMiddleware:
             if request.background:
                 await background.run_behind(request)
 
-    def _meet(self, application: Any) -> None:
+    def _bind_app(self, application: Any) -> None:
         decorating.check_routes(application)
         self._known = application
         if application is not None:

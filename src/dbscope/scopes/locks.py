@@ -13,7 +13,7 @@ from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import object_session
 
 from dbscope.errors import TransactionManagementError
-from dbscope.unit.ownership import Leaving
+from dbscope.unit.ownership import InternalEnd
 from dbscope.unit.sessions import is_clean
 
 if TYPE_CHECKING:
@@ -80,5 +80,5 @@ def release(unit: Unit) -> None:
             f"The connection of {unit.scope} was to be given back, and it has written."
         )
     if unit.connection is not None:
-        with Leaving(unit):
+        with InternalEnd(unit):
             session.commit()

@@ -21,7 +21,7 @@ from dbscope.scopes.guards import unit_here
 from dbscope.scopes.scope import AsyncF, AsyncJobScope, F, SyncJobScope
 from dbscope.unit import callsite
 from dbscope.unit.current import Scope, current, open_scope
-from dbscope.unit.options import PLAIN, Asked, exception_classes, isolation_level
+from dbscope.unit.options import PLAIN, AtomicOptions, exception_classes, isolation_level
 from dbscope.unit.policy import Mode
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ Propagations = Literal[
 READONLY = arguments.or_none(arguments.FLAG)
 PLAINLY = {  # what a block asks for by its propagation only
     **dict.fromkeys(Propagation, PLAIN),
-    Propagation.REQUIRED: Asked(savepoint=False),
-    Propagation.MANDATORY: Asked(savepoint=False, required=True),
-    Propagation.REQUIRES_NEW: Asked(own=True),
+    Propagation.REQUIRED: AtomicOptions(savepoint=False),
+    Propagation.MANDATORY: AtomicOptions(savepoint=False, required=True),
+    Propagation.REQUIRES_NEW: AtomicOptions(own=True),
 }
 WITHOUT = {Propagation.NOT_SUPPORTED, Propagation.SUPPORTS, Propagation.NEVER}
 
@@ -73,7 +73,7 @@ def propagation(word: str | None, *, savepoint: bool) -> Propagation:
         return Propagation(word.lower())
     except ValueError:
         words = ", ".join(Propagation)
-        raise ConfigurationError(f"propagation={word!r} is none of {words}.") from None
+        raise ConfigurationError(f"propagation={word!r} must be one of {words}.") from None
 
 
 def asked(
@@ -86,7 +86,7 @@ def asked(
     retry: int,
     rollback_for: type[BaseException] | Classes,
     no_rollback_for: type[BaseException] | Classes,
-) -> Asked:
+) -> AtomicOptions:
     """Return what a block asks for, checked.
 
     Raises:
@@ -114,7 +114,7 @@ def asked(
     )
 
 
-class Without:
+class NonTransactionalBlock:
     """A block that begins no transaction; what it opens at most is a scope that autocommits."""
 
     def __init__(self, source: Source, kind: Propagation, where: object = None) -> None:
@@ -161,7 +161,7 @@ class Without:
         return self._entered.pop()[1]
 
 
-class AsyncWithout(Without, Waiting):
+class AsyncNonTransactionalBlock(NonTransactionalBlock, Waiting):
     """A block without a transaction, of an `AsyncDatabase`."""
 
     async def __aenter__(self) -> Block | None:
@@ -193,7 +193,7 @@ class AsyncWithout(Without, Waiting):
         return without
 
 
-class SyncWithout(Without, Plain):
+class SyncNonTransactionalBlock(NonTransactionalBlock, Plain):
     """A block without a transaction, of a `Database`."""
 
     def __enter__(self) -> Block | None:

@@ -30,7 +30,7 @@ async def serve(
     middleware: DBSessionMiddleware, asgi: ASGIScope, receive: Receive, send: Send
 ) -> None:
     """Serve a request, again and again while that is asked for and may help."""
-    whole = Whole(asgi, receive, middleware.retry, middleware.retry_body_limit)
+    whole = ReplayableRequest(asgi, receive, middleware.retry, middleware.retry_body_limit)
     while True:
         attempt = Attempt(whole, send, middleware.commit_veto)
         try:
@@ -44,7 +44,7 @@ async def serve(
         await asyncio.sleep(attempt.pause)
 
 
-class Whole:
+class ReplayableRequest:
     """A request as it came in, with which every attempt begins; its body as far as it was read.
 
     Args:
@@ -125,7 +125,9 @@ class Attempt(RequestScope):
     why: BaseException | None = None
     discarded: Message | None = None  # the response that was ready to leave
 
-    def __init__(self, whole: Whole, send: Send, commit_veto: CommitVeto | None) -> None:
+    def __init__(
+        self, whole: ReplayableRequest, send: Send, commit_veto: CommitVeto | None
+    ) -> None:
         super().__init__(whole.asgi, send, commit_veto)
         self._whole = whole
         if self._cookies is not None:

@@ -127,6 +127,7 @@ class RequestScope(client.ClientScope):
             if self.units or self.inner or self.forgotten or self.failure is not None:
                 return self._send_start(message)
             self._start(message)
+            self._tell_answered(message)
         return self._send(message)
 
     def _may_hold(self, *, is_last: bool) -> bool:
@@ -151,15 +152,19 @@ class RequestScope(client.ClientScope):
         self._start(message)
         for unit in self.units.values():
             unit.renew(atomic=not self._sends_events())
+        self._tell_answered(message)
         await self._send(message)
+
+    def _tell_answered(self, message: Message) -> None:
+        """Tell those who listen that the answer leaves, when the work before it is told."""
+        if heard:
+            tell_all(Answered, self, message["status"])
 
     def _start(self, message: Message) -> None:
         self.started = True
         self.is_watched = bool(self.strays)
         self.forgotten = ()
         self.will_write = False
-        if heard:
-            tell_all(Answered, self, message["status"])
         message["headers"] = self._headers = without_marks(message.get("headers", ()))
 
     async def _before_start(self, message: Message) -> None:
@@ -197,7 +202,7 @@ class RequestScope(client.ClientScope):
     async def _settle(self, *, keep: bool) -> None:
         if units := used(self):
             if keep:
-                await shield.look_for_cancellation()
+                await shield.checkpoint()
             errors, hook_errors = await settled(units, keep=keep)
             if hook_errors:
                 log_hooks(hook_errors, self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -68,6 +69,7 @@ class JobScope(NoSession):
         self.where = where or callsite.here()
         self.attempts = attempts  # of which it is one
         self.robust = robust
+        self.kind = ""  # what it is the scope of, where that is known
         self.stored = False  # something was, in one that has ended
         self._entered: list[OpenedScope] = []
 
@@ -75,6 +77,7 @@ class JobScope(NoSession):
         """Make a scope, and make it the current one."""
         scope = OpenedScope(self.where, self.mode, can_await=self.can_await, robust=self.robust)
         scope.attempts = self.attempts
+        scope.kind = self.kind or (scope.parent.kind_inside if scope.parent else scope.kind)
         self._entered.append(scope)
         if callsite.is_generator(self.where):
             in_generators.add(scope)
@@ -107,7 +110,7 @@ class AsyncJobScope(JobScope, Waiting):
     can_await = True
 
     async def __aenter__(self) -> Self:
-        self.enter()
+        self.enter().opener = asyncio.current_task()
         return self
 
     async def __aexit__(
@@ -190,7 +193,7 @@ async def end(scope: OpenedScope, units: list[Unit], error: BaseException | None
     """Settle an async scope, to the end; a cancellation that comes before COMMIT rolls back."""
     if error is None:
         try:
-            await shield.look_for_cancellation()
+            await shield.checkpoint()
         except BaseException as cancelled:
             await end(scope, units, cancelled)
             raise

@@ -47,7 +47,7 @@ def settle(units: list[Unit], *, keep: bool) -> tuple[list[BaseException], list[
         _try(errors, partial(units[0].turn.world.run, end))
     hook_errors: list[BaseException] = []
     for unit in units:
-        if unit.due:
+        if unit.pending_hooks:
             hook_errors += run_hooks(unit)
     return errors, hook_errors
 
@@ -133,7 +133,7 @@ def run_hooks(unit: Unit) -> list[BaseException]:
     """
     errors: list[BaseException] = []
     several_databases.hand_over(unit)
-    while due := unit.take_due():
+    while due := unit.take_pending_hooks():
         for hook in due:
             try:
                 _run_hook(unit, hook)

@@ -110,13 +110,13 @@ def hand_over(unit: Unit) -> None:
 
     As `ActiveRecord.after_all_transactions_commit`: if that is rolled back, they are forgotten.
     """
-    if not any(hook.all_databases for hook in unit.due):
+    if not any(hook.all_databases for hook in unit.pending_hooks):
         return
     other = open_elsewhere(unit.scope, unit.source)
     if other is None:
         return
-    waiting = [hook for hook in unit.due if hook.all_databases]
-    unit.due = [hook for hook in unit.due if not hook.all_databases]
+    waiting = [hook for hook in unit.pending_hooks if hook.all_databases]
+    unit.pending_hooks = [hook for hook in unit.pending_hooks if not hook.all_databases]
     adopt(other, waiting)
 
 

@@ -35,6 +35,8 @@ class WebSocketScope(client.ClientScope):
     next message leaves or is waited for, so the other end is told of nothing that is not stored.
     """
 
+    kind = "websocket"
+    kind_inside = "websocket message"
     exception: BaseException | None = None  # left the endpoint
     is_accepted = False
     is_over = False
@@ -119,7 +121,7 @@ class WebSocketScope(client.ClientScope):
             if is_pending(unit):
                 assert unit.session is not None
                 await carrying.carried([unit], unit.session.flush)
-            if unit.due:
+            if unit.pending_hooks:
                 log_hooks(await carrying.carried([unit], run_hooks, unit), self)
 
     def _run_background(self) -> None:

@@ -266,7 +266,7 @@ class SandboxConnection:
         self.settings = []
         self.line.give_back(self)
 
-    def is_over(self) -> None:
+    def note_end(self) -> None:
         """Note that its sandbox has ended, and what was not committed in it with it."""
         if self.has_written:
             self.fault = ScopeClosed(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -144,10 +145,10 @@ class InThread(InLoop):
 
     def __init__(self, *, cancels: bool) -> None:
         super().__init__(asyncio.new_event_loop(), cancels=cancels)
-        self._thread = threading.Thread(
-            target=self.loop.run_forever, name="dbscope-sandbox", daemon=True
-        )
+        run = partial(_run, self.loop)
+        self._thread = threading.Thread(target=run, name="dbscope-sandbox", daemon=True)
         self._thread.start()
+        weakref.finalize(self, _stop, self.loop)  # of a database that nobody has disposed of
 
     def close(self) -> None:
         """Stop the loop, and wait for that; a caller on a loop of its own does not block it."""
@@ -157,6 +158,17 @@ class InThread(InLoop):
             self._end()
 
     def _end(self) -> None:
-        self.loop.call_soon_threadsafe(self.loop.stop)
+        _stop(self.loop)
         self._thread.join()
-        self.loop.close()
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
+
+
+def _stop(loop: asyncio.AbstractEventLoop) -> None:
+    with suppress(RuntimeError):  # it was stopped and closed
+        loop.call_soon_threadsafe(loop.stop)

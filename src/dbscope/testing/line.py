@@ -226,7 +226,7 @@ class Line:
         with self._mutex:
             holder, self._holder = self._holder, None
             if holder is not None:
-                holder.is_over()
+                holder.note_end()
             self._wake()
             self.sandboxes[depth + 1 :] = []
         try:

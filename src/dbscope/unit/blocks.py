@@ -13,7 +13,7 @@ from dbscope.errors import (
 )
 from dbscope.unit import deadline, finish, options
 from dbscope.unit.block import MANUAL, Block, Kind, Outcome
-from dbscope.unit.ownership import Leaving
+from dbscope.unit.ownership import InternalEnd
 from dbscope.unit.rollback import give_up, rolled_back, tell_ended
 from dbscope.unit.sessions import is_by_hand, is_clean
 from dbscope.watch.events import BlockEnded, BlockLeft
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
-    from dbscope.unit.options import Asked
+    from dbscope.unit.options import AtomicOptions
     from dbscope.unit.unit import Unit
 
 
-def enter(unit: Unit, asked: Asked, *, where: object, owner: object) -> Block:
+def enter(unit: Unit, asked: AtomicOptions, *, where: object, owner: object) -> Block:
     """Open a block in the unit. Nothing is sent, except what the session has pending.
 
     Raises:
@@ -54,7 +54,7 @@ def enter(unit: Unit, asked: Asked, *, where: object, owner: object) -> Block:
     if block.kind is Kind.SAVEPOINT and unit.session is not None and not _is_at_start(unit):
         # SQLAlchemy sends SAVEPOINT itself only with the first statement inside.
         unit.session.flush()
-        with Leaving(unit):
+        with InternalEnd(unit):
             block.nested = unit.session.begin_nested()
     deadline.begin(unit, block, asked.timeout)
     unit.scope.will_write |= not block.readonly
@@ -133,7 +133,8 @@ def leave(unit: Unit, block: Block, error: BaseException | None) -> None:
 
 
 def _leave(unit: Unit, block: Block, error: BaseException | None) -> None:
-    unit.source.events.tell(BlockLeft, unit, block, error)
+    if unit.source.events.listeners:
+        unit.source.events.tell(BlockLeft, unit, block, error)
     if unit.block is not block:
         _leave_out_of_order(unit, block, error)
     elif block.kind is Kind.JOINED:
@@ -185,7 +186,7 @@ def keep(unit: Unit, block: Block) -> None:
             unit.blocks.remove(block)
         return
     try:
-        with Leaving(unit):
+        with InternalEnd(unit):
             _release(unit, block)
     except BaseException as error:
         undo(unit, block, error)
@@ -208,14 +209,14 @@ def undo(unit: Unit, block: Block, error: BaseException | None) -> None:
     ended = unit.source.ended_outside(unit)
     unit.blocks.pop()
     try:
-        with Leaving(unit):
+        with InternalEnd(unit):
             _send_rollback(unit, block)
     except BaseException as failure:
         give_up(unit, failure, error or block.fault)
         if not isinstance(failure, Exception | CancelledError):
             raise
     finally:
-        unit.due += rolled_back(block)
+        unit.pending_hooks += rolled_back(block)
         unit.source.events.tell(BlockEnded, unit, block, Outcome.ROLLED_BACK)
     tell_ended(ended, error)
 

@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from dbscope.errors import DatabaseUnavailable, TransactionOutcomeUnknown, UnexpectedRollback
 from dbscope.unit.block import Outcome
 from dbscope.unit.hooks import Hook
-from dbscope.unit.ownership import Leaving
+from dbscope.unit.ownership import InternalEnd
 from dbscope.unit.rollback import discard, roll_back
 from dbscope.watch.events import CommitFailed, OutcomeUnknown
 
@@ -26,13 +26,13 @@ def commit(unit: Unit) -> None:
     root = unit.blocks[0]
     unit.commit.begin()
     try:
-        with Leaving(unit):
+        with InternalEnd(unit):
             if unit.session is not None:
                 unit.session.commit()
     except BaseException as error:
         after_failed_commit(unit, root, error)
     else:
-        unit.due += root.end(Outcome.COMMITTED)
+        unit.pending_hooks += root.end(Outcome.COMMITTED)
 
 
 def after_failed_commit(unit: Unit, root: Block, error: BaseException) -> None:
@@ -51,7 +51,7 @@ def after_failed_commit(unit: Unit, root: Block, error: BaseException) -> None:
         raise error
     if unit.proof is not None and (found := _found_out(unit, error)) is not Outcome.UNKNOWN:
         root.outcome = None
-        unit.due += root.end(found)
+        unit.pending_hooks += root.end(found)
         if found is Outcome.ROLLED_BACK:
             raise nothing_stored(unit) from error
         return
@@ -75,22 +75,22 @@ def _listener_failed(unit: Unit, root: Block, error: BaseException) -> None:
     Its error is one of a hook: a failure would make people do again what is done.
     """
     try:
-        with Leaving(unit):
+        with InternalEnd(unit):
             if unit.session is not None:
                 unit.session.reset()
     finally:
         unit.source.after_transaction(unit)
-        unit.due += root.end(Outcome.COMMITTED)
+        unit.pending_hooks += root.end(Outcome.COMMITTED)
 
     def listener() -> None:
         raise error
 
-    unit.due.append(Hook(listener))
+    unit.pending_hooks.append(Hook(listener))
 
 
 def _found_out(unit: Unit, error: BaseException) -> Outcome:
     """Ask what became of it; the session can be used again afterwards."""
-    with Leaving(unit):
+    with InternalEnd(unit):
         if unit.connection is not None:
             unit.connection.invalidate(error)
         if unit.session is not None:

@@ -24,14 +24,16 @@ class Scope:
     """
 
     closed = False
-    over = "was used after the end of"
+    closed_reason = "was used after the end of"
     stored = False  # something in it was committed, or may have been
     mode = Mode.ATOMIC
     will_write = True
     forgotten: tuple[str, ...] = ()  # calls that nobody has awaited
     kind = "scope"
+    kind_inside = "scope"  # what a scope is that is opened inside
     attempts: Any = None  # of which it is one
     is_watched = False  # not all code that runs in it may use it now
+    opener: Any = None  # the task that has opened it, where it is known
     strays: tuple[Any, ...] = ()  # tasks that had begun to write in it when that was ended
     runs_background = False  # what is left in it runs when it has ended
     can_await = True  # whoever ends it
@@ -167,6 +169,6 @@ def unit_of(source: Source) -> Unit:
     unit = scope.units.get(source)
     if unit is None:
         if scope.closed:
-            raise ScopeClosed(f"{source} {scope.over} {scope}.")
+            raise ScopeClosed(f"{source} {scope.closed_reason} {scope}.")
         unit = scope.units.setdefault(source, source.make_unit(scope))
     return unit

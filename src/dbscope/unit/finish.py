@@ -19,7 +19,7 @@ from dbscope.errors import (
 from dbscope.unit import serving
 from dbscope.unit.block import MANUAL, Block, describe
 from dbscope.unit.commit import commit
-from dbscope.unit.ownership import Leaving
+from dbscope.unit.ownership import InternalEnd
 from dbscope.unit.rollback import discard, roll_back
 from dbscope.unit.sessions import is_by_hand, is_clean
 from dbscope.unit.unit import Unit
@@ -169,7 +169,7 @@ def _finish_autocommit(unit: Unit) -> None:
             raise BlocksOutOfOrder(f"{unit.scope} ended inside a `session.begin()`.")
         # A transaction that `connection()` has begun ends with the scope.
         if session is not None and (unit.connection is not None or not is_clean(session)):
-            with Leaving(unit):
+            with InternalEnd(unit):
                 session.flush()
                 session.commit()
     finally:
@@ -194,7 +194,7 @@ def run_before_commit(unit: Unit) -> None:
 
 def is_only_commit(unit: Unit) -> bool:
     """Tell whether its end is only COMMIT, of a driver that waits for futures only."""
-    if unit.due or unit.connection is None or not unit.source.waits_plainly:
+    if unit.pending_hooks or unit.connection is None or not unit.source.futures_only:
         return False
     return len(unit.blocks) == 1 and unit.blocks[0].hooks is None
 
@@ -208,5 +208,6 @@ def close(unit: Unit) -> None:
         session.close()
         unit.leaving = False
         unit.session = unit.handle = None
-    unit.source.events.tell(UnitClosed, unit)
+    if unit.source.events.listeners:
+        unit.source.events.tell(UnitClosed, unit)
     unit.turn.wake()

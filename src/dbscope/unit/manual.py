@@ -104,7 +104,7 @@ def transaction_ended(unit: Unit, transaction: SessionTransaction) -> None:
         unit.source.events.tell(kind, unit, not unit.leaving)
         if committed:
             unit.scope.note_stored(told=unit.first_write is not None)
-    if unit.connection is not None:
+    if unit.connection is not None and unit.source.events.listeners:
         unit.source.events.tell(ConnectionReturned, unit, committed)
     unit.connection = None
     unit.told = unit.first_write = None
@@ -122,14 +122,14 @@ def _savepoint_ended(unit: Unit, transaction: SessionTransaction, *, committed: 
             if committed:
                 block.join()
             else:
-                unit.due += block.end(Outcome.ROLLED_BACK)
+                unit.pending_hooks += block.end(Outcome.ROLLED_BACK)
             return
 
 
 def _ended_by_hand(unit: Unit, *, committed: bool) -> None:
     root = unit.blocks[0]
     outcome = Outcome.COMMITTED if committed else root.outcome or Outcome.ROLLED_BACK
-    unit.due += root.end(outcome)
+    unit.pending_hooks += root.end(outcome)
     _renew(unit)
 
 
@@ -151,10 +151,10 @@ def commit_failed(unit: Unit, error: BaseException) -> bool:
     except BaseException as raised:
         _renew(unit)
         try:
-            unit.source.run_due(unit)
+            unit.source.run_pending_hooks(unit)
         except Exception as failure:
             raised.add_note(f"A hook failed as well: {failure!r}")
         raise
     _renew(unit)
-    unit.source.run_due(unit)
+    unit.source.run_pending_hooks(unit)
     return True

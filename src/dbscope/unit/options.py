@@ -17,7 +17,7 @@ ISOLATION_LEVELS = ("READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class AtomicOptions:
     """The arguments of `atomic()`; see `AsyncDatabase.atomic`."""
 
     savepoint: bool = True
@@ -54,7 +54,7 @@ class Asked:
         return _nearest(classes, self.no_rollback_for) < _nearest(classes, self.rollback_for)
 
 
-PLAIN = Asked()
+PLAIN = AtomicOptions()
 
 
 def _nearest(classes: Classes, rules: Classes) -> int:
@@ -70,7 +70,7 @@ def exception_classes(given: type[BaseException] | Classes) -> Classes:
     classes: Classes = given if isinstance(given, tuple) else (given,)
     for each in classes:
         if not _is_exception(each):
-            raise ConfigurationError(f"{each!r} is no class of exceptions.")
+            raise ConfigurationError(f"{each!r} must be a class of exceptions.")
     return classes
 
 
@@ -88,11 +88,13 @@ def isolation_level(name: str | None) -> str | None:
         return None
     level = name.upper().replace("_", " ")
     if level not in ISOLATION_LEVELS:
-        raise ConfigurationError(f"{name!r} is none of {', '.join(ISOLATION_LEVELS)}.")
+        raise ConfigurationError(
+            f"isolation={name!r} must be one of {', '.join(ISOLATION_LEVELS)}."
+        )
     return level
 
 
-def check(unit: Unit, asked: Asked, where: object) -> None:
+def check(unit: Unit, asked: AtomicOptions, where: object) -> None:
     """Raise AttributeMismatch if the block would be part of something of another kind.
 
     Spring ignores that by default and SQLAlchemy warns; Rails and .NET raise, and so do we.

@@ -25,7 +25,7 @@ class Gate(Protocol):
         ...
 
 
-class World(Protocol):
+class Concurrency(Protocol):
     """How code waits, and tells itself apart: in greenlets on an event loop, or in threads."""
 
     def me(self) -> object:
@@ -62,7 +62,7 @@ class Turn:
 
     __slots__ = ("_lock", "_waiting", "holder", "strays", "world", "writers")
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: Concurrency) -> None:
         self.world = world
         self.holder: object = None
         self.writers: set[Any] = set()  # tasks that have begun to write in this transaction
@@ -75,13 +75,16 @@ class Turn:
         if (task := self.world.task()) is not None:
             self.writers.add(task)
 
-    def find_strays(self) -> tuple[Any, ...]:
+    def find_strays(self, opener: Any = None) -> tuple[Any, ...]:
         """Find who has begun to write and goes on, though the transaction is being ended.
 
         What it has done would be stored, and what it is about to do would not, or elsewhere. Who
         ends the transaction is none, nor is a task in which a server or a framework waits for us.
+
+        Args:
+            opener: of the scope, which waits for its end, or was another task when it did.
         """
-        found = self.writers - {self.world.task()}
+        found = self.writers - {self.world.task(), opener}
         self.strays = tuple(task for task in found if not task.done() and not is_serving(task))
         self.writers.clear()
         return self.strays
@@ -137,7 +140,7 @@ class Turn:
         return not needed() or gate.wait(timeout)
 
 
-class Leaving:
+class InternalEnd:
     """While it lasts, COMMIT and ROLLBACK come from us, not from the user's hand."""
 
     __slots__ = ("mine", "unit")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dbscope.unit.block import Outcome
 from dbscope.unit.hooks import innermost_first
-from dbscope.unit.ownership import Leaving
+from dbscope.unit.ownership import InternalEnd
 from dbscope.watch.events import RollbackFailed
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def roll_back(unit: Unit, error: BaseException | None = None) -> None:
     """
     ended = unit.source.ended_outside(unit)
     try:
-        with Leaving(unit):
+        with InternalEnd(unit):
             if unit.session is not None:
                 unit.session.rollback()
     except BaseException as failure:
@@ -38,7 +38,7 @@ def roll_back(unit: Unit, error: BaseException | None = None) -> None:
             raise
     finally:
         due = [hook for block in unit.blocks for hook in rolled_back(block)]
-        unit.due += innermost_first(due)
+        unit.pending_hooks += innermost_first(due)
     tell_ended(ended, error)
 
 
@@ -68,7 +68,7 @@ def give_up(unit: Unit, failure: BaseException, error: BaseException | None) -> 
 def discard(unit: Unit) -> None:
     """Close the connection, and give back what the transaction had."""
     try:
-        with Leaving(unit):
+        with InternalEnd(unit):
             if unit.session is not None:
                 unit.session.invalidate()
     finally:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dbscope.unit.block import Outcome
     from dbscope.unit.current import Scope
     from dbscope.unit.hooks import Hook
-    from dbscope.unit.ownership import World
+    from dbscope.unit.ownership import Concurrency
     from dbscope.unit.policy import AtomicRequests
     from dbscope.unit.unit import Unit
     from dbscope.watch.dispatch import Events
@@ -48,13 +48,13 @@ class Source(Protocol):
     idle_limit: float | None  # seconds
     client_wait: float | None  # seconds
     always_begins: bool  # a transaction for each read too
-    waits_plainly: bool  # its driver waits for futures only
+    futures_only: bool  # its driver waits for futures only
     runs_in_batches: bool  # a long list of parameters
-    run_due: Callable[[Unit], None]  # runs the hooks that a commit by hand made due
+    run_pending_hooks: Callable[[Unit], None]  # runs the hooks that a commit by hand made due
     captures: Callable[[list[Hook]], list[Hook]] | None  # a test: what is due, and what of it runs
 
     @property
-    def world(self) -> World:
+    def world(self) -> Concurrency:
         """Return how its units wait."""
         ...
 

@@ -56,12 +56,12 @@ class Unit:
         "commit",
         "connection",
         "doomed",
-        "due",
         "first_write",
         "handle",
         "idle",
         "is_alone",
         "leaving",
+        "pending_hooks",
         "proof",
         "readonly",
         "refused",
@@ -88,7 +88,7 @@ class Unit:
         self.readonly = mode is Mode.READONLY
         self.begun = False  # its driver was seen in the transaction
         self.is_alone = False  # what it does is one statement that needs no transaction
-        self.due: list[Hook] = []
+        self.pending_hooks: list[Hook] = []
         self.broken = False
         self.refused: ConcurrentUse | None = None  # for which others may have been cancelled
         self.results: list[ref[Any]] = []  # that are read in pieces
@@ -119,7 +119,7 @@ class Unit:
     def check_open(self) -> None:
         """Raise ScopeClosed if the scope has ended."""
         if self.state is State.CLOSED:
-            raise ScopeClosed(f"{self.source} {self.scope.over} {self.scope}.")
+            raise ScopeClosed(f"{self.source} {self.scope.closed_reason} {self.scope}.")
         if self.scope.strays:
             self.scope.refuse_stray(self.turn.world.task())
 
@@ -265,7 +265,7 @@ class Unit:
 
     def is_unused(self) -> bool:
         """Tell whether there is nothing to finish: nothing sent, pending or promised."""
-        if self.connection is not None or self.due or self.turn.holder is not None:
+        if self.connection is not None or self.pending_hooks or self.turn.holder is not None:
             return False
         for block in self.blocks:
             if block.outcome is None and not block.is_untouched:
@@ -291,7 +291,7 @@ class Unit:
         if self.state is State.OPEN:
             self.state = State.SEALED
             if self.turn.writers:
-                self.scope.note_strays(self.turn.find_strays())
+                self.scope.note_strays(self.turn.find_strays(self.scope.opener))
 
     def is_sealed(self) -> bool:
         """Tell whether it is being finished, or about to be."""
@@ -300,7 +300,8 @@ class Unit:
 
     def renew(self, *, atomic: bool = True) -> None:
         """Begin the tail: the same session, a new transaction; or none, if it is to autocommit."""
-        self.source.events.tell(UnitRenewed, self)
+        if self.source.events.listeners:
+            self.source.events.tell(UnitRenewed, self)
         self.blocks = [Block(Kind.ROOT, self.scope)] if self.blocks and atomic else []
         self.broken = self.doomed = False
         self.refused = None
@@ -319,14 +320,14 @@ class Unit:
         self.forget_hooks()
         for block in self.blocks:
             block.nested = None
-        self.due = []
+        self.pending_hooks = []
         self.turn = Turn(self.turn.world)
         self.session = self.handle = self.connection = None
         self.end_life()
 
-    def take_due(self) -> list[Hook]:
+    def take_pending_hooks(self) -> list[Hook]:
         """Return the hooks that are due, and forget them."""
-        due, self.due = self.due, []
+        due, self.pending_hooks = self.pending_hooks, []
         return due if self.source.captures is None else self.source.captures(due)
 
     def __repr__(self) -> str:
