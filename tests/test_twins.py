@@ -147,14 +147,13 @@ ALLOWED = {
     "watch": {"watch", "unit", "arguments", "errors", "masking"},
     "once": {"once", "scopes", "engine", "aio", "unit", "arguments", "errors", "backends"}
     | {"AsyncDatabase", "Database"},
-    "outbox": {"outbox", "once", "aio", "sqlite_inline", "unit", "errors"},
+    "outbox": {"outbox", "once", "aio", "unit", "errors"},
     "errors": {"masking"},
     "masking": set(),
     "extras": {"errors", "backends"},
     "explain": {"errors"},
     "crud": {"crud", "backends", *PUBLIC},  # which statement a database has
-    "testing": {"testing", "aio", "sqlite_inline", "engine", "backends", "unit", "errors"}
-    | {"extras", *PUBLIC},
+    "testing": {"testing", "aio", "engine", "backends", "unit", "errors", *PUBLIC},
     "migrate": {"migrate", "aio", "backends", "extras", *PUBLIC},
     "jobs": {"jobs", "extras", *PUBLIC},
     "cli": {

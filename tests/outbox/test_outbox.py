@@ -215,7 +215,8 @@ def test_postgresql_tells_of_what_other_processes_commit(
     done = threading.Event()
 
     def is_listening() -> bool:
-        sql = "SELECT count(*) FROM pg_stat_activity WHERE query = 'LISTEN dbscope_outbox'"
+        listens = """('LISTEN dbscope_outbox', 'LISTEN "dbscope_outbox"')"""  # psycopg, asyncpg
+        sql = f"SELECT count(*) FROM pg_stat_activity WHERE query IN {listens}"
         return bool(world.look.scalar(sql))
 
     def story(db: Both) -> None:

@@ -20,14 +20,18 @@ from dbscope.errors import ConfigurationError
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from sqlalchemy import URL, Column, ColumnElement, Connection, Engine
+    from sqlalchemy import URL, Column, ColumnElement, Connection, Engine, Insert, Table
     from sqlalchemy.engine import ExceptionContext
     from sqlalchemy.engine.interfaces import Dialect
+    from sqlalchemy.ext.asyncio import AsyncEngine
     from sqlalchemy.pool import ConnectionPoolEntry
 
+    from dbscope.backends.alone import Alone
     from dbscope.backends.doctor import Doctor
+    from dbscope.backends.inserting import Inserting
     from dbscope.backends.lock_waits import LockWaits
     from dbscope.backends.migrating import Migrating
+    from dbscope.backends.notifications import Notifications
     from dbscope.unit.unit import Unit
 
 Options = Mapping[str, Any]
@@ -305,6 +309,43 @@ class Backend:
             ConfigurationError: the database cannot tell the row by that key.
         """
         raise NotImplementedError
+
+    @classmethod
+    def inserting(cls, table: Table, writer: Column[Any]) -> Inserting | None:  # noqa: ARG003
+        """Return how rows are inserted unless they are there; None: that is not known.
+
+        Args:
+            table: whose key is one column, of the hex digits of a digest.
+            writer: the column that says who has written a row.
+        """
+        return None
+
+    # -- what is done beside transactions ------------------------------------------------------
+
+    def alone(self, what: str) -> Alone | None:  # noqa: ARG002
+        """Return the lock of the one who does something; None: several may, and lock rows.
+
+        Args:
+            what: is done, as a word.
+        """
+        return None
+
+    def notifying(self, insert: Insert, channel: str) -> Any:  # noqa: ARG002
+        """Return an INSERT by which who listens is told when it is committed, if anybody can be."""
+        return insert
+
+    def notifications(
+        self,
+        engine: Engine | AsyncEngine,  # noqa: ARG002
+        channel: str,  # noqa: ARG002
+    ) -> Notifications | None:
+        """Return who hears what is told by this channel; None: nobody does.
+
+        Args:
+            engine: of that connections are taken.
+            channel: its name.
+        """
+        return None
 
     # -- forks ---------------------------------------------------------------------------------
 

@@ -273,9 +273,14 @@ LOCK_NOT_AVAILABLE = "55P03"
 LOCK_WAIT_TIMEOUT = 1205  # of MySQL and MariaDB
 
 
+def has_waited_for_row(error: BaseException | None) -> bool:
+    """Tell whether a server did not give the lock of a row in time."""
+    return sqlstate(error) == LOCK_NOT_AVAILABLE or native_code(error) == LOCK_WAIT_TIMEOUT
+
+
 def has_waited_for_lock(error: BaseException | None) -> bool:
     """Tell whether a statement has waited for somebody's lock for as long as it was told to."""
-    if sqlstate(error) == LOCK_NOT_AVAILABLE or native_code(error) == LOCK_WAIT_TIMEOUT:
+    if has_waited_for_row(error):
         return True
     code = getattr(error, "sqlite_errorcode", None)
     return isinstance(code, int) and code & PRIMARY == SQLITE_BUSY

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dbscope.backends import base
 from dbscope.backends.driver import Driver
 from dbscope.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from sqlalchemy import URL, Engine
+    from sqlalchemy import URL, Column, Engine, Table
     from sqlalchemy.engine.interfaces import Dialect
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from dbscope.backends.base import Backend
     from dbscope.backends.features import Features
+    from dbscope.backends.inserting import Inserting
     from dbscope.backends.migrating import Migrating
 
 # The name of a dialect: the package here, and its class. They are imported when one is used.
@@ -42,6 +43,8 @@ EXTRAS = {
     "psycopg": "postgres",
     "pymysql": "mysql",
 }
+# Plugins for pytest, with the fixtures for one kind of database.
+PYTEST_PLUGINS = ["dbscope.backends.postgresql.pytest_plugin"]
 PACKAGES = {"mysqldb": "mysqlclient", "psycopg2": "psycopg2-binary"}  # where the name is another
 
 
@@ -78,6 +81,19 @@ def features_of(dialect: Dialect | type[Dialect]) -> Features:
 def migrating_of(dialect: Dialect | type[Dialect]) -> Migrating:
     """Return what a dialect needs when revisions are written and run."""
     return class_of(dialect.name).migrating()
+
+
+def inserting_of(dialect: Dialect, table: Table, writer: Column[Any]) -> Inserting:
+    """Return how rows are inserted unless they are there; see `Backend.inserting`.
+
+    Raises:
+        ConfigurationError: of this database it is not known how.
+    """
+    found = class_of(dialect.name).inserting(table, writer)
+    if found is None:
+        told = f"`once` is for PostgreSQL, MySQL, MariaDB, SQLite: {dialect.name!r}."
+        raise ConfigurationError(told)
+    return found
 
 
 def known() -> list[type[Backend]]:

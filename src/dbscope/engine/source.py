@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
+    from dbscope.backends.base import Backend
     from dbscope.backends.driver import Driver
     from dbscope.engine.settings import Settings
     from dbscope.unit.current import Scope
@@ -101,7 +102,7 @@ class EngineSource:
         self.seconds = nested_connections.SecondConnections(self)
         self.loops = loops.Loops(str(self))
         self.sandboxes = sandboxed.Sandboxes(self)
-        self.backend = registry.backend_of(url, str(self), settings.engine)
+        self.backend: Backend = registry.backend_of(url, str(self), settings.engine)
         self.sql_family: str = self.backend.features.family
         settings.check(self.backend, session_class, is_async=is_async)
         self.watching = Watching(self.backend, settings)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from dbscope.backends.without_data import without_data
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -40,6 +42,10 @@ class Watching:
             return []
         found = [process for unit in units if (process := self.process_of(unit)) is not None]
         return self._locks.ask(found) if found else []
+
+    def without_data(self, error: BaseException) -> str:
+        """Say what an error of a driver is, without what people have entered."""
+        return without_data(error)
 
     def forget(self) -> None:
         """Ask no more."""

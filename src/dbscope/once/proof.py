@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
-from dbscope.once import inserting
+from dbscope.backends import errors
 from dbscope.once.store import Claim
-from dbscope.once.table import TABLE
+from dbscope.once.table import TABLE, inserting
 from dbscope.unit.block import Outcome
 
 if TYPE_CHECKING:
@@ -41,12 +41,12 @@ class RowProof:
         """
         probing = Claim(self.claimed.key, None, timedelta())
         try:
-            inserting.probe(connection, probing.values())
+            inserting(connection.dialect).probe(connection, probing.values())
             attempt = connection.scalar(
                 select(TABLE.c.attempt).where(TABLE.c.id == self.claimed.id)
             )
         except DBAPIError as error:
-            if inserting.is_lock_timeout(error.orig):
+            if errors.has_waited_for_row(error.orig):
                 return None
             raise
         finally:

@@ -14,12 +14,12 @@ from urllib.parse import quote
 from sqlalchemy.exc import DBAPIError
 
 from dbscope.backends import errors
+from dbscope.backends.inserting import UnderWay
 from dbscope.errors import ConfigurationError, KeyReused
 from dbscope.once import idempotency, routes, store
 from dbscope.once.answers import Held, Message, Send, decoded, encoded
 from dbscope.once.claiming import claim, session_of
 from dbscope.once.idempotency import Idempotency, Refused
-from dbscope.once.inserting import UnderWay
 from dbscope.once.store import Claim, Found
 from dbscope.once.values import digest
 from dbscope.scopes import carrying

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, select, update
 
+from dbscope.backends.inserting import UnderWay
 from dbscope.errors import KeyReused
-from dbscope.once import inserting
-from dbscope.once.inserting import UnderWay
-from dbscope.once.table import SHOWN, TABLE
+from dbscope.once.table import SHOWN, TABLE, inserting
 from dbscope.once.values import digest
 
 if TYPE_CHECKING:
@@ -90,9 +89,10 @@ def claim(session: Session, wanted: Claim, *, wait: bool = True) -> Found | None
         KeyReused: it was used with another input.
         UnderWay: somebody else is in the middle of it.
     """
-    if inserting.insert(session, wanted.values(), wait=wait):
+    rows = inserting(session.get_bind(clause=TABLE).dialect)
+    if rows.insert(session, wanted.values(), wait=wait):
         return None
-    row = session.execute(inserting.current_row(session, wanted.id)).first()
+    row = session.execute(rows.current(select(TABLE).where(TABLE.c.id == wanted.id))).first()
     if row is None and not wait:
         raise UnderWay
     if row is not None and row.expires_at > now():

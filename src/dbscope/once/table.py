@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, DateTime, Index, LargeBinary, MetaData, String, Table
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Column, DateTime, Index, MetaData, String, Table
+
+from dbscope.backends import registry
+from dbscope.once.columns import long_binary
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Dialect
+
+    from dbscope.backends.inserting import Inserting
 
 NAME = "dbscope_once"
-LONG = 2**32 - 1  # bytes, by which MySQL makes a LONGBLOB; its own types would be a slow import
 SHOWN = 255  # characters of a key that are kept for people to read
 
 metadata = MetaData()
@@ -18,11 +27,20 @@ TABLE = Table(
     Column("key", String(SHOWN), nullable=False),
     Column("fingerprint", String(64), comment="SHA-256 of the input"),
     Column("attempt", String(32), nullable=False, comment="who wrote this row"),
-    Column("result", LargeBinary().with_variant(LargeBinary(LONG), "mysql", "mariadb")),
+    Column("result", long_binary()),
     Column("created_at", DateTime, nullable=False, comment="UTC"),
     Column("expires_at", DateTime, nullable=False, comment="UTC"),
     Index("ix_dbscope_once_expires_at", "expires_at"),
 )
+
+
+def inserting(dialect: Dialect) -> Inserting:
+    """Return how a database inserts a row unless it is there.
+
+    Raises:
+        ConfigurationError: of this database it is not known how.
+    """
+    return registry.inserting_of(dialect, TABLE, TABLE.c.attempt)
 
 
 def once_table(metadata: MetaData) -> Table:

@@ -12,7 +12,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from dbscope.errors import DBScopeError, TransactionRequired
 from dbscope.once.claiming import session_of
 from dbscope.outbox import store
-from dbscope.outbox.alone import Alone
 from dbscope.outbox.message import Message, message_of, values_of
 from dbscope.outbox.store import Report
 from dbscope.unit.hooks import is_async
@@ -30,6 +29,11 @@ LONGEST_PAUSE = 300.0  # seconds
 def usual_backoff(failed: int) -> float:
     """Return the seconds until the next attempt: 1, 2, 4, …, at most 5 minutes."""
     return min(2.0 ** (failed - 1), LONGEST_PAUSE)
+
+
+def in_silence(insert: Any, channel: str) -> Any:  # noqa: ARG001
+    """Return the INSERT as it is: nobody is told."""
+    return insert
 
 
 class Rings(Protocol):
@@ -79,9 +83,9 @@ class OutboxBase:
         self._stopped = False
 
     @cached_property
-    def _alone(self) -> Alone | None:
-        """The lock of the one relay, where rows cannot be locked."""
-        return Alone(self.db.url) if self.db.url.get_backend_name() == "sqlite" else None
+    def _alone(self) -> Any:
+        """The lock of the one relay, where rows cannot be locked; None: they can."""
+        return self.db.backend.alone("outbox")
 
     @cached_property
     def _waits(self) -> bool:
@@ -109,7 +113,8 @@ class OutboxBase:
         if unit.block is None:
             raise TransactionRequired(f"A message was sent in {unit.scope}, which autocommits.")
         values = values_of(topic, body, key, headers, store.now())
-        store.add(session_of(unit), values, notify=self.notify)
+        notifying = self.db.backend.notifying if self.notify else in_silence
+        store.add(session_of(unit), values, notifying)
         if self.bells:
             unit.block.on_commit(self._ring, robust=True)
         return str(values["uid"])

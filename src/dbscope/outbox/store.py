@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
-CHANNEL = NAME  # that PostgreSQL tells of new messages
+CHANNEL = NAME  # by which relays are told of new messages
 LONGEST_ERROR = 2000  # characters
 
 
@@ -28,13 +28,15 @@ def now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
 
 
-def add(session: Session, values: dict[str, Any], *, notify: bool) -> None:
-    """Store a message; PostgreSQL tells who listens, when it is committed."""
-    if notify and session.get_bind(clause=TABLE).dialect.name == "postgresql":
-        told = func.pg_notify(CHANNEL, "")
-        session.execute(TABLE.insert().values(values).returning(TABLE.c.id, told)).close()
-    else:
-        session.execute(TABLE.insert().values(values))
+def add(session: Session, values: dict[str, Any], notifying: Callable[[Any, str], Any]) -> None:
+    """Store a message.
+
+    Args:
+        session: in a transaction.
+        values: of its row.
+        notifying: given the INSERT and the channel, returns one that tells who listens.
+    """
+    session.execute(notifying(TABLE.insert().values(values), CHANNEL)).close()
 
 
 def take(session: Session, limit: int, *, lock: bool) -> list[Row[Any]]:

@@ -4,33 +4,30 @@ from __future__ import annotations
 
 from sqlalchemy import (
     JSON,
-    BigInteger,
     Column,
-    DateTime,
     Index,
     Integer,
-    LargeBinary,
     MetaData,
     String,
     Table,
     Text,
 )
-from sqlalchemy.dialects.mysql import DATETIME, LONGBLOB
+
+from dbscope.once.columns import long_binary, moment, serial_number
 
 NAME = "dbscope_outbox"
 
 metadata = MetaData()
-Bytes = LargeBinary().with_variant(LONGBLOB(), "mysql", "mariadb")
-Time = DateTime().with_variant(DATETIME(fsp=6), "mysql", "mariadb")
+Time = moment()
 
 TABLE = Table(
     NAME,
     metadata,
-    Column("id", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True),
+    Column("id", serial_number(), primary_key=True),
     Column("uid", String(32), nullable=False, comment="the same at each delivery"),
     Column("topic", String(255), nullable=False),
     Column("key", String(255), comment="messages of one key are relayed in their order"),
-    Column("body", Bytes, nullable=False),
+    Column("body", long_binary(), nullable=False),
     Column("content_type", String(100), nullable=False),
     Column("headers", JSON, nullable=False),
     Column("created_at", Time, nullable=False, comment="UTC"),

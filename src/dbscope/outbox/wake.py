@@ -1,4 +1,4 @@
-"""How a relay hears of new messages before it looks again: in this process, or by PostgreSQL."""
+"""How a relay hears of new messages before it looks again: in this process, or by the server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
 
 logger = logging.getLogger("dbscope")
-AUTOCOMMIT = {"isolation_level": "AUTOCOMMIT"}
+NOT_NOW = "The relay of %s does not hear of new messages now: %s"
+PAUSE = 0.5  # seconds at most, until a thread sees that it is to end
 
 
 class AsyncBell:
@@ -54,14 +55,15 @@ class Bell:
 
 @asynccontextmanager
 async def listening(db: Any, ring: Callable[[], None], poll: float) -> AsyncGenerator[None]:
-    """Ring whenever PostgreSQL tells of a message that somebody else has committed.
+    """Ring whenever the server tells of a message that somebody else has committed.
 
     It takes a connection; while there is none, the relay only looks from time to time.
     """
-    if db.engine.dialect.name != "postgresql":
+    notifications = db.backend.notifications(db.engine, CHANNEL)
+    if notifications is None:
         yield
         return
-    task = asyncio.create_task(_listen(db, ring, poll))
+    task = asyncio.create_task(_listen(db, notifications, ring, poll))
     try:
         yield
     finally:
@@ -69,49 +71,25 @@ async def listening(db: Any, ring: Callable[[], None], poll: float) -> AsyncGene
         await asyncio.wait([task])
 
 
-async def _listen(db: Any, ring: Callable[[], None], poll: float) -> None:
+async def _listen(db: Any, notifications: Any, ring: Callable[[], None], poll: float) -> None:
     while True:
         try:
-            async with db.engine.connect() as connection:
-                await connection.execution_options(**AUTOCOMMIT)
-                await connection.exec_driver_sql(f"LISTEN {CHANNEL}")
-                driver = (await connection.get_raw_connection()).driver_connection
-                try:
-                    ring()  # something may have come before
-                    await _hear(driver, ring)
-                finally:
-                    await connection.invalidate()  # nobody else shall hear it
+            await notifications.hear(ring)
         except Exception as error:
-            logger.warning("The relay of %s does not hear of new messages now: %s", db, error)
+            logger.warning(NOT_NOW, db, error)
         await asyncio.sleep(poll)
-
-
-async def _hear(driver: Any, ring: Callable[[], None]) -> None:
-    if hasattr(driver, "notifies"):  # psycopg's
-        async for _ in driver.notifies():
-            ring()
-        return
-    closed = asyncio.Event()
-
-    def end(*_: object) -> None:
-        closed.set()
-
-    def hear(*_: object) -> None:
-        ring()
-
-    driver.add_termination_listener(end)
-    await driver.add_listener(CHANNEL, hear)
-    await closed.wait()
 
 
 @contextmanager
 def listening_in_thread(db: Any, ring: Callable[[], None], poll: float) -> Generator[None]:
     """Do the same for a relay in a thread, by another thread."""
-    if db.engine.dialect.name != "postgresql" or db.engine.dialect.driver != "psycopg":
+    notifications = db.backend.notifications(db.engine, CHANNEL)
+    if notifications is None:
         yield
         return
     stopped = threading.Event()
-    thread = threading.Thread(target=_listen_in_thread, args=(db, ring, poll, stopped), daemon=True)
+    arguments = (db, notifications, ring, poll, stopped)
+    thread = threading.Thread(target=_listen_in_thread, args=arguments, daemon=True)
     thread.start()
     try:
         yield
@@ -121,21 +99,11 @@ def listening_in_thread(db: Any, ring: Callable[[], None], poll: float) -> Gener
 
 
 def _listen_in_thread(
-    db: Any, ring: Callable[[], None], poll: float, stopped: threading.Event
+    db: Any, notifications: Any, ring: Callable[[], None], poll: float, stopped: threading.Event
 ) -> None:
     while not stopped.is_set():
         try:
-            with db.engine.connect() as connection:
-                connection.execution_options(**AUTOCOMMIT)
-                connection.exec_driver_sql(f"LISTEN {CHANNEL}")
-                driver = connection.connection.driver_connection
-                try:
-                    ring()
-                    while not stopped.is_set():
-                        for _ in driver.notifies(timeout=min(poll, 0.5)):
-                            ring()
-                finally:
-                    connection.invalidate()
+            notifications.hear_in_thread(ring, stopped, min(poll, PAUSE))
         except Exception as error:
-            logger.warning("The relay of %s does not hear of new messages now: %s", db, error)
+            logger.warning(NOT_NOW, db, error)
             stopped.wait(poll)

@@ -13,7 +13,6 @@ from sqlalchemy.pool import NullPool
 from dbscope.backends.sandbox import rules_of
 from dbscope.engine import pool as pools
 from dbscope.errors import ConfigurationError
-from dbscope.sqlite_inline import files
 from dbscope.testing.connection import CHARACTERISTICS, SandboxConnection
 from dbscope.testing.homes import Anywhere, Home, InThread
 from dbscope.testing.line import Line
@@ -41,8 +40,7 @@ class Keeper:
         self.home: Home = InThread(cancels=self.rules.cancels) if is_async else Anywhere()
         # One connection is all of a database in memory; else the sandbox has some of its own, so
         # that those of the application stay in their event loops.
-        in_memory = self.family == "sqlite" and files.is_memory(self.engine.url)
-        is_shared = in_memory and pools.capacity(self.engine) == 1
+        is_shared = source.backend.is_memory and pools.capacity(self.engine) == 1
         self.pool: Pool = self.engine.pool if is_shared else self.engine.pool.recreate()
         self.is_own = not is_shared
         self._taken: dict[Any, Any] = {}

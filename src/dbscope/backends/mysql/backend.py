@@ -16,10 +16,11 @@ from dbscope.backends.mysql import drivers, implicit_commit, kill, packets, sess
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Column, Connection, Engine, Table
     from sqlalchemy.engine import ExceptionContext
 
     from dbscope.backends.doctor import Doctor
+    from dbscope.backends.inserting import Inserting
     from dbscope.backends.migrating import Migrating
     from dbscope.backends.mysql.session_state import Kept
     from dbscope.unit.unit import Unit
@@ -126,6 +127,13 @@ class MySQL(Backend):
         from dbscope.backends.mysql.upsert import on_duplicate_key
 
         return on_duplicate_key(model, values, **row)
+
+    @classmethod
+    def inserting(cls, table: Table, writer: Column[Any]) -> Inserting:
+        """Return how rows are inserted unless they are there."""
+        from dbscope.backends.mysql.inserting import MySQLInserting
+
+        return MySQLInserting(table, writer)
 
     # -- locks ---------------------------------------------------------------------------------
 

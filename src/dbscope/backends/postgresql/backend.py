@@ -32,12 +32,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
-    from sqlalchemy import URL, Connection, Engine
+    from sqlalchemy import URL, Column, Connection, Engine, Insert, Table
     from sqlalchemy.engine.interfaces import Dialect
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
     from dbscope.backends.base import Renew
     from dbscope.backends.doctor import Doctor
+    from dbscope.backends.inserting import Inserting
     from dbscope.backends.migrating import Migrating
+    from dbscope.backends.notifications import Notifications
     from dbscope.unit.unit import Unit
 
 # Any number will do, as long as it is always the same: "dbscope" in ASCII.
@@ -195,6 +198,25 @@ class PostgreSQL(Backend):
         from sqlalchemy.dialects.postgresql import insert
 
         return on_conflict(insert(model), values, **row)
+
+    @classmethod
+    def inserting(cls, table: Table, writer: Column[Any]) -> Inserting:
+        """Return how rows are inserted unless they are there."""
+        from dbscope.backends.postgresql.inserting import PostgreSQLInserting
+
+        return PostgreSQLInserting(table, writer)
+
+    def notifying(self, insert: Insert, channel: str) -> Any:
+        """Return an INSERT with NOTIFY."""
+        from dbscope.backends.postgresql import notifications
+
+        return notifications.notifying(insert, channel)
+
+    def notifications(self, engine: Engine | AsyncEngine, channel: str) -> Notifications | None:
+        """Return who listens, by a driver of which it is known how."""
+        from dbscope.backends.postgresql.notifications import Listener
+
+        return Listener(engine, channel) if engine.dialect.driver in self.drivers else None
 
     # -- locks ---------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from dbscope.backends.base import NOTHING, REFUSES, Backend, Options
 from dbscope.backends.driver import ConnectionStatus
 from dbscope.backends.features import Features
 from dbscope.backends.sqlite import deadline, drivers, forks, recipe
+from dbscope.backends.sqlite.alone import AloneInFile
 from dbscope.backends.sqlite.write_queue import WriteQueue, write_queue
 from dbscope.backends.upsert import on_conflict
 from dbscope.errors import ConfigurationError, DatabaseUnavailable
@@ -19,11 +20,12 @@ from dbscope.sqlite_inline.pysqlite import on_top_of
 from dbscope.unit.deadline import instead_of, patience
 
 if TYPE_CHECKING:
-    from sqlalchemy import URL, Connection, Engine
+    from sqlalchemy import URL, Column, Connection, Engine, Table
     from sqlalchemy.engine.interfaces import Dialect
     from sqlalchemy.pool import ConnectionPoolEntry
 
     from dbscope.backends.doctor import Doctor
+    from dbscope.backends.inserting import Inserting
     from dbscope.backends.migrating import Migrating
     from dbscope.unit.unit import Unit
 
@@ -216,7 +218,18 @@ class SQLite(Backend):
 
         return on_conflict(insert(model), values, **row)
 
+    @classmethod
+    def inserting(cls, table: Table, writer: Column[Any]) -> Inserting:
+        """Return how rows are inserted unless they are there."""
+        from dbscope.backends.sqlite.inserting import SQLiteInserting
+
+        return SQLiteInserting(table, writer)
+
     # -- locks and forks -----------------------------------------------------------------------
+
+    def alone(self, what: str) -> AloneInFile:
+        """Return a lock beside the file: rows have none."""
+        return AloneInFile(self.url, what)
 
     def schema_lock(self, connection: Connection) -> Any:
         """Begin with the lock to write."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from dbscope.backends.migrating import Migrating, rounded, wait_for
 from dbscope.backends.sqlite import batch
+from dbscope.backends.sqlite.file_lock import FileLock
 from dbscope.backends.sqlite.foreign_keys import ForeignKeys
 from dbscope.sqlite_inline import files
 
@@ -27,9 +27,13 @@ class SQLiteMigrating(Migrating):
     @contextmanager
     def lock(self, engine: Engine, timeout: float, *, alone: bool) -> Generator[Connection]:  # noqa: ARG002
         """Hold a file beside the database."""
-        path = files.path_of(engine.url)
-        with file_held(f"{path}-migrate", timeout), engine.connect() as connection:
-            yield connection
+        file = FileLock(f"{files.path_of(engine.url)}-migrate")
+        wait_for(file.take, lambda: f"whoever has {file.path} open", timeout)
+        try:
+            with engine.connect() as connection:
+                yield connection
+        finally:
+            file.give_back()
 
     def begin(self, seconds: float) -> Sequence[str]:
         """Begin with the lock to write: else there is no transaction around DDL."""
@@ -46,24 +50,3 @@ class SQLiteMigrating(Migrating):
     def foreign_keys(self, connection: Connection) -> ForeignKeys:
         """They stand in the way of changing a table."""
         return ForeignKeys(connection)
-
-
-@contextmanager
-def file_held(path: str, timeout: float) -> Generator[None, None, None]:
-    """Hold a file by SQLite's own locks, which every system has; it stays, and stays empty.
-
-    Deleting it would let a second process make another one while a third has this one open.
-    """
-    with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as file:
-
-        def ask() -> bool:
-            try:
-                file.execute("BEGIN EXCLUSIVE")
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                    raise
-                return False
-            return True
-
-        wait_for(ask, lambda: f"whoever has {path} open", timeout)
-        yield

