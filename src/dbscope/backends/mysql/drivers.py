@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from dbscope.backends import sockets
@@ -55,9 +56,11 @@ class Asyncmy(Driver):
 
     def hang_up(self, driver: Any) -> None:
         """Close the socket; else it would complain when it is collected."""
-        writer = driver._writer  # noqa: SLF001
-        driver._writer = None  # noqa: SLF001
-        sockets.close_transport(getattr(writer, "transport", None))
+        writer = getattr(driver, "_writer", None)
+        transport = getattr(driver, "_transport", None) or getattr(writer, "transport", None)
+        with suppress(AttributeError, TypeError):
+            driver._writer = None  # noqa: SLF001
+        sockets.close_transport(transport)
 
 
 def status_of(flags: int) -> ConnectionStatus:
