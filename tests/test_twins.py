@@ -147,7 +147,7 @@ ALLOWED = {
     "watch": {"watch", "unit", "arguments", "errors", "masking"},
     "once": {"once", "scopes", "engine", "aio", "unit", "arguments", "errors", "backends"}
     | {"AsyncDatabase", "Database"},
-    "outbox": {"outbox", "once", "aio", "unit", "errors"},
+    "outbox": {"outbox", "once", "scopes", "aio", "unit", "errors"},
     "errors": {"masking"},
     "masking": set(),
     "extras": {"errors", "backends"},

@@ -381,6 +381,27 @@ async def test_files_and_answers_without_a_body_are_repeated(stage: Stage, tmp_p
 
 
 @simply
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_rollback_by_hand_takes_no_key_away(stage: Stage, streamed: bool) -> None:
+    """What is stored in the end is stored with the key, though the row of before is gone."""
+    calls: list[int] = []
+
+    def body() -> Any:
+        calls.append(1)
+        stage.insert("customer")
+        stage.db.session.rollback()
+        stage.insert(f"payment {len(calls)}")
+        return StreamingResponse(iter([b"a", b"b"])) if streamed else len(calls)
+
+    stage.route(body)
+    stage.install = {"idempotency": True}
+    statuses = [(await ask(stage)).status for _ in range(2)]
+    assert statuses == [200, 409 if streamed else 200]
+    assert (calls, stage.world.items()) == ([1], ["payment 1"])
+    assert keys(stage.world.look) == ["http::k"]
+
+
+@simply
 @pytest.mark.parametrize("also", [None, "Bearer a"])
 async def test_whose_key_it_is_is_not_guessed_from_cookies(stage: Stage, also: str | None) -> None:
     """Two users of a site with cookies would share their keys, and one get the other's answer."""

@@ -16,7 +16,7 @@ from dbscope.outbox.faststream import publisher
 from dbscope.outbox.table import TABLE
 from tests.outbox.conftest import Box
 from tests.support.look import until
-from tests.worlds import Base, Both, World, insert, is_postgresql, is_sqlite, waiting
+from tests.worlds import SYNC, Base, Both, World, insert, is_postgresql, is_sqlite, waiting
 
 only_scope = pytest.mark.worlds(places=["scope"])
 on_servers = pytest.mark.worlds(drivers=lambda each: not is_sqlite(each), places=["scope"])
@@ -140,6 +140,53 @@ def test_what_fails_is_tried_again_and_keeps_its_key_waiting(world: World, box: 
     world.play(lambda db: box.flush())
     assert box.values == ["other", "bad", "behind"]
     assert box.pauses == [1, 2]
+
+
+@only_scope
+def test_a_publisher_is_no_part_of_the_relays_work(world: World, box: Box) -> None:
+    """What it does with the database by mistake is its failure, and undoes nothing of the relay."""
+    publish = box.publish
+
+    def use(message: Any) -> None:
+        if message.value == "bad":
+            world.database.set_rollback(True)
+        publish(message)
+
+    box.publish = use  # type: ignore[method-assign]
+
+    def story(db: Both) -> None:
+        with db.scope():
+            for value in ("a", "bad", "b"):
+                box.send(value, key=value)
+        box.relay_once()
+
+    world.play(story)
+    assert box.values == ["a", "b"]
+    ((attempts, why),) = box.rows()
+    assert attempts == 1
+    assert "TransactionRequired" in str(why)
+
+
+@pytest.mark.worlds(drivers=lambda driver: driver not in SYNC, places=["scope"])
+def test_a_publisher_that_is_cancelled_by_itself_has_failed(world: World, box: Box) -> None:
+    """A client whose connection ends cancels what waits for it; the relay goes on."""
+
+    def cancelled(message: Any) -> bool:
+        if message.value == "bad":
+            raise asyncio.CancelledError
+        return False
+
+    box.refuses = cancelled
+
+    def story(db: Both) -> None:
+        with db.scope():
+            for value in ("a", "bad", "b"):
+                box.send(value, key=value)
+        box.relay_once()
+
+    world.play(story)
+    assert box.values == ["a", "b"]
+    assert [attempts for attempts, _ in box.rows()] == [1]
 
 
 @only_scope

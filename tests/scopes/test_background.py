@@ -98,6 +98,24 @@ async def test_one_that_fails_undoes_only_its_own_and_is_logged(stage: Stage, ca
     assert told.exc_info[0] is Trouble
 
 
+@only(*ASYNC)
+async def test_one_that_is_cancelled_by_itself_is_logged_too(stage: Stage, caplog: Any) -> None:
+    """A client whose connection ends cancels what waits for it; its neighbours are run."""
+
+    def cancelled() -> None:
+        raise asyncio.CancelledError
+
+    def body() -> None:
+        behind(stage, "a")
+        behind(stage, "b", cancelled)
+        behind(stage, "c")
+
+    stage.route(body)
+    assert (await stage.ask()).status == 200
+    await eventually(lambda: stage.world.items() == ["a", "c"])
+    assert any("was cancelled" in each.message for each in caplog.records)
+
+
 @needs_late_check
 @only(places=(ALONE, INSIDE))
 async def test_one_whose_commit_fails_is_logged_too(stage: Stage, caplog: Any) -> None:

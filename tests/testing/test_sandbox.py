@@ -565,6 +565,32 @@ def test_code_of_no_sandbox_is_refused_while_there_are_several(booth: Booth) -> 
             other.close()
 
 
+@pytest.mark.parametrize("later", ["in another sandbox", "in none"])
+def test_code_that_outlives_its_sandbox_is_refused(booth: Booth, later: str) -> None:
+    """What it did would be a part of the next test, or would be stored for good."""
+    with booth.real.sandbox():
+        straggler = contextvars.copy_context()
+
+    def run() -> str:
+        try:
+            booth.names()
+        except ConfigurationError as error:
+            return str(error)
+        return "fine"
+
+    def in_its_thread() -> str:
+        with ThreadPoolExecutor(1) as pool:
+            return str(pool.submit(straggler.run, run).result())
+
+    if later == "in none":
+        assert "has ended" in in_its_thread()
+    else:
+        with booth.real.sandbox():
+            assert "has ended" in in_its_thread()
+            assert booth.names() == []
+    assert run() == "fine"
+
+
 def test_a_sandbox_in_a_sandbox_ends_alone(booth: Booth) -> None:
     """What a module, or a whole run, has prepared is there for each test, as it was."""
     a_shop(booth)

@@ -31,6 +31,9 @@ class Opened(Protocol):
     line: Any
     around: Opened | None  # the one that was open before, of whichever database
     is_open: bool
+    has_left: bool  # the context that has opened it; others that have it were started inside
+    source: Any
+    where: object
 
 
 # The innermost sandbox of the running code.
@@ -49,6 +52,7 @@ class Sandboxes:
         self.sources = [weakref.ref(source)]
         self.mutex = threading.RLock()
         self.keeper: Any = None  # of the connections between two sandboxes
+        self.was_opened = False
 
     def add(self, source: EngineSource) -> None:
         """Let the companion have the same."""
@@ -64,6 +68,7 @@ class Sandboxes:
         Raises:
             ConfigurationError: there are several, and nothing tells which.
         """
+        self.check()
         lines = list({id(each.line): each.line for each in self.opened}.values())
         here = inside.get()
         while here is not None:
@@ -77,6 +82,27 @@ class Sandboxes:
                 "it inside of one: `threading.Thread(target=contextvars.copy_context().run, ...)`."
             )
         return lines[0]
+
+    def check(self) -> None:
+        """Refuse code that was started in a sandbox which has ended, and is not in another one.
+
+        What it did would be a part of the next test, or would be stored for good.
+
+        Raises:
+            ConfigurationError: it is such code.
+        """
+        here, ended = inside.get(), None
+        while here is not None:
+            if here.is_open and here in self.opened:
+                return
+            if here.has_left and any(here.source is known() for known in self.sources):
+                ended = ended or here
+            here = here.around
+        if ended is not None:
+            raise ConfigurationError(
+                f"The sandbox opened at {ended.where} has ended, and this code was started in it: "
+                "wait for tasks and threads before a test ends."
+            )
 
     def prepared(self, source: EngineSource, engine: Engine) -> None:
         """Take the place of the connections of an engine that was made just now."""

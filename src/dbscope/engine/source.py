@@ -199,6 +199,8 @@ class EngineSource:
             unit.settings = values_of(self.settings.session_settings)
         if self.sandboxes.opened:
             return
+        if self.sandboxes.was_opened:
+            self.sandboxes.check()
         self.engines.require(bind, unit.scope)
         if unit.scope.parent is not None:
             self.seconds.want(unit, bind.engine)

@@ -31,6 +31,8 @@ from dbscope.unit.hooks import is_async
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dbscope.unit.unit import Unit
+
 
 F = TypeVar("F", bound="Callable[..., Any]")
 SERVED = "dbscope.once"  # of an ASGI scope
@@ -239,11 +241,30 @@ class Keyed:
             raise
 
     def _store(self, start: Message, body: bytes | None) -> None:
-        """See to it that the answer is stored with the work, if that is."""
-        if body is None:
-            return  # the row without an answer says that it was done
+        """See to it that the answer is stored with the work, if that is.
+
+        The row without an answer says that it was done.
+        """
         unit = unit_of(self.source)
-        answer = encoded(start, body, self.settings.headers)
+        answer = None if body is None else encoded(start, body, self.settings.headers)
         if unit.blocks and unit.blocks[0].outcome is None:
-            finish = partial(store.finish, session_of(unit), self.claimed, answer)
-            unit.blocks[0].before_commit(finish)
+            unit.blocks[0].before_commit(partial(self._finish, unit, answer))
+
+    def _finish(self, unit: Unit, answer: bytes | None) -> None:
+        """Store the answer in the row that is ours; or in a new one, in this very transaction.
+
+        Who rolls back by hand takes the row away, too, and goes on in another transaction.
+
+        Raises:
+            Refused: somebody else has the key by then, so that nothing of this may be stored.
+        """
+        session = session_of(unit)
+        if store.finish(session, self.claimed, answer):
+            return
+        try:
+            found = claim(unit, self.claimed, wait=False)
+        except (KeyReused, UnderWay) as error:
+            raise idempotency.under_way(self.settings.header) from error
+        if found is not None:
+            raise idempotency.under_way(self.settings.header)
+        store.finish(session, self.claimed, answer)

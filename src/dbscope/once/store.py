@@ -115,10 +115,11 @@ def _found(wanted: Claim, row: Row[Any]) -> Found:
     return Found(row.result)
 
 
-def finish(session: Session, claimed: Claim, result: bytes) -> None:
-    """Store what came of it, in the transaction that has claimed the key."""
+def finish(session: Session, claimed: Claim, result: bytes | None) -> bool:
+    """Store what came of it, in the transaction that has claimed the key; False: it has not."""
     ours = (TABLE.c.id == claimed.id) & (TABLE.c.attempt == claimed.attempt)
-    session.execute(update(TABLE).where(ours).values(result=result))
+    done: Any = session.execute(update(TABLE).where(ours).values(result=result))
+    return bool(done.rowcount)
 
 
 def purge(session: Session, limit: int) -> int:

@@ -16,6 +16,7 @@ from dbscope.outbox.base import AWAY, OutboxBase, dead_messages, logger
 from dbscope.outbox.message import Message, message_of
 from dbscope.outbox.store import Report
 from dbscope.outbox.wake import AsyncBell, Bell
+from dbscope.scopes.outside import outside
 from dbscope.unit.current import unit_of
 
 ISOLATION = "READ COMMITTED"  # MySQL would else lock the gaps that new messages come into
@@ -109,6 +110,20 @@ class AsyncOutbox(OutboxBase):
         return report
 
     async def _publish_one(self, message: Message) -> None:
+        """Publish in a task of its own: what is cancelled there is not the relay."""
+        with outside():
+            task = asyncio.create_task(self._call(message))
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.wait([task])
+            raise
+        if task.cancelled():
+            raise ConnectionError("publish() was cancelled")
+        task.result()
+
+    async def _call(self, message: Message) -> None:
         if self._waits:
             await self.publish(message)
             return
@@ -223,7 +238,8 @@ class Outbox(OutboxBase):
         for row in rows:
             if self._is_to_be_published(row, report):
                 try:
-                    self.publish(message_of(row))
+                    with outside():
+                        self.publish(message_of(row))
                 except Exception as error:
                     self._failed(report, row, error)
                 else:

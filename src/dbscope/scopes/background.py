@@ -115,14 +115,19 @@ async def _run_all(scope: Scope) -> None:
     while scope.background:
         task, *rest = scope.background
         scope.background = tuple(rest)
+        work = asyncio.create_task(_run(task))  # what is cancelled inside is that alone
         try:
-            await _run(task)
-        except Exception:
-            logger.exception(FAILED, name_of(task), scope)
+            await asyncio.wait([work])
         except CancelledError:
+            work.cancel()
             names = ", ".join(map(name_of, (task, *scope.background)))
             logger.warning("Cancelled before it was done, behind %s: %s.", scope, names)
+            await asyncio.wait([work])
             raise
+        if work.cancelled():
+            logger.error("The background function %s of %s was cancelled.", name_of(task), scope)
+        elif (error := work.exception()) is not None:
+            logger.error(FAILED, name_of(task), scope, exc_info=error)
 
 
 async def _run(task: Callable[[], Any]) -> None:

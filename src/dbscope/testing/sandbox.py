@@ -31,6 +31,7 @@ class Sandbox:
         self.source = source
         self.where = where
         self.is_open = False
+        self.has_left = False
         self.savepoint: str | None = None  # of one inside another
         self.around: Opened | None = None
 
@@ -41,6 +42,7 @@ class Sandbox:
             self.line = self._line()
             self.line.enter(self)
             sandboxes.opened.append(self)
+            sandboxes.was_opened = True
             for known in sandboxes.sources:
                 if (source := known()) is not None:
                     self.line.keeper.take_over(source, source.engines.plain)
@@ -73,6 +75,7 @@ class Sandbox:
     def _forget(self) -> None:
         if inside.get() is self:  # a fixture may end in another context than it began in
             inside.set(self.around)
+            self.has_left = True
 
     def __enter__(self) -> Self:
         self.open()
