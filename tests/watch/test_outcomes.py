@@ -17,11 +17,12 @@ from dbscope import (
     PartialCommit,
     TransactionOutcomeUnknown,
 )
+from dbscope.watch.drafts import MOST
 from tests.conflicts import be_stale, counters
 from tests.fixtures import make_tables
 from tests.scopes.stage import ALONE, Stage
 from tests.support.proxy import Proxy
-from tests.worlds import DRIVERS, Both, Child, World, insert, is_postgresql, is_sqlite
+from tests.worlds import DRIVERS, Both, Child, Item, World, insert, is_postgresql, is_sqlite
 
 HERE = [name for name in DRIVERS if is_sqlite(name) or is_postgresql(name)]
 here = pytest.mark.worlds(drivers=HERE.__contains__, places=["scope"])
@@ -77,6 +78,71 @@ def test_a_retry_that_has_lost(world: World, watch: Any) -> None:
     assert "; attempt 2, after StaleDataError" in str(last)
     assert first.again
     assert not last.again
+
+
+@here
+def test_what_is_written_behind_many_statements_is_told(world: World, watch: Any) -> None:
+    """Of most statements only so many are kept; of what was written, all is counted."""
+    watch().start()
+
+    def story(db: Both) -> None:
+        with db.scope():
+            for number in range(MOST + 2):
+                db.execute(text(f"SELECT {number}"))
+            for number in range(3):
+                db.execute(text(f"INSERT INTO item (name) VALUES ('{number}')"))
+
+    world.play(story)
+    (record,) = watch().recent()
+    assert str(record) == "committed; 3 INSERT into item stored"
+    assert (len(record.statements), record.more) == (MOST, 5)
+
+
+@here
+def test_what_the_end_has_stored_was_not_stored_by_hand(world: World, watch: Any) -> None:
+    """Though a rollback by hand came before."""
+    watch().start()
+
+    def story(db: Both) -> None:
+        with db.scope():
+            insert(db, "a")
+            db.session.rollback()
+            insert(db, "b")
+
+    world.play(story)
+    (record,) = watch().recent()
+    assert str(record) == "committed; 1 INSERT into item not stored; 1 INSERT into item stored"
+
+
+@here
+@pytest.mark.parametrize("how", ["doom", "set_rollback"])
+def test_what_was_added_and_given_up_is_told(world: World, watch: Any, how: str) -> None:
+    """Nothing was ever sent of it."""
+    watch().start()
+
+    def story(db: Both) -> None:
+        with db.scope():
+            db.session.add(Item(name="a"))
+            db.doom() if how == "doom" else db.set_rollback(True)
+
+    world.play(story)
+    (record,) = watch().recent()
+    assert str(record).startswith(f"rolled back, {how}(")
+    assert str(record).endswith("; 1 Item never sent")
+
+
+@here
+def test_a_hook_alone_was_not_rolled_back(world: World, watch: Any) -> None:
+    """There was no transaction at all."""
+    watch().start()
+
+    def story(db: Both) -> None:
+        with db.scope():
+            db.on_commit(lambda: None)
+
+    world.play(story)
+    (record,) = watch().recent()
+    assert str(record) == "nothing sent"
 
 
 @here

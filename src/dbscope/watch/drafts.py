@@ -84,6 +84,8 @@ class Draft:
         self.awaited: str | None = None
         self.current: Sent | None = None
         self.writes: list[Sent] = []
+        self.uncounted: dict[Any, Sent] = {}  # those beyond the ones that are kept, added up
+        self.is_on_purpose = False  # kept though the answer tells of an error
         self.who: Any = None  # the task, or the number of the thread
         self.seen: Any = None  # what it has loaded, for who looks for problems
         attempts = unit.scope.attempts
@@ -155,8 +157,10 @@ class Draft:
             return records.UNKNOWN
         if self.failed:
             return records.COMMIT_FAILED
-        if records.ROLLED_BACK in ends[-1:] or self.pending or not ends:
+        if records.ROLLED_BACK in ends[-1:] or self.pending:
             return records.ROLLED_BACK
+        if not ends:
+            return records.NOTHING if self.reason is None else records.ROLLED_BACK
         return records.COMMITTED if self.amounts(stored=True) else records.READ
 
     def is_stored(self, sent: Sent) -> bool:
@@ -187,7 +191,7 @@ class Draft:
         for each in self.transactions:
             each.outcome = each.outcome or records.ROLLED_BACK
         outcome = self.outcome()
-        is_kept = outcome in {records.COMMITTED, records.READ}
+        is_kept = outcome in {records.COMMITTED, records.READ, records.NOTHING}
         return Record(
             number=self.number,
             kind=self.kind,
@@ -216,6 +220,7 @@ class Draft:
             before=self.before,
             again=self.again,
             held=self.held,
+            is_on_purpose=self.is_on_purpose,
             problems=() if self.seen is None else tuple(self.seen.problems()),
         )
 

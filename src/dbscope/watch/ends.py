@@ -9,7 +9,7 @@ from dbscope.errors import UnexpectedRollback
 from dbscope.unit.block import Outcome
 from dbscope.unit.callsite import Place
 from dbscope.watch import events, lines, reasons, records
-from dbscope.watch.drafts import Entered
+from dbscope.watch.drafts import Draft, Entered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,15 +34,22 @@ def _decided(recorder: Recorder, event: events.Decided) -> None:
     if event.keep:
         if draft.asked is not None and (unit.doomed or is_to_roll_back(unit)):
             draft.because(draft.asked)
+            _leave_unsent(draft)
+        draft.is_on_purpose = (event.status or 0) >= records.FIRST_ERROR
         return
-    if unit.session is not None:
-        draft.pending.update(type(each).__name__ for each in unit.session.new)
+    _leave_unsent(draft)
     if isinstance(event.error, UnexpectedRollback) and draft.swallowed:
         draft.because(draft.swallowed)
     elif event.error is not None:
         draft.because(reasons.of_error(event.error, event.unit))
     elif event.status is not None:
         draft.because(reasons.of_answer(event.status, getattr(unit.scope, "asgi", {})))
+
+
+def _leave_unsent(draft: Draft) -> None:
+    """Note what was added, and will never be sent."""
+    if draft.unit.session is not None:
+        draft.pending.update(type(each).__name__ for each in draft.unit.session.new)
 
 
 def _asked(recorder: Recorder, event: events.EndAsked) -> None:

@@ -11,6 +11,7 @@ from dbscope.watch.sql import Sql
 
 COMMITTED = "committed"
 READ = "read"  # committed, and nothing was written
+NOTHING = "nothing sent"  # only hooks were run, or something was waited for
 ROLLED_BACK = "rolled back"
 COMMIT_FAILED = "COMMIT failed"
 UNKNOWN = "outcome unknown"
@@ -135,6 +136,7 @@ class Record:
     before: tuple[str, ...]  # what the attempts before have failed by
     again: bool  # it is done again
     held: float  # seconds that a connection was held
+    is_on_purpose: bool = False  # kept though the answer tells of an error
     problems: tuple[Any, ...] = ()
 
     @property
@@ -149,7 +151,7 @@ class Record:
             return False
         if self.status < FIRST_ERROR:
             return self.outcome in NOT_STORED and bool(self.not_stored or self.pending)
-        return bool(self.stored)
+        return bool(self.stored) and not self.is_on_purpose
 
     def __str__(self) -> str:
         return story.line(self)

@@ -53,12 +53,27 @@ def _statement_ended(recorder: Recorder, event: events.StatementEnded) -> None:
 
 
 def _keep(draft: Draft, sent: Sent) -> None:
-    if len(draft.statements) >= MOST:
-        draft.more += 1
-        return
-    draft.statements.append(sent)
+    is_kept = len(draft.statements) < MOST
     if sent.sql.kind in WRITES:
+        _count(draft, sent, is_kept=is_kept)
+    if is_kept:
+        draft.statements.append(sent)
+    else:
+        draft.more += 1
+
+
+def _count(draft: Draft, sent: Sent, *, is_kept: bool) -> None:
+    """Note what was written; of the statements that are not kept, only how many rows."""
+    if is_kept or sent.error is not None:
         draft.writes.append(sent)
+        return
+    what = (sent.sql.kind, sent.sql.table, sent.transaction, sent.savepoint)
+    known = draft.uncounted.get(what)
+    if known is None:
+        draft.uncounted[what] = sent
+        draft.writes.append(sent)
+    else:
+        known.rows = sum(1 if each.rows is None else each.rows for each in (known, sent))
 
 
 def _flush(recorder: Recorder, event: events.FlushBegun) -> None:

@@ -43,8 +43,9 @@ def _work(record: Record) -> Iterable[str]:
 
 
 def _by_hand(record: Record) -> str:
-    by_hand = [each.by_hand for each in record.transactions if each.by_hand is not None]
-    if not by_hand:
+    stored = [each for each in record.transactions if each.outcome == "committed"]
+    by_hand = [each.by_hand for each in stored if each.by_hand is not None]
+    if not by_hand or len(by_hand) < len(stored):
         return ""
     return f" by hand at {by_hand[0]}" if by_hand[0] else " by hand"
 
