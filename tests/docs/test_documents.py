@@ -82,9 +82,13 @@ class Run:
 
     def __call__(self) -> None:
         name = self.document.namespace["__name__"]
-        with self.runner, patch.dict(sys.modules, {name: ModuleType(name)}):  # as an import does
-            for example in self.document.examples():
-                example.evaluate()
+        sys.modules[name] = ModuleType(name)  # as an import does
+        try:
+            with self.runner:
+                for example in self.document.examples():
+                    example.evaluate()
+        finally:
+            del sys.modules[name]
         self.expect_nothing_raised()
 
     def expect_nothing_raised(self) -> None:
