@@ -605,6 +605,19 @@ def test_a_sandbox_in_a_sandbox_ends_alone(booth: Booth) -> None:
     assert booth.stored() == []
 
 
+def test_a_sandbox_ends_with_the_one_around_it(booth: Booth) -> None:
+    """Whoever closes it afterwards has nothing to do, and nothing is left."""
+    a_shop(booth)
+    around, inside = booth.real.sandbox(), booth.real.sandbox()
+    around.open()
+    booth.client().post("/items/for-all")
+    inside.open()
+    booth.client().post("/items/for-one")
+    around.close()
+    inside.close()
+    assert booth.stored() == []
+
+
 def test_a_sandbox_is_not_opened_in_the_middle_of_a_transaction(booth: Booth) -> None:
     """It would be a savepoint of that, and end with it."""
 

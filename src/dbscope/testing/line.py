@@ -222,6 +222,8 @@ class Line:
 
     def leave(self, sandbox: Sandbox) -> None:
         """End a sandbox, with those inside of it: roll back all that was done in it."""
+        if sandbox not in self.sandboxes:
+            return  # it has ended with the one around it
         depth = self.sandboxes.index(sandbox)
         with self._mutex:
             holder, self._holder = self._holder, None
