@@ -83,11 +83,11 @@ def _port(info: dict[str, Any]) -> str:
 
 def stop(connection: Connection) -> bool:
     """Let the statement fail that another thread or task is in, by the loss of its connection."""
+    driver: Any = connection.connection.driver_connection  # as long as it is there
     if connection.dialect.is_async:
         interrupt(connection)
         return True
     kill(connection)
-    driver: Any = connection.connection.driver_connection
     if (end := driver._sock) is not None:  # noqa: SLF001  (its thread has not noticed)
         sockets.shut_down(end)
     return True
