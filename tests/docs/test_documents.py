@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from itertools import count
 from types import ModuleType
 from typing import Self
 from unittest.mock import patch
@@ -29,6 +30,7 @@ from dbscope import AsyncDatabase, Database, DBScopeError, errors
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
+runs = count(1)
 DOCUMENTS = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 REPOSITORY = PROJECT["urls"]["Source"]
@@ -78,7 +80,7 @@ class Run:
         languages = {"python": self.python, "sql": self.sql, "text": self.text}
         parsers = [CodeBlockParser(name, run) for name, run in languages.items()]
         self.document = Document.parse(str(path), *parsers)
-        self.document.namespace["__name__"] = f"document_{path.stem}"  # which no package has
+        self.document.namespace["__name__"] = f"document_{path.stem}_{next(runs)}"  # nobody else's
 
     def __call__(self) -> None:
         name = self.document.namespace["__name__"]
