@@ -38,7 +38,7 @@ class OutboxAction(StrEnum):
 
 
 def once(found: Found, action: Annotated[OnceAction, typer.Argument(help="purge")]) -> None:  # noqa: ARG001
-    """Delete what `db.once` and Idempotency-Key have kept for long enough."""
+    """Delete keys of `db.once` that were kept for long enough."""
     from dbscope.once import purge
 
     db = found.database
@@ -52,7 +52,7 @@ def outbox(
         OutboxAction, typer.Argument(help="relay, until it is stopped; flush; dead; revive.")
     ] = OutboxAction.RELAY,
 ) -> None:
-    """Relay the messages of the outbox; or show those that are dead, or try them again."""
+    """Relay the messages of the outbox; or look at the dead ones."""
     box = outbox_of(found)
     if isinstance(found.database, AsyncDatabase):
         asyncio.run(ended(found.database, do_async(box, action)))
