@@ -11,7 +11,6 @@ class Features:
 
     name: str  # how SQLAlchemy calls its dialect
     family: str = ""  # whose SQL it is; "": nobody's that we know
-    autocommit_reads: bool = False  # a read alone needs no BEGIN and no COMMIT
     commits_last: bool = False  # among several databases
     readonly: bool = False  # the database itself refuses to write
     reader: bool = False  # … in connections that are made for it

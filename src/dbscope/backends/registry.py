@@ -70,7 +70,12 @@ def backend_of(url: URL, name: str, engine: Engine | AsyncEngine | None = None) 
 
 def driver_of(dialect: Dialect | type[Dialect]) -> Driver:
     """Return what is known of the driver of a dialect."""
-    return class_of(dialect.name).drivers.get(dialect.driver) or Driver()
+    return _driver(dialect.name, dialect.driver)
+
+
+@cache
+def _driver(dialect: str, name: str) -> Driver:
+    return class_of(dialect).drivers.get(name) or Driver()
 
 
 def features_of(dialect: Dialect | type[Dialect]) -> Features:

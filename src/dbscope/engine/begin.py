@@ -32,13 +32,12 @@ def options_of(unit: Unit, bind: Engine | Connection, engines: Engines) -> Optio
     if isinstance(bind, Connection):
         return _leave_alone(unit)
     backend = engines.backend
-    level = unit.blocks[0].isolation if unit.blocks else None
-    if unit.is_alone and not (unit.is_readonly and bind is not engines.reader):
+    refuses_writes = unit.is_readonly and bind is not engines.reader
+    if unit.is_alone and not refuses_writes:
         return backend.alone_options
+    level = unit.blocks[0].isolation if unit.blocks else None
     options = NOTHING if level is None else backend.isolation_options(level)
-    if unit.is_readonly and bind is not engines.reader:
-        return {**options, **backend.readonly_options}
-    return options
+    return {**options, **backend.readonly_options} if refuses_writes else options
 
 
 def _leave_alone(unit: Unit) -> Options:

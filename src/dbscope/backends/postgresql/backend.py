@@ -61,7 +61,6 @@ class PostgreSQL(Backend):
     features = Features(
         name="postgresql",
         family="postgresql",
-        autocommit_reads=True,
         readonly=True,
         reader=True,
         statement_timeout=True,

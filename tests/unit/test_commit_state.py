@@ -1,0 +1,40 @@
+"""The state of COMMIT: what may come of what."""
+
+import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
+
+from dbscope.unit.commit_state import NEXT, Commit, CommitState
+
+
+def test_an_answer_that_was_lost_is_not_made_up() -> None:
+    """Only a new transaction ends not knowing; whoever says otherwise is wrong."""
+    state = CommitState()
+    state.send()
+    state.lose()
+    with pytest.raises(AssertionError, match="unknown to sent"):
+        state.send()
+    session = Session(create_engine("sqlite://"))
+    with session.begin() as transaction:
+        assert not state.end(transaction)
+        with pytest.raises(AssertionError, match="unknown to stored"):
+            state.confirm(transaction)
+    assert (state.is_lost, state.is_open, state.is_stored) == (True, True, False)
+    state.begin()
+    assert state.now is Commit.IDLE
+
+
+def test_the_release_of_a_savepoint_is_no_commit() -> None:
+    """It is confirmed like one."""
+    state, session = CommitState(), Session(create_engine("sqlite://"))
+    with session.begin(), session.begin_nested() as savepoint:
+        state.confirm(savepoint)
+        assert not state.is_stored
+        assert state.end(savepoint)
+        assert state.now is Commit.IDLE
+
+
+def test_each_state_leads_on() -> None:
+    """And to a new transaction from wherever it is."""
+    assert set(NEXT) == set(Commit)
+    assert all(Commit.IDLE in following for state, following in NEXT.items() if state != "idle")
