@@ -111,9 +111,11 @@ class UnitSession(Session):
             raise
 
     def _autobegin_t(self, begin: bool = False) -> SessionTransaction:
-        # add(), merge(), delete() and begin() come here first.
+        # add(), merge(), delete(), begin(), statements and commit() come here first.
         if self.dbscope_unit is None:
             return super()._autobegin_t(begin)
+        if self._transaction is None:
+            self.dbscope_unit.commit.begin()
         self.dbscope_unit.check_open()
         if not self.dbscope_unit.turn.is_mine():
             self.dbscope_unit.turn.note_writer()
@@ -209,7 +211,6 @@ class UnitSession(Session):
         try:
             manual.about_to_commit(unit)
             mine = unit.turn.take()
-            unit.commit.begin()
             super().commit()
         except (UnexpectedRollback, ImplicitCommit):
             super().rollback()
