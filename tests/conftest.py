@@ -139,7 +139,7 @@ def slow_server(monkeypatch: pytest.MonkeyPatch) -> None:
 
     And whoever waits there for the turn to write to SQLite is served later, too.
     """
-    monkeypatch.setattr("dbscope.engine.source.FINISH_TIMEOUT", 30)
+    monkeypatch.setattr("dbscope.engine.factory.FINISH_TIMEOUT", 30)
     monkeypatch.setattr("dbscope.backends.sqlite.recipe.BUSY_TIMEOUT", 50)
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
-from dbscope.backends.base import AUTOCOMMIT
+from dbscope.backends.connecting import AUTOCOMMIT
 from dbscope.engine import pool
 from dbscope.errors import ConfigurationError
 from dbscope.unit.options import ISOLATION_LEVELS

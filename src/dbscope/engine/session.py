@@ -6,11 +6,11 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import TextClause, event
+from sqlalchemy import TextClause
 from sqlalchemy.exc import PendingRollbackError, ResourceClosedError
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
-from dbscope.engine import batches
+from dbscope.engine import batches, session_events
 from dbscope.engine.results import context_of, hold_rows
 from dbscope.engine.session_transaction import UnitSessionTransaction
 from dbscope.engine.sql_text import (
@@ -21,7 +21,6 @@ from dbscope.engine.sql_text import (
     is_utility,
     writes,
 )
-from dbscope.engine.transaction import UNIT
 from dbscope.errors import ImplicitCommit, TransactionBroken, UnexpectedRollback
 from dbscope.unit import callsite, manual, results
 from dbscope.unit.ownership import InternalEnd
@@ -112,9 +111,11 @@ class UnitSession(Session):
             raise
 
     def _autobegin_t(self, begin: bool = False) -> SessionTransaction:
-        # add(), merge(), delete() and begin() come here first.
+        # add(), merge(), delete(), begin(), statements and commit() come here first.
         if self.dbscope_unit is None:
             return super()._autobegin_t(begin)
+        if self._transaction is None:
+            self.dbscope_unit.commit.begin()
         self.dbscope_unit.check_open()
         if not self.dbscope_unit.turn.is_mine():
             self.dbscope_unit.turn.note_writer()
@@ -210,7 +211,6 @@ class UnitSession(Session):
         try:
             manual.about_to_commit(unit)
             mine = unit.turn.take()
-            unit.commit.begin()
             super().commit()
         except (UnexpectedRollback, ImplicitCommit):
             super().rollback()
@@ -279,38 +279,4 @@ def session_class(base: type[Session]) -> type[Session]:
     return type("UnitSession", (UnitSession, base), {"__module__": __name__})
 
 
-@event.listens_for(UnitSession, "after_begin", propagate=True)
-def _after_begin(session: UnitSession, transaction: Any, connection: Connection) -> None:
-    unit = session.dbscope_unit
-    if unit is not None:
-        connection.info["dbscope.unit"] = vars(connection)[UNIT] = unit
-        manual.transaction_begun(unit, transaction, connection)
-        unit.source.after_begin(unit, connection)
-
-
-@event.listens_for(UnitSession, "before_commit", propagate=True)
-def _before_commit(session: UnitSession) -> None:
-    unit = session.dbscope_unit
-    if unit is not None:
-        manual.about_to_commit(unit)
-        if not session.in_nested_transaction():
-            manual.check_wanted(unit)
-            if not is_clean(session):
-                session.flush()
-            unit.source.before_commit(unit)
-
-
-@event.listens_for(UnitSession, "after_commit", propagate=True)
-def _after_commit(session: UnitSession) -> None:
-    if session.dbscope_unit is not None:
-        transaction = session.get_nested_transaction() or session.get_transaction()
-        session.dbscope_unit.commit.confirm(transaction)
-
-
-@event.listens_for(UnitSession, "after_transaction_end", propagate=True)
-def _after_transaction_end(session: UnitSession, transaction: SessionTransaction) -> None:
-    unit = session.dbscope_unit
-    if unit is not None and (transaction.nested or transaction.parent is None):
-        manual.transaction_ended(unit, transaction)
-        if unit.pending_hooks and not unit.leaving:
-            unit.source.run_pending_hooks(unit)
+session_events.listen(UnitSession)

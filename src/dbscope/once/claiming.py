@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from sqlalchemy.exc import DBAPIError
 
-from dbscope.backends import errors
+from dbscope.backends import conflicts, errors
 from dbscope.once import store
 from dbscope.once.proof import prove
 from dbscope.unit.ownership import InternalEnd
@@ -39,7 +39,7 @@ def claim(unit: Unit, wanted: Claim, *, wait: bool = True) -> Found | None:
         except DBAPIError as error:
             if errors.is_missing_table(error.orig):
                 error.add_note(NOTE)
-            if not (is_first and tries_left and errors.is_retryable(error)):
+            if not (is_first and tries_left and conflicts.is_retryable(error)):
                 raise
         else:
             if found is None:

@@ -44,7 +44,7 @@ class Keeper:
         self.pool: Pool = self.engine.pool if is_shared else self.engine.pool.recreate()
         self.is_own = not is_shared
         self._taken: dict[Any, Any] = {}
-        if not source.runs_in_batches:  # whose threads have ended by then
+        if not source.driver.batches_parameters:  # whose threads have ended by then
             _close_at_exit(self)
 
     def line(self) -> Line:

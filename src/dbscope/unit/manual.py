@@ -35,7 +35,6 @@ def transaction_begun(unit: Unit, transaction: SessionTransaction, connection: C
                 unit.source.events.tell(SavepointBegun, unit, block)
     else:
         unit.connection = connection
-        unit.commit.begin()
         unit.begun = False
         unit.proof = None  # that of the transaction before says nothing about this one
         if not unit.is_alone:

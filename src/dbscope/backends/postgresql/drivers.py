@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from dbscope.backends import sockets
@@ -26,9 +28,13 @@ class Psycopg(Driver):
     resets_session = True
     package = "psycopg"
 
-    def futures_only(self, dialect: Any) -> bool:
+    @cached_property
+    def futures_only(self) -> bool:
         """Tell it by the version."""
-        return tuple(dialect.psycopg_version) >= PLAIN_FUTURES
+        import psycopg
+
+        numbers = re.findall(r"\d+", psycopg.__version__)
+        return tuple(map(int, numbers[:3])) >= PLAIN_FUTURES
 
     def status(self, connection: Any) -> ConnectionStatus:
         """Look at libpq's transaction status."""
@@ -79,7 +85,8 @@ class Asyncpg(Driver):
     says_goodbye = True
     resets_session = True
 
-    def futures_only(self, dialect: Any) -> bool:  # noqa: ARG002
+    @cached_property
+    def futures_only(self) -> bool:
         """It does."""
         return True
 

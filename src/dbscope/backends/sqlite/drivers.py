@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from functools import cached_property
 from typing import Any
 
 from dbscope.backends.driver import ConnectionStatus, Driver
@@ -32,7 +33,8 @@ class Aiosqlite(Sqlite3):
 
     of_python = ""
 
-    def futures_only(self, dialect: Any) -> bool:  # noqa: ARG002
+    @cached_property
+    def futures_only(self) -> bool:
         """It does."""
         return True
 
@@ -49,7 +51,8 @@ class Inline(Sqlite3):
     batches_parameters = True
     of_python = "sqlite+inline, over Python's sqlite3"
 
-    def futures_only(self, dialect: Any) -> bool:  # noqa: ARG002
+    @cached_property
+    def futures_only(self) -> bool:
         """It does."""
         return True
 
