@@ -188,7 +188,7 @@ class Factory:
         if self.is_async:
             self.loops.dispose(self.engines.made)
         else:
-            self.engines.dispose(close=True)
+            self.engines.dispose()
 
     def forget(self) -> None:
         """Start anew in a forked child: the parent's sockets and locks are not ours to use."""

@@ -178,7 +178,6 @@ class AsyncOutbox(OutboxBase):
             if not done:
                 task.cancel()
                 await asyncio.wait([task])
-            await self.db.dispose()  # which the application may have done before
 
     def install(self, app: Any) -> None:
         """Relay in the processes of a Starlette or FastAPI application, while it runs."""
@@ -186,7 +185,8 @@ class AsyncOutbox(OutboxBase):
 
         @asynccontextmanager
         async def with_relay(app: Any) -> AsyncGenerator[Any]:
-            async with self.lifespan(app), inner(app) as state:
+            # Inside: what `publish` and the relay need is there before them, and closed after them.
+            async with inner(app) as state, self.lifespan(app):
                 yield state
 
         app.router.lifespan_context = with_relay

@@ -124,13 +124,12 @@ class Outbox(OutboxBase):
 
         @asynccontextmanager
         async def with_relay(app: Any) -> AsyncGenerator[Any]:
-            thread = self._start()
-            try:
-                async with inner(app) as state:
+            async with inner(app) as state:
+                thread = self._start()
+                try:
                     yield state
-            finally:
-                self.stop()
-                await threads.in_thread(thread.join, PATIENCE)
-                await threads.in_thread(self.db.dispose)
+                finally:
+                    self.stop()
+                    await threads.in_thread(thread.join, PATIENCE)
 
         app.router.lifespan_context = with_relay
