@@ -45,15 +45,24 @@ class UnitSession(Session):
     """
 
     dbscope_unit: Unit | None = None
-    dbscope_asked: Any = None  # what was executed last, for whoever listens
+    dbscope_asked: Any = None  # what it executes now, for whoever watches
 
     # Session.execute, scalar, scalars and SQLModel's exec all end here, in 2.0 and in 2.1.
     def _execute_internal(self, statement: Any, params: Any = None, **kwargs: Any) -> Any:
-        unit, execute = self.dbscope_unit, super()._execute_internal
+        unit = self.dbscope_unit
         if unit is None:
-            return execute(statement, params, **kwargs)
-        if unit.source.events.listeners:
-            self.dbscope_asked = statement, kwargs
+            return super()._execute_internal(statement, params, **kwargs)
+        watch = unit.source.events.listeners.direct
+        if watch is None:
+            return self._execute(unit, statement, params, kwargs)
+        around, self.dbscope_asked = self.dbscope_asked, watch.ask(statement, kwargs)
+        try:
+            return self._execute(unit, statement, params, kwargs)
+        finally:
+            self.dbscope_asked = around
+
+    def _execute(self, unit: Unit, statement: Any, params: Any, kwargs: dict[str, Any]) -> Any:
+        execute = super()._execute_internal
         if isinstance(statement, TextClause):
             check_text(unit, statement, unit.source.sql_family)
         given: Any = kwargs.get("execution_options") or NONE
@@ -102,13 +111,19 @@ class UnitSession(Session):
         self._use(operation, will_write=True)
 
     def _marked(self, flush: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+        unit, around = self.dbscope_unit, self.dbscope_asked
+        watch = None if unit is None else unit.source.events.listeners.direct
+        if watch is not None:
+            self.dbscope_asked = watch.ask(None, NONE)
         try:
             flush(*args, **kwargs)
         except BaseException as error:
             # Whatever the error is, SQLAlchemy has rolled back what the flush was part of.
-            if self.dbscope_unit is not None:
-                self.dbscope_unit.mark_broken(error)
+            if unit is not None:
+                unit.mark_broken(error)
             raise
+        finally:
+            self.dbscope_asked = around
 
     def _autobegin_t(self, begin: bool = False) -> SessionTransaction:
         # add(), merge(), delete(), begin(), statements and commit() come here first.
