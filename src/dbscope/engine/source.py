@@ -29,7 +29,7 @@ from dbscope.engine import (
 )
 from dbscope.engine.async_session import async_session_class
 from dbscope.engine.engines import Engines, plain
-from dbscope.engine.pool import Out, size
+from dbscope.engine.pool import Out, capacity, idle, size
 from dbscope.engine.session import session_class
 from dbscope.engine.settings import values_of
 from dbscope.engine.watching import Watching
@@ -46,6 +46,7 @@ from dbscope.unit.unit import Unit
 from dbscope.watch.counters import COUNTED
 from dbscope.watch.dispatch import Events
 from dbscope.watch.events import OutcomeVerified
+from dbscope.watch.pools import PoolState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -87,6 +88,7 @@ class EngineSource:
         self.url = url
         self.settings = settings
         self.name = settings.name
+        self.pool_name = f"{settings.name}/{'async' if is_async else 'sync'}"
         self.is_async = is_async
         self.is_loops_own = is_async or settings.allow_async_unsafe  # may wait on an event loop
         self.forbid_manual_commit = settings.manual_commit == "forbid"
@@ -343,6 +345,18 @@ class EngineSource:
             "pool_size": sum(map(size, self.engines.made)),
             "pool_checked_out": self._out.count(self.engines.made),
         }
+
+    def pools(self) -> list[PoolState]:
+        """Return what this database and its companion have of connections: each its own."""
+        sources = [each() for each in self.sandboxes.sources]
+        return [source.pool() for source in sources if source is not None]
+
+    def pool(self) -> PoolState:
+        """Return what all engines of this kind have of connections."""
+        made = self.engines.made
+        most = [capacity(engine) for engine in made]
+        limit = None if None in most else sum(each for each in most if each is not None)
+        return PoolState(self.pool_name, self._out.count(made), sum(map(idle, made)), limit)
 
     @property
     def is_made(self) -> bool:

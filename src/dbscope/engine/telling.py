@@ -32,6 +32,8 @@ def execute(unit: Unit, send: Callable[..., None], *args: Any, **kwargs: Any) ->
     listeners, context = unit.source.events.listeners, args[-1]
     parameters = args[2] if len(args) == WITH_PARAMETERS else None
     call(StatementBegun(unit, args[1], parameters, context), listeners)
+    if listeners.comment is not None:  # behind the listeners, to whom it is the same statement
+        args = listeners.comment(unit, args)
     try:
         send(*args, **kwargs)
     except BaseException as error:

@@ -24,6 +24,7 @@ class Listeners(list[Listener]):
     """Those who listen to one database, in both of its kinds."""
 
     watch: Any = None  # of both kinds
+    comment: Callable[[Any, tuple[Any, ...]], tuple[Any, ...]] | None = None  # adds to what is sent
 
 
 class Events:

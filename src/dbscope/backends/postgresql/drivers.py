@@ -25,6 +25,7 @@ class Psycopg(Driver):
     says_goodbye = True
     resets_session = True
     package = "psycopg"
+    statement_cache = "psycopg, which prepares what it has seen five times, prepares none of them"
 
     def futures_only(self, dialect: Any) -> bool:
         """Tell it by the version."""
@@ -78,6 +79,7 @@ class Asyncpg(Driver):
 
     says_goodbye = True
     resets_session = True
+    statement_cache = "asyncpg, which prepares each text once, needs a round trip more for each"
 
     def futures_only(self, dialect: Any) -> bool:  # noqa: ARG002
         """It does."""
