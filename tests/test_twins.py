@@ -146,6 +146,7 @@ ALLOWED = {
     | {"watch"},
     "scopes": {"scopes", "engine", "aio", "unit", "arguments", "errors", "backends", "watch"},
     "watch": {"watch", "unit", "arguments", "errors", "masking"},
+    "observe": {"observe", "watch", "unit", "extras", "__version__", *PUBLIC},
     "once": {"once", "scopes", "engine", "aio", "unit", "arguments", "errors", "backends"}
     | {"AsyncDatabase", "Database"},
     "outbox": {"outbox", "once", "scopes", "aio", "unit", "errors"},
@@ -154,7 +155,7 @@ ALLOWED = {
     "extras": {"errors", "backends"},
     "explain": {"errors"},
     "crud": {"crud", "backends", *PUBLIC},  # which statement a database has
-    "testing": {"testing", "aio", "engine", "backends", "unit", "errors", *PUBLIC},
+    "testing": {"testing", "aio", "engine", "backends", "unit", "errors", "watch", *PUBLIC},
     "migrate": {"migrate", "aio", "backends", "extras", *PUBLIC},
     "jobs": {"jobs", "extras", *PUBLIC},
     "cli": {

@@ -27,7 +27,7 @@ from dbscope.engine import (
 )
 from dbscope.engine.async_session import async_session_class
 from dbscope.engine.engines import Engines, plain
-from dbscope.engine.pool import Out, size
+from dbscope.engine.pool import Out, capacity, idle, size
 from dbscope.engine.session import session_class
 from dbscope.engine.watching import Watching
 from dbscope.errors import (
@@ -38,6 +38,7 @@ from dbscope.masking import masked
 from dbscope.unit.unit import Unit
 from dbscope.watch.counters import COUNTED
 from dbscope.watch.dispatch import Events
+from dbscope.watch.pools import PoolState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,6 +79,7 @@ class Factory:
         self.url = url
         self.settings = settings
         self.name = settings.name
+        self.pool_name = f"{settings.name}/{'async' if is_async else 'sync'}"
         self.is_async = is_async
         self.is_loops_own = is_async or settings.allow_async_unsafe  # may wait on an event loop
         self.forbid_manual_commit = settings.manual_commit == "forbid"
@@ -213,6 +215,18 @@ class Factory:
             "pool_size": sum(map(size, self.engines.made)),
             "pool_checked_out": self._out.count(self.engines.made),
         }
+
+    def pools(self) -> list[PoolState]:
+        """Return what this database and its companion have of connections: each its own."""
+        sources = [each() for each in self.sandboxes.sources]
+        return [source.pool() for source in sources if source is not None]
+
+    def pool(self) -> PoolState:
+        """Return what all engines of this kind have of connections."""
+        made = self.engines.made
+        most = [capacity(engine) for engine in made]
+        limit = None if None in most else sum(each for each in most if each is not None)
+        return PoolState(self.pool_name, self._out.count(made), sum(map(idle, made)), limit)
 
     @property
     def is_made(self) -> bool:

@@ -116,6 +116,12 @@ def size(engine: Engine) -> int:
     return int(pool.size()) if hasattr(pool, "size") else 0
 
 
+def idle(engine: Engine) -> int:
+    """Return how many connections the pool has that nobody uses."""
+    pool: Any = engine.pool
+    return int(pool.checkedin()) if hasattr(pool, "checkedin") else 0
+
+
 class Out:
     """How many connections are out, of pools that do not count them themselves."""
 

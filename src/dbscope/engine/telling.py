@@ -36,6 +36,8 @@ def execute(unit: Unit, send: Callable[..., None], *args: Any, **kwargs: Any) ->
         direct.begin(unit, args[1], parameters, context)
     if others:
         call(StatementBegun(unit, args[1], parameters, context), others)
+    if listeners.comment is not None:  # behind the listeners, to whom it is the same statement
+        args = listeners.comment(unit, args)
     failure: BaseException | None = None
     try:
         send(*args, **kwargs)

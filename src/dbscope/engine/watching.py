@@ -5,10 +5,13 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from dbscope.backends.without_data import without_data
+from dbscope.backends.registry import driver_of
+from dbscope.backends.without_data import code_of, without_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from sqlalchemy import Dialect
 
     from dbscope.backends.base import Backend
     from dbscope.backends.lock_waits import LockWait, LockWaits
@@ -46,6 +49,14 @@ class Watching:
     def without_data(self, error: BaseException) -> str:
         """Say what an error of a driver is, without what people have entered."""
         return without_data(error)
+
+    def code_of(self, error: BaseException) -> str | None:
+        """Return the code of an error of a driver; None if it has none."""
+        return code_of(error)
+
+    def statement_cache(self, dialect: Dialect) -> str:
+        """Say what becomes of a driver's statements if each has a text of its own; "": nothing."""
+        return driver_of(dialect).statement_cache
 
     def forget(self) -> None:
         """Ask no more."""

@@ -37,6 +37,7 @@ class Source(Protocol):
     events: Events
     watching: Any  # what whoever watches may ask
     name: str
+    pool_name: str  # what metrics call its pool
     sql_family: str  # whose SQL it understands
     retry_codes: Collection[str]  # that are conflicts, too
     is_async: bool

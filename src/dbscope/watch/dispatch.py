@@ -50,6 +50,7 @@ class Listeners(list[Listener]):
     watch: Any = None  # of both kinds
     direct: StatementListener | None = None  # it is one of them
     of_statements: tuple[Listener, ...] = ()  # for whom events are made
+    comment: Callable[[Any, tuple[Any, ...]], tuple[Any, ...]] | None = None  # adds to what is sent
 
     def sort_out(self) -> None:
         """Find out who is told of statements, and how."""

@@ -56,6 +56,11 @@ def rows_of(context: Any) -> int | None:
         return None
 
 
+def is_many(context: Any) -> bool:
+    """Tell whether a statement is sent with many sets of parameters at once."""
+    return getattr(getattr(context, "execute_style", None), "name", "") == "EXECUTEMANY"
+
+
 def shortened(values: Any) -> str:
     """Return values as they are shown, if anybody has asked for them."""
     told = repr(values)

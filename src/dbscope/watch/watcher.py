@@ -14,6 +14,7 @@ from dbscope.watch.sampler import Sampler
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
+    from dbscope.watch.pools import PoolState
     from dbscope.watch.records import Record
 
 KEPT = 500  # records
@@ -115,6 +116,11 @@ class Watch:
         """Return the counters of the database, as `db.stats()` does."""
         stats: dict[str, int] = self._source.stats()
         return stats
+
+    def pools(self) -> list[PoolState]:
+        """Return how many connections each pool has: used, idle, and at most."""
+        pools: list[PoolState] = self._source.pools()
+        return pools
 
     def on_record(self, function: Callable[[Record], object]) -> None:
         """Call the function with each record from now on; it must not wait.

@@ -27,6 +27,7 @@ class Psycopg(Driver):
     says_goodbye = True
     resets_session = True
     package = "psycopg"
+    statement_cache = "psycopg, which prepares what it has seen five times, prepares none of them"
 
     @cached_property
     def futures_only(self) -> bool:
@@ -84,6 +85,7 @@ class Asyncpg(Driver):
 
     says_goodbye = True
     resets_session = True
+    statement_cache = "asyncpg, which prepares each text once, needs a round trip more for each"
 
     @cached_property
     def futures_only(self) -> bool:

@@ -49,6 +49,7 @@ class Inline(Sqlite3):
     """`sqlite+inline`, for which many sets of parameters are better sent in batches."""
 
     batches_parameters = True
+    statement_cache = "sqlite+inline, which asks SQLite once what a text does, asks for each write"
     of_python = "sqlite+inline, over Python's sqlite3"
 
     @cached_property
