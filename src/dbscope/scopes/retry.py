@@ -109,7 +109,7 @@ def run(atomic: SyncAtomic, function: Callable[[], T], retries: int) -> T | None
 def decorated_async(atomic: AsyncAtomic, function: AsyncF, retries: int) -> AsyncF:
     """Return the function; each call is tried as often as that."""
 
-    @wraps(function, "atomic")
+    @wraps(function, "atomic", atomic.place)
     async def retried(*args: Any, **kwargs: Any) -> Any:
         return await run_async(atomic, functools.partial(function, *args, **kwargs), retries)
 
@@ -119,7 +119,7 @@ def decorated_async(atomic: AsyncAtomic, function: AsyncF, retries: int) -> Asyn
 def decorated(atomic: SyncAtomic, function: F, retries: int) -> F:
     """Return the function; each call is tried as often as that."""
 
-    @wraps(function, "atomic")
+    @wraps(function, "atomic", atomic.place)
     def retried(*args: Any, **kwargs: Any) -> Any:
         return run(atomic, functools.partial(function, *args, **kwargs), retries)
 
