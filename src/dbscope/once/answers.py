@@ -9,6 +9,7 @@ from typing import Any
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 WITHOUT_BODY = frozenset({204, 205, 304})
+NOT_KEPT = b""  # an answer that was given, and is not there to be repeated
 REPLAYED = (b"idempotent-replayed", b"true")
 
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from dbscope import arguments
 from dbscope.errors import ConfigurationError
-from dbscope.once.values import digest
+from dbscope.once.values import KEEP, NOT_FOR_EVER, digest
 
 # Not cookies, and nothing that belongs to one connection or one moment.
 KEPT_HEADERS = (
@@ -68,6 +69,9 @@ class Idempotency:
         headers: of the answer, which are kept beside status and body.
         header: its name.
 
+    Raises:
+        ConfigurationError: `keep` is no time for which something could be kept.
+
     Example:
         >>> db.install(app, idempotency=Idempotency(user=lambda request: request.user.name))
     """
@@ -80,6 +84,11 @@ class Idempotency:
     body_limit: int = 1024 * 1024
     headers: Collection[str] = KEPT_HEADERS
     header: str = "Idempotency-Key"
+
+    def __post_init__(self) -> None:
+        """Refuse at the start what would fail with the first key."""
+        arguments.check("keep", self.keep, KEEP)
+        arguments.check("keep", self.keep, NOT_FOR_EVER)
 
     def key(self, asgi: Any) -> str | None:
         """Return the key of a request, None if it has none.
@@ -161,6 +170,15 @@ def not_kept(header: str) -> Refused:
     """Return the refusal of a key whose answer cannot be repeated."""
     told = "It was done, and nothing is done again; its answer was a stream, or was too large."
     return Refused(409, f"The answer for this {header} was not kept", told)
+
+
+def cut_short(header: str) -> Refused:
+    """Return the refusal of a key whose request has committed by itself, and then not ended."""
+    told = (
+        "A part of it was stored before it failed, and nothing is done again. Look what is there, "
+        "and send what is missing with a new key."
+    )
+    return Refused(409, f"The request with this {header} was not done to its end", told)
 
 
 def too_large(limit: int) -> Refused:

@@ -17,7 +17,7 @@ from dbscope.backends import conflicts
 from dbscope.backends.inserting import UnderWay
 from dbscope.errors import ConfigurationError, KeyReused
 from dbscope.once import idempotency, routes, store
-from dbscope.once.answers import Held, Message, Send, decoded, encoded
+from dbscope.once.answers import NOT_KEPT, Held, Message, Send, decoded, encoded
 from dbscope.once.claiming import claim, session_of
 from dbscope.once.idempotency import Idempotency, Refused
 from dbscope.once.store import Claim, Found
@@ -218,6 +218,8 @@ class Keyed:
 
     def _again(self, found: Found) -> list[Message]:
         if found.result is None:
+            raise idempotency.cut_short(self.settings.header)
+        if found.result == NOT_KEPT:
             raise idempotency.not_kept(self.settings.header)
         return decoded(found.result)
 
@@ -249,14 +251,14 @@ class Keyed:
     def _store(self, start: Message, body: bytes | None) -> None:
         """See to it that the answer is stored with the work, if that is.
 
-        The row without an answer says that it was done.
+        A row without one is of a request that has committed by hand, and has not come to its end.
         """
         unit = unit_of(self.source)
-        answer = None if body is None else encoded(start, body, self.settings.headers)
+        answer = NOT_KEPT if body is None else encoded(start, body, self.settings.headers)
         if unit.blocks and unit.blocks[0].outcome is None:
             unit.blocks[0].before_commit(partial(self._finish, unit, answer))
 
-    def _finish(self, unit: Unit, answer: bytes | None) -> None:
+    def _finish(self, unit: Unit, answer: bytes) -> None:
         """Store the answer in the row that is ours; or in a new one, in this very transaction.
 
         Who rolls back by hand takes the row away, too, and goes on in another transaction.

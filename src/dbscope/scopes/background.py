@@ -13,8 +13,9 @@ from typing import Any, ClassVar, ParamSpec, cast
 
 from dbscope import arguments
 from dbscope.aio.threads import in_thread
-from dbscope.errors import ScopeMissing
+from dbscope.errors import DurableError, ScopeMissing
 from dbscope.scopes.client import ClientScope
+from dbscope.scopes.decorating import must_be_outermost
 from dbscope.unit.current import Scope, current
 from dbscope.unit.hooks import is_async
 
@@ -53,6 +54,7 @@ class Background:
         Raises:
             ScopeMissing: outside any scope.
             TypeError: it cannot be called, or is async where nobody can await it.
+            DurableError: it is durable, and is to be run in a transaction.
 
         Example:
             >>> db.background(send_receipt, order.id)
@@ -60,6 +62,11 @@ class Background:
         given: Any = function
         if not callable(given):
             arguments.check_call("the function of background()", given)
+        if must_be_outermost(given):
+            raise DurableError(
+                f"background() runs {given!r} in a transaction. Give it the scope that it needs, "
+                f"`db.background(db.scope(atomic=False)(function))`."
+            )
         runner = runner_of(current.get())
         if is_async(function) and not runner.can_await:
             raise TypeError(f"{function!r} is async, and {runner} is ended by plain code.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from dbscope.aio import concurrency
 from dbscope.errors import DurableError, TransactionManagementError, TransactionRequired
-from dbscope.scopes.decorating import wraps
+from dbscope.scopes.decorating import Place, wraps
 from dbscope.unit import callsite, rollback
 from dbscope.unit.current import open_scope, unit_of
 from dbscope.unit.hooks import is_async
@@ -126,16 +126,20 @@ def durable(function: F, source: Source) -> F:
                 f"The durable function at {where} left a transaction open; it was rolled back."
             )
 
-    return around(function, "durable", before, after)
+    return around(function, "durable", before, after, Place.OUTERMOST)
 
 
 def around(
-    function: F, what: str, before: Callable[[], None], after: Callable[[], None] | None = None
+    function: F,
+    what: str,
+    before: Callable[[], None],
+    after: Callable[[], None] | None = None,
+    place: Place | None = None,
 ) -> F:
     """Return the function with a check before it, and an end after it whatever happens."""
     if is_async(function):
 
-        @wraps(function, what)
+        @wraps(function, what, place)
         async def checked_async(*args: Any, **kwargs: Any) -> Any:
             before()
             try:
@@ -146,7 +150,7 @@ def around(
 
         return checked_async
 
-    @wraps(function, what)
+    @wraps(function, what, place)
     def checked(*args: Any, **kwargs: Any) -> Any:
         before()
         try:

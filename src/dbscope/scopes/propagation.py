@@ -15,7 +15,7 @@ from dbscope import arguments
 from dbscope.errors import ConfigurationError, DurableError
 from dbscope.scopes import unserved
 from dbscope.scopes.backoff import checked
-from dbscope.scopes.decorating import must_be_async, must_be_plain, wraps
+from dbscope.scopes.decorating import Place, must_be_async, must_be_plain, wraps
 from dbscope.scopes.entering import Plain, Waiting
 from dbscope.scopes.guards import unit_here
 from dbscope.scopes.scope import AsyncF, AsyncJobScope, F, SyncJobScope
@@ -53,6 +53,10 @@ PLAINLY = {  # what a block asks for by its propagation only
     Propagation.REQUIRED: AtomicOptions(savepoint=False),
     Propagation.MANDATORY: AtomicOptions(savepoint=False, required=True),
     Propagation.REQUIRES_NEW: AtomicOptions(own=True),
+}
+PLACES = {
+    Propagation.NEVER: Place.OUTERMOST,
+    Propagation.NOT_SUPPORTED: Place.ANYWHERE,
 }
 WITHOUT = {Propagation.NOT_SUPPORTED, Propagation.SUPPORTS, Propagation.NEVER}
 
@@ -139,6 +143,11 @@ class NonTransactionalBlock:
             raise DurableError(f"A block that is never in a transaction: at {self.where}.")
         return block
 
+    @property
+    def place(self) -> Place | None:
+        """Where it can be opened, if not everywhere."""
+        return PLACES.get(self.kind)
+
     def needs_scope(self) -> bool:
         """Tell whether it has to open a scope."""
         inside = self.block_around() is not None
@@ -185,7 +194,7 @@ class AsyncNonTransactionalBlock(NonTransactionalBlock, Waiting):
         must_be_async(function, "atomic")
         where = callsite.of(function)
 
-        @wraps(function, "atomic")
+        @wraps(function, "atomic", self.place)
         async def without(*args: Any, **kwargs: Any) -> Any:
             async with self.at(where):
                 return await function(*args, **kwargs)
@@ -217,7 +226,7 @@ class SyncNonTransactionalBlock(NonTransactionalBlock, Plain):
         must_be_plain(function, "atomic")
         where = callsite.of(function)
 
-        @wraps(function, "atomic")
+        @wraps(function, "atomic", self.place)
         def without(*args: Any, **kwargs: Any) -> Any:
             with self.at(where):
                 return function(*args, **kwargs)

@@ -126,7 +126,7 @@ def run(atomic: SyncRepeatable, function: Callable[[], T], retries: int) -> T | 
 def decorated_async(atomic: AsyncRepeatable, function: AsyncF, retries: int) -> AsyncF:
     """Return the function; each call is tried as often as that."""
 
-    @wraps(function, "atomic")
+    @wraps(function, "atomic", atomic.place)
     async def retried(*args: Any, **kwargs: Any) -> Any:
         return await run_async(atomic, functools.partial(function, *args, **kwargs), retries)
 
@@ -136,7 +136,7 @@ def decorated_async(atomic: AsyncRepeatable, function: AsyncF, retries: int) -> 
 def decorated(atomic: SyncRepeatable, function: F, retries: int) -> F:
     """Return the function; each call is tried as often as that."""
 
-    @wraps(function, "atomic")
+    @wraps(function, "atomic", atomic.place)
     def retried(*args: Any, **kwargs: Any) -> Any:
         return run(atomic, functools.partial(function, *args, **kwargs), retries)
 
