@@ -20,6 +20,7 @@ from dbscope.unit.sessions import is_by_hand
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from dbscope.scopes.decorating import Place
     from dbscope.scopes.scope import JobScope
     from dbscope.unit.options import AtomicOptions
     from dbscope.unit.source import Source
@@ -33,6 +34,10 @@ class Repeatable(Protocol):
     source: Source
     asked: AtomicOptions
     where: object
+
+    @property
+    def place(self) -> Place | None:
+        """Tell where a function that it decorates can be called."""
 
 
 class AsyncRepeatable(Repeatable, AbstractAsyncContextManager[Block, bool | None], Protocol):

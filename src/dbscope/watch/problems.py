@@ -155,9 +155,7 @@ def _loaded(seen: Seen, load: Load, sent: Sent, parameters: Any) -> Repeated:
 
 def _read(seen: Seen, sent: Sent, parameters: Any) -> Repeated | None:
     line: Any = sent.line
-    key: Any = parameters
-    if type(key) is not tuple:
-        key = key_of(key)
+    key: Any = parameters if parameters.__class__ is tuple else key_of(parameters)
     text = sent.sql.text
     place: Any = (text, key) if line is None else (text, key, id(line.code), line.line)
     try:
