@@ -18,5 +18,5 @@ def without_data(error: BaseException) -> str:
     code = getattr(error, "sqlstate", None) or getattr(error, "sqlite_errorname", None)
     if code is None and error.args and isinstance(error.args[0], int):  # of MySQL's drivers
         code = error.args[0]
-    told = [str(part) for part in (code, getattr(diagnosed, "constraint_name", None)) if part]
-    return " ".join(told) or type(error).__name__
+    parts = [str(part) for part in (code, getattr(diagnosed, "constraint_name", None)) if part]
+    return " ".join(parts) or type(error).__name__
