@@ -191,7 +191,7 @@ def test_a_model_that_inherits_is_refused(shop: World) -> None:
     """Its columns are in two tables, and one statement fills one."""
 
     def body(db: Both) -> None:
-        with pytest.raises(ConfigurationError, match="inherits"):
+        with pytest.raises(ConfigurationError, match="inheritance"):
             BothCRUD(db, Sofa).upsert({"id": 1}, on=["id"])
 
     shop.run(body)

@@ -106,7 +106,7 @@ def test_a_unique_index_may_be_partial(library: World) -> None:
         both = [{"place": "window", "guest": "Eve"}, {"place": "door", "guest": "Joe"}]
         assert desks.upsert_many(both, on=["place"], where=only)[0] is new
         library.statements.clear()
-        with pytest.raises(TypeError, match="no columns of lib_author"):
+        with pytest.raises(TypeError, match="not have columns of lib_author"):
             desks.upsert({"place": "window"}, on=["place"], where=Author.name == "active")
         assert library.statements == []
 

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Engine
     from sqlalchemy.engine.interfaces import Dialect
 
-NO_CLASS = "ours goes on top of it, so it has to be a subclass of `sqlite3.Connection`"
-AUTOCOMMIT = "it keeps the work of a scope that fails; autocommit is `atomic_requests=False`"
+NO_CLASS = "dbscope derives its own class from it, so it must be a subclass of `sqlite3.Connection`"
+AUTOCOMMIT = (
+    "it stores each statement at once, so a scope that fails could not be rolled back; for "
+    "autocommit use `atomic_requests=False`"
+)
 
 # How messages call what is asked for.
 WORDS = {
@@ -53,7 +56,7 @@ class Connecting:
 
     def refuse(self, feature: str) -> NoReturn:
         """Raise ConfigurationError for a feature that the database has not."""
-        raise ConfigurationError(f"{WORDS[feature]} is not there in {self.name}.")
+        raise ConfigurationError(f"{self.name} does not support {WORDS[feature]}; leave it out.")
 
     @classmethod
     def check_url(cls, url: URL) -> None:

@@ -112,12 +112,12 @@ def is_stale_plan(error: BaseException) -> bool:
 
 def source_of(error: BaseException) -> tuple[str | None, str | None]:
     """Return the file and the function of PostgreSQL's source in which an error was raised."""
-    told: Any = getattr(error, "diag", None)  # psycopg's
-    if told is not None:
-        return told.source_file, told.source_function
-    told = error.__cause__ or error
+    raised_at: Any = getattr(error, "diag", None)  # psycopg's
+    if raised_at is not None:
+        return raised_at.source_file, raised_at.source_function
+    raised_at = error.__cause__ or error
     names = ("server_source_filename", "server_source_function")
-    return getattr(told, names[0], None), getattr(told, names[1], None)
+    return getattr(raised_at, names[0], None), getattr(raised_at, names[1], None)
 
 
 def cannot_serve(error: BaseException | None) -> bool:
@@ -169,12 +169,12 @@ def is_locked(error: BaseException | None) -> bool:
 
 def locked(who: object, error: BaseException) -> DatabaseUnavailable:
     """Return the error for a lock of SQLite's that was not given in time; it is safe to retry."""
-    told = DatabaseUnavailable(
-        f"{who} has waited for the lock of another connection or process: {error}."
+    found = DatabaseUnavailable(
+        f"{who} has waited too long for a lock that another connection or process holds: {error}."
     )
-    told.nothing_was_stored = True
-    told.__cause__ = error
-    return told
+    found.nothing_was_stored = True
+    found.__cause__ = error
+    return found
 
 
 def is_away(error: BaseException, state: str | None) -> bool:

@@ -96,8 +96,8 @@ def inserting_of(dialect: Dialect, table: Table, writer: Column[Any]) -> Inserti
     """
     found = class_of(dialect.name).inserting(table, writer)
     if found is None:
-        told = f"`once` is for PostgreSQL, MySQL, MariaDB, SQLite: {dialect.name!r}."
-        raise ConfigurationError(told)
+        message = f"`once` needs PostgreSQL, MySQL, MariaDB or SQLite, not {dialect.name!r}."
+        raise ConfigurationError(message)
     return found
 
 

@@ -15,8 +15,8 @@ def without_data(error: BaseException) -> str:
         return str(error)
     inner: Any = error if error.__cause__ is None else error.__cause__
     diagnosed: Any = getattr(error, "diag", inner)
-    told = [part for part in (code_of(error), getattr(diagnosed, "constraint_name", None)) if part]
-    return " ".join(told) or type(error).__name__
+    found = (code_of(error), getattr(diagnosed, "constraint_name", None))
+    return " ".join(part for part in found if part) or type(error).__name__
 
 
 def code_of(error: BaseException) -> str | None:

@@ -71,5 +71,5 @@ class HasHooks:
         if block is None:
             checked(hook)
         if not self.is_async and is_async(hook):
-            raise TypeError(f"a Database cannot await the hook {hook!r}; use `db.async_`.")
+            raise TypeError(f"a Database cannot await the async hook {hook!r}; use `db.async_`.")
         return block

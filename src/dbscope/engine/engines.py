@@ -101,7 +101,7 @@ class Engines:
         """Tell whether a second engine can be made that sees the same data."""
         return self.given is None and self.backend.has_reader
 
-    def require(self, bind: Engine | Connection, told: object) -> None:
+    def require(self, bind: Engine | Connection, scope: object) -> None:
         """Make an engine that a session routes to one of ours, the first time that it is seen.
 
         Raises:
@@ -114,7 +114,7 @@ class Engines:
             return
         if engine.dialect.name != main.dialect.name:
             raise ConfigurationError(
-                f"{told} was routed to {engine!r}, and this database is one of "
+                f"{scope} was routed to {engine!r}, and this database is one of "
                 f"{main.dialect.name}; another kind of database needs an object of its own."
             )
         with self._mutex:

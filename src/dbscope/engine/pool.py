@@ -80,7 +80,8 @@ def class_for(
     _check(asked, is_async=is_async)
     if asked is NullPool and backend.is_memory:
         raise ConfigurationError(
-            "engine_options: poolclass=NullPool would end a database in memory with each scope."
+            "engine_options: poolclass=NullPool would lose a database in memory at the end of each "
+            "scope."
         )
     return asked  # type: ignore[no-any-return]
 

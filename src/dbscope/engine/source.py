@@ -145,9 +145,9 @@ class EngineSource(Factory):
 
     def describe_wait(self, unit: Unit) -> str:
         """Say, for a PoolTimeout, who waited, and whether an outer scope held a connection."""
-        told = f"{unit.scope} waited for a connection of {self}."
+        message = f"{unit.scope} waited for a connection of {self}."
         holder = nested_connections.holder_around(self, unit)
-        return told if holder is None else f"{told} {nested_connections.describe(holder)}"
+        return message if holder is None else f"{message} {nested_connections.describe(holder)}"
 
     def check_second(self, unit: Unit) -> None:
         """Refuse a transaction of its own inside this one's, where it could never come to be."""

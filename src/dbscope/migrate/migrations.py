@@ -17,10 +17,10 @@ from sqlalchemy import Connection
 
 from dbscope import AsyncDatabase, ConfigurationError, Database, MigrationError
 from dbscope.migrate import adopt as adoption
-from dbscope.migrate import connect, place
+from dbscope.migrate import branches, connect
+from dbscope.migrate.branches import revision_of
 from dbscope.migrate.connect import Patience
 from dbscope.migrate.environment import CONNECTION, DONE
-from dbscope.migrate.place import revision_of
 from dbscope.migrate.revisions import Revision, Status
 from dbscope.migrate.tree import Tree
 
@@ -90,7 +90,7 @@ class Migrations(Tree):
         with self._turn():
             status = self._status()
             self._refuse_if_ahead(status)
-            if not place.to_run(self._script(), target, status):
+            if not branches.to_run(self._script(), target, status):
                 return ()
         if adopt and status.differences == ():
             self.stamp("heads")
@@ -107,7 +107,7 @@ class Migrations(Tree):
             MigrationError: see `upgrade`.
         """
         return self._change(
-            command.downgrade, lambda status: place.below(self._script(), target, status)
+            command.downgrade, lambda status: branches.below(self._script(), target, status)
         )
 
     def stamp(self, target: str = "heads", *, purge: bool = False) -> None:
@@ -160,9 +160,9 @@ class Migrations(Tree):
             self.check()
         with self._turn():
             script = self._script()
-            if depends_on is None and branch == "data" and place.has_branches(script):
-                depends_on = place.heads_of(script, "schema")
-            where = place.position(script, branch)
+            if depends_on is None and branch == "data" and branches.has_branches(script):
+                depends_on = branches.heads_of(script, "schema")
+            where = branches.position(script, branch)
 
             def write(connection: Connection | None) -> Any:
                 config = self._load(**{CONNECTION: connection})
@@ -209,12 +209,12 @@ class Migrations(Tree):
         found: list[Status] = []
 
         def keep(heads: tuple[str, ...], migration: MigrationContext) -> list[Any]:
-            found.append(adoption.compared(place.status_of(script, heads), migration))
+            found.append(adoption.compared(branches.status_of(script, heads), migration))
             return []
 
         with EnvironmentContext(config, script, fn=keep, dont_mutate=True):
             script.run_env()
-        return found[0] if found else place.status_of(script, ())
+        return found[0] if found else branches.status_of(script, ())
 
     def _refuse_if_ahead(self, status: Status) -> None:
         if status.unknown:

@@ -14,9 +14,9 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from dbscope import AsyncDatabase, Database, MigrationError
-from dbscope.migrate import layout, place
+from dbscope.migrate import branches, layout, settings
+from dbscope.migrate.branches import revision_of
 from dbscope.migrate.environment import OWNER
-from dbscope.migrate.place import revision_of
 from dbscope.migrate.revisions import Revision
 from dbscope.migrate.turn import turn
 
@@ -50,8 +50,8 @@ class Tree:
         """
         with self._turn():
             script = self._script()
-            place.require(script, branch)
-            heads = revisions or place.heads_of(script, branch)
+            branches.require(script, branch)
+            heads = revisions or branches.heads_of(script, branch)
             if len(heads) <= 1:
                 raise MigrationError(f"There is nothing to merge: {branch} has {len(heads)} head.")
             merged = command.merge(self._load(), list(heads), message)
@@ -119,9 +119,9 @@ class Tree:
         return layout.write(Path(root), Path(folder), database=database, metadata=metadata)
 
     def _load(self, **attributes: Any) -> Config:
-        if place.depends_on_where(self.config):
+        if settings.depends_on_where(self.config):
             attributes[OWNER] = self.db
-        return place.load(self.config, **attributes)
+        return settings.load(self.config, **attributes)
 
     def _turn(self) -> AbstractContextManager[None]:
         return turn(f"Migrations of {self.db}")

@@ -199,9 +199,9 @@ class Attempt(RequestScope):
         if self.pause is None or self.why is None:
             return
         try:
-            told = before_retry and before_retry(self.asgi, self.why, self.discarded)
-            if inspect.isawaitable(told):
-                await told
+            result = before_retry and before_retry(self.asgi, self.why, self.discarded)
+            if inspect.isawaitable(result):
+                await result
         finally:
             self._forget()
 

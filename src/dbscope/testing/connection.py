@@ -211,8 +211,8 @@ class SandboxConnection:
         return [*self._end_of_read_only(), f"RELEASE SAVEPOINT {self.savepoint}"]
 
     def _end_of_read_only(self) -> list[str]:
-        told = self.line.rules.read_only if self.readonly else None
-        return [told[1]] if told is not None and told[1] else []
+        read_only = self.line.rules.read_only if self.readonly else None
+        return [read_only[1]] if read_only is not None and read_only[1] else []
 
     def commit(self) -> None:
         """End the transaction as COMMIT would: constraints are looked at, and the work is kept.

@@ -63,12 +63,12 @@ class Unit(Faults):
         "readonly",
         "results",
         "scope",
+        "server_limit",
         "session",
         "settings",
         "source",
         "state",
         "timed",
-        "told",
         "turn",
     )
 
@@ -89,7 +89,8 @@ class Unit(Faults):
         self.refused: ConcurrentUse | None = None  # for which others may have been cancelled
         self.results: list[ref[Any]] = []  # that are read in pieces
         self.timed = False  # a block of this transaction has a deadline
-        self.told: tuple[float | None, float] | None = None  # the server: end, seconds left
+        # What the server was set to: the end, and the seconds that were left then.
+        self.server_limit: tuple[float | None, float] | None = None
         self.doomed = False
         self.first_write: int | None = None  # its place among all that were made
         self.settings: Mapping[str, str] = {}  # what its transaction tells the server
