@@ -249,6 +249,18 @@ class Backend:
         """
         return None
 
+    def plan(self, connection: Connection, sql: str) -> list[str]:  # noqa: ARG002
+        """Return how a SELECT would be done, in lines; it is not done, and nothing can be written.
+
+        Args:
+            connection: whose transaction has just begun, and is rolled back afterwards.
+            sql: with ? for each value; the values are not known.
+
+        Raises:
+            ConfigurationError: nobody knows without the values.
+        """
+        raise ConfigurationError(f"How {self.name} would do it is not known here.")
+
     # -- the state of a session ----------------------------------------------------------------
 
     def remember_session(self, connection: Any, dialect: Any) -> Any:  # noqa: ARG002

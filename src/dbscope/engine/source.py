@@ -105,7 +105,7 @@ class EngineSource:
         self.backend: Backend = registry.backend_of(url, str(self), settings.engine)
         self.sql_family: str = self.backend.features.family
         settings.check(self.backend, session_class, is_async=is_async)
-        self.watching = Watching(self.backend, settings)
+        self.watching = Watching(self)
         self.engines = Engines(
             url,
             backend=self.backend,

@@ -5,7 +5,13 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from sqlalchemy.exc import SQLAlchemyError
+
+from dbscope.aio import threads
+from dbscope.aio.concurrency import in_greenlet
+from dbscope.backends import errors
 from dbscope.backends.without_data import without_data
+from dbscope.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -13,6 +19,7 @@ if TYPE_CHECKING:
     from dbscope.backends.base import Backend
     from dbscope.backends.lock_waits import LockWait, LockWaits
     from dbscope.engine.settings import Settings
+    from dbscope.engine.source import EngineSource
     from dbscope.unit.unit import Unit
 
 
@@ -20,13 +27,13 @@ class Watching:
     """What one database can be asked.
 
     Args:
-        backend: of the database.
-        settings: likewise.
+        source: of the database.
     """
 
-    def __init__(self, backend: Backend, settings: Settings) -> None:
-        self.backend = backend
-        self.settings = settings
+    def __init__(self, source: EngineSource) -> None:
+        self.source = source
+        self.backend: Backend = source.backend
+        self.settings: Settings = source.settings
 
     def process_of(self, unit: Unit) -> int | None:
         """Return the process of the server that a unit has now; None if that is not known."""
@@ -46,6 +53,29 @@ class Watching:
     def without_data(self, error: BaseException) -> str:
         """Say what an error of a driver is, without what people have entered."""
         return without_data(error)
+
+    async def plan(self, sql: str) -> list[str]:
+        """Return how the database would do a SELECT, which is not done.
+
+        Args:
+            sql: with ? for each value.
+
+        Raises:
+            ConfigurationError: the database cannot tell without the values.
+        """
+        carried = in_greenlet if self.source.is_async else threads.in_thread
+        return await carried(self._plan, sql)
+
+    def _plan(self, sql: str) -> list[str]:
+        with self.source.sync_engine.connect() as connection:
+            try:
+                return self.backend.plan(connection, sql)
+            except SQLAlchemyError as error:
+                code = errors.sqlstate(error) or type(error.__cause__ or error).__name__
+                told = f"It cannot be explained without values: the database says {code}."
+                raise ConfigurationError(told) from None
+            finally:
+                connection.rollback()
 
     def forget(self) -> None:
         """Ask no more."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from io import StringIO
 from os import PathLike
 from pathlib import Path
+from time import time
 from typing import Any, Literal
 
 import anyio.to_thread
@@ -58,6 +59,7 @@ class Migrations:
         self.db = db
         self.config = config
         self.alone = alone
+        self.ran: dict[str, float] = {}  # by this process: revision, seconds since 1970
         self._patience = Patience(lock_timeout, ddl_timeout)
 
     # -- with the database ---------------------------------------------------------------------
@@ -287,6 +289,7 @@ class Migrations:
 
         with self._turn():
             connect.alone(self.db, work, replace(self._patience, alone=self.alone))
+            self.ran |= dict.fromkeys((each.revision for each in done), time())
             return tuple(map(revision_of, done))
 
     def _status(self) -> Status:
