@@ -59,6 +59,12 @@ def is_elsewhere(item: pytest.Item) -> bool:
     return any(world in MISSING[name] for name in needed)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _spool(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Let the processes that are watched find each other in a folder of this run."""
+    os.environ["DBSCOPE_WATCH_DIR"] = str(tmp_path_factory.mktemp("spool", numbered=True))
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     """Run async tests on asyncio: SQLAlchemy knows no other loop."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dbscope.backends.connecting import Connecting
 from dbscope.backends.driver import Driver
+from dbscope.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -146,6 +147,18 @@ class Backend(Connecting):
             options: of the engine.
         """
         return None
+
+    def plan(self, connection: Connection, sql: str) -> list[str]:  # noqa: ARG002
+        """Return how a SELECT would be done, in lines; it is not done, and nothing can be written.
+
+        Args:
+            connection: whose transaction has just begun, and is rolled back afterwards.
+            sql: with ? for each value; the values are not known.
+
+        Raises:
+            ConfigurationError: nobody knows without the values.
+        """
+        raise ConfigurationError(f"How {self.name} would do it is not known here.")
 
     # -- the state of a session ----------------------------------------------------------------
 

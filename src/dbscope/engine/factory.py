@@ -98,7 +98,9 @@ class Factory:
         self.backend: Backend = registry.backend_of(url, str(self), settings.engine)
         self.sql_family: str = self.backend.features.family
         settings.check(self.backend, session_class, is_async=is_async)
-        self.watching = Watching(self.backend, settings)
+        self.watching = Watching(
+            self.backend, settings, lambda: self.sync_engine, is_async=is_async
+        )
         self.engines = Engines(
             url,
             backend=self.backend,

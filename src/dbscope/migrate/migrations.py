@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from os import PathLike
+from time import time
 from typing import Any, Literal
 
 import anyio.to_thread
@@ -54,6 +55,7 @@ class Migrations(Tree):
     ) -> None:
         super().__init__(db, config)
         self.alone = alone
+        self.ran: dict[str, float] = {}  # by this process: revision, seconds since 1970
         self._patience = Patience(lock_timeout, ddl_timeout)
 
     # -- with the database ---------------------------------------------------------------------
@@ -198,6 +200,7 @@ class Migrations(Tree):
 
         with self._turn():
             connect.alone(self.db, work, replace(self._patience, alone=self.alone))
+            self.ran |= dict.fromkeys((each.revision for each in done), time())
             return tuple(map(revision_of, done))
 
     def _status(self) -> Status:

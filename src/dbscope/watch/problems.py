@@ -244,7 +244,7 @@ class Strict:
 
     def __enter__(self) -> Self:
         self._was_on = self._watch.is_on
-        self._watch.start()
+        self._watch.start(share=False)
         finder = self._watch.finder
         self._around, finder.strict = finder.strict, self
         return self

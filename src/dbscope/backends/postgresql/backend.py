@@ -16,6 +16,7 @@ from dbscope.backends.postgresql import (
     drivers,
     lock_waits,
     login,
+    plan,
     pooler,
     session_settings,
     session_state,
@@ -178,6 +179,10 @@ class PostgreSQL(Backend):
     def lock_waits(self, options: Mapping[str, Any]) -> LockWaits | None:
         """Return who can ask, by psycopg, whatever the driver is."""
         return LockWaits(self.url, dict(options)) if lock_waits.is_possible() else None
+
+    def plan(self, connection: Connection, sql: str) -> list[str]:
+        """Return the generic plan: what has no values is planned for any of them."""
+        return plan.ask(connection, sql)
 
     # -- the state of a session ----------------------------------------------------------------
 

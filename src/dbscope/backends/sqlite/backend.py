@@ -225,6 +225,20 @@ class SQLite(Backend):
 
         return SQLiteInserting(table, writer)
 
+    # -- what a watch asks ---------------------------------------------------------------------
+
+    def plan(self, connection: Connection, sql: str) -> list[str]:
+        """Return the plan, for which SQLite runs nothing, and does not look at the values.
+
+        https://sqlite.org/eqp.html
+        """
+        values = (None,) * sql.count("?")
+        rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values).all()
+        depth: dict[int, int] = {0: -1}
+        for number, parent, *_ in rows:
+            depth[number] = depth.get(parent, -1) + 1
+        return ["  " * depth[number] + told for number, _, _, told in rows]
+
     # -- locks and forks -----------------------------------------------------------------------
 
     def alone(self, what: str) -> AloneInFile:
