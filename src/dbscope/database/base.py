@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
 from typing import Any, ClassVar, Generic, Literal, Never, cast
 
-from sqlalchemy import Engine
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import Connection, Engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from typing_extensions import TypeVar
 
 from dbscope import arguments
@@ -63,7 +63,7 @@ class CommonDatabase(
         *,
         name: str = "default",
         atomic_requests: AtomicRequests = True,
-        engine: Engine | AsyncEngine | None = None,
+        engine: Engine | AsyncEngine | Connection | AsyncConnection | None = None,
         engine_options: Options | None = None,
         session_options: Options | None = None,
         session_class: type[H] | None = None,
@@ -84,8 +84,9 @@ class CommonDatabase(
         if (url is None) is (engine is None):
             which = "neither was given" if url is None else "not both"
             raise ConfigurationError(f"{type(self).__name__} needs a URL or an engine; {which}.")
-        if engine is not None:
-            url = engine.url
+        given = self._engine_of(engine)
+        if given is not None:
+            url = given.url
         assert url is not None
         if self.is_async:
             forgotten.watch()
@@ -94,7 +95,7 @@ class CommonDatabase(
         self._settings = Settings(
             name=name,
             atomic_requests=atomic_requests,
-            engine=engine,
+            engine=given,
             engine_options=engine_options or NONE,
             session_options=session_options or NONE,
             session_class=session_class,
@@ -114,6 +115,7 @@ class CommonDatabase(
             session_class=session_class or self.usual_session,
             run_pending_hooks=_run_pending_hooks,
         )
+        self._stay_on(engine)
 
     def _refuse(self, unknown: Mapping[str, Any]) -> Never:
         own = arguments.names_of(type(self).__init__)[1:]

@@ -30,7 +30,8 @@ class AsyncDatabase(AsyncQueries[A], AsyncBlocks, AsyncCalls, AsyncServer):
         name: for messages.
         atomic_requests: a request is one transaction (Django's word); False: autocommit; or what
             decides by the ASGI scope, `unsafe_methods` for example.
-        engine: a ready engine, instead of a URL.
+        engine: a ready engine, instead of a URL; in a test a connection in a transaction, which
+            stays one: what is committed is a savepoint on it.
         engine_options: for `create_async_engine`; `pool_timeout` is 5 seconds unless given.
         session_options: for the session; `expire_on_commit` is False unless given.
         session_class: a subclass of `AsyncSession`, SQLModel's for example.

@@ -10,7 +10,7 @@ from sqlalchemy import TextClause
 from sqlalchemy.exc import PendingRollbackError, ResourceClosedError
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
-from dbscope.engine import batches, session_events
+from dbscope.engine import batches, sandboxed, session_events
 from dbscope.engine.results import context_of, hold_rows
 from dbscope.engine.session_transaction import UnitSessionTransaction
 from dbscope.engine.sql_text import (
@@ -150,7 +150,7 @@ class UnitSession(Session):
         """Return the engine that a statement belongs to; or another in its place."""
         bind = super().get_bind(*args, **kwargs)
         unit = self.dbscope_unit
-        return bind if unit is None else unit.source.bind_of(unit, bind)
+        return sandboxed.bind_of(bind) if unit is None else unit.source.bind_of(unit, bind)
 
     def _use(
         self,

@@ -18,7 +18,7 @@ from dbscope.backends.inserting import UnderWay
 from dbscope.errors import ConfigurationError, KeyReused
 from dbscope.once import idempotency, routes, store
 from dbscope.once.answers import NOT_KEPT, Held, Message, Send, decoded, encoded
-from dbscope.once.claiming import claim, session_of
+from dbscope.once.claiming import claim, find, session_of
 from dbscope.once.idempotency import Idempotency, Refused
 from dbscope.once.store import Claim, Found
 from dbscope.once.values import digest
@@ -236,9 +236,7 @@ class Keyed:
                 "be stored apart from the work. Let the route be one transaction."
             )
         try:
-            return await carrying.carried(
-                [unit], claim, unit, self.claimed, wait=self.settings.wait
-            )
+            return await carrying.carried([unit], self._claim_in, unit)
         except KeyReused as error:
             raise idempotency.reused(self.settings.header) from error
         except UnderWay as error:
@@ -247,6 +245,15 @@ class Keyed:
             if conflicts.is_retryable(error):  # a deadlock of those who want the same key
                 raise idempotency.under_way(self.settings.header) from error
             raise
+
+    def _claim_in(self, unit: Unit) -> Found | None:
+        if not self.source.sandboxes.opened:
+            return claim(unit, self.claimed, wait=self.settings.wait)
+        # There a second transaction has to wait for whoever has written: the row is written last.
+        found = find(unit, self.claimed)
+        if found is None:
+            unit.blocks[0].before_commit(partial(self._finish, unit, None))
+        return found
 
     def _store(self, start: Message, body: bytes | None) -> None:
         """See to it that the answer is stored with the work, if that is.
@@ -258,7 +265,7 @@ class Keyed:
         if unit.blocks and unit.blocks[0].outcome is None:
             unit.blocks[0].before_commit(partial(self._finish, unit, answer))
 
-    def _finish(self, unit: Unit, answer: bytes) -> None:
+    def _finish(self, unit: Unit, answer: bytes | None) -> None:
         """Store the answer in the row that is ours; or in a new one, in this very transaction.
 
         Who rolls back by hand takes the row away, too, and goes on in another transaction.

@@ -109,6 +109,16 @@ def claim(session: Session, wanted: Claim, *, wait: bool = True) -> Found | None
     return claim(session, wanted, wait=wait)  # it was purged, or taken over, in this very moment
 
 
+def find(session: Session, wanted: Claim) -> Found | None:
+    """Return what was done under a key, and claim nothing: nobody is waited for.
+
+    Raises:
+        KeyReused: it was used with another input.
+    """
+    row = session.execute(select(TABLE).where(TABLE.c.id == wanted.id)).first()
+    return _found(wanted, row) if row is not None and row.expires_at > now() else None
+
+
 def _take_over(session: Session, wanted: Claim, row: Row[Any]) -> bool:
     """Make a row that was kept for long enough ours."""
     old = (TABLE.c.id == wanted.id) & (TABLE.c.attempt == row.attempt)

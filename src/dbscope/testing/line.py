@@ -66,7 +66,6 @@ class Line:
         home: where it lives.
         rules: of its database.
         take: takes the connection, when it is needed.
-        is_begun: somebody else has begun the outer transaction, and ends it.
     """
 
     def __init__(
@@ -76,8 +75,6 @@ class Line:
         home: Home,
         rules: Rules,
         take: Callable[[], PoolProxiedConnection],
-        *,
-        is_begun: bool = False,
     ) -> None:
         self.keeper = keeper
         self.engine = engine
@@ -85,10 +82,9 @@ class Line:
         self.rules = rules
         self.sandboxes: list[Nested] = []
         self.proxy: PoolProxiedConnection | None = None
-        self.has_written = is_begun
+        self.has_written = False
         self.fault: BaseException | None = None  # by which the outer transaction was lost
         self._take = take
-        self._is_begun = is_begun
         self._holder: Holder | None = None
         self._waiting: list[Gate] = []
         self._mutex = threading.Lock()
@@ -106,13 +102,16 @@ class Line:
         """Take the connection, and begin the transaction that is never committed."""
         if self.proxy is None:
             self.proxy = self._take()
-            if not self._is_begun:
-                for statement in self.rules.begin:
-                    self.ask(statement)
+            self.begin()
         for sandbox in self.sandboxes[1:]:
             if sandbox.savepoint is None:
                 self._flush()
                 sandbox.savepoint = self.new_savepoint()
+
+    def begin(self) -> None:
+        """Begin the outer transaction."""
+        for statement in self.rules.begin:
+            self.ask(statement)
 
     def ask(self, sql: str) -> list[Any]:
         """Send a statement of ours, and return its rows."""
@@ -268,7 +267,7 @@ class Line:
     def _undo_all(self) -> None:
         self._pending, self._spare = [], None
         proxy, self.proxy = self.proxy, None
-        if self._is_begun or proxy is None:
+        if proxy is None:
             return
         try:
             if self.fault is not None:

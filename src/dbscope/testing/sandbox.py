@@ -39,8 +39,7 @@ class Sandbox:
         with sandboxes.mutex:
             self.line = self._line()
             self.line.enter(self)
-            sandboxes.opened.append(self)
-            sandboxes.was_opened = True
+            sandboxes.begin(self)
             for known in sandboxes.sources:
                 if (source := known()) is not None:
                     self.line.keeper.take_over(source, source.engines.plain)
