@@ -155,8 +155,8 @@ def test_the_row_may_be_newer_than_this_transaction(shop: World) -> None:
         ({"sku": "a"}, [], r"the values that are unique: on=\(\.\.\.\)"),
         ({"name": "a"}, ["sku"], "the values that are unique: sku"),
         ({"sku": None}, ["sku"], "the values that are unique: sku"),
-        ({"sku": "a"}, ["skew"], "Product.skew is none"),
-        ({"sku": "a", "tags": []}, ["sku"], "Product.tags is none"),
+        ({"sku": "a"}, ["skew"], "Product.skew is not one"),
+        ({"sku": "a", "tags": []}, ["sku"], "Product.tags is not one"),
     ],
     ids=str,
 )

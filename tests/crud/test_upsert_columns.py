@@ -118,7 +118,7 @@ def test_where_there_are_no_partial_indexes_none_is_named(library: World) -> Non
     """MySQL and MariaDB would take the row that is the same without the condition."""
 
     def body(db: Both) -> None:
-        with pytest.raises(ConfigurationError, match="partial indexes, which MySQL has not"):
+        with pytest.raises(ConfigurationError, match="partial index, and MySQL has none"):
             BothCRUD(db, Desk).upsert(
                 {"place": "window"}, on=["place"], where=Desk.state == "active"
             )

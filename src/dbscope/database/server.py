@@ -4,29 +4,33 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
-from sqlalchemy import MetaData
+from sqlalchemy import Engine, MetaData
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dbscope.aio import concurrency, shield
 from dbscope.engine import advisory, schema
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
-    from sqlalchemy.ext.asyncio import AsyncEngine
-
     from dbscope.engine.source import EngineSource
 
+E = TypeVar("E", Engine, AsyncEngine)
 
-class AsyncServer:
-    """What an `AsyncDatabase` asks its server."""
+
+class HasEngine(Generic[E]):
+    """A database with an engine."""
 
     _source: EngineSource
 
     @property
-    def engine(self) -> AsyncEngine:
+    def engine(self) -> E:
         """The engine, which is made at the first use; a forked child has its own connections."""
-        return cast("AsyncEngine", self._source.engine)
+        return cast("E", self._source.engine)
+
+
+class AsyncServer(HasEngine[AsyncEngine]):
+    """What an `AsyncDatabase` asks its server."""
 
     @asynccontextmanager
     async def advisory_lock(
@@ -81,15 +85,8 @@ class AsyncServer:
         await concurrency.in_greenlet(self._source.ping)
 
 
-class SyncServer:
+class SyncServer(HasEngine[Engine]):
     """What a `Database` asks its server."""
-
-    _source: EngineSource
-
-    @property
-    def engine(self) -> Engine:
-        """The engine, which is made at the first use; a forked child has its own connections."""
-        return cast("Engine", self._source.engine)
 
     @contextmanager
     def advisory_lock(self, key: str, *, timeout: float | None = None) -> Generator[None]:

@@ -58,7 +58,7 @@ class Other(Backend):
         except (AttributeError, NotImplementedError) as error:
             raise ConfigurationError(
                 f"{self.name}: `isolation` was asked of a database that is called "
-                f"{self.features.name!r}, whose dialect does not support it ({one_line(error)}); "
+                f"{self.features.name!r}, whose dialect cannot set it ({one_line(error)}); "
                 "leave it out."
             ) from error
 
