@@ -164,6 +164,7 @@ ALLOWED = {
         "backends",
         "extras",
         "explain",
+        "watch",
         "__version__",
         *PUBLIC,
     },
