@@ -82,11 +82,12 @@ def method_of(message: dict[str, Any]) -> str:
     Raises:
         Fault: there is no such method, or its parameters are no object.
     """
-    if message.get("method") not in METHODS:
-        raise Fault(UNKNOWN, f"There is no method {message.get('method')!r}.")
+    method = str(message.get("method"))
+    if method not in METHODS:
+        raise Fault(UNKNOWN, f"There is no method {method!r}.")
     if not isinstance(message.get("params") or {}, dict):
         raise Fault(PARAMETERS, "The parameters are no object.")
-    return str(message["method"])
+    return method
 
 
 def initialize(given: dict[str, Any]) -> dict[str, Any]:
@@ -106,11 +107,11 @@ def list_tools(_: dict[str, Any]) -> dict[str, Any]:
 
 def call_tool(given: dict[str, Any]) -> dict[str, Any]:
     """Ask one of the questions."""
-    name = given.get("name")
+    name = str(given.get("name"))
     if name not in QUESTIONS:
         raise Fault(PARAMETERS, f"There is no question {name!r}.")
     try:
-        text, failed = QUESTIONS[str(name)].ask(given.get("arguments") or {}), False
+        text, failed = QUESTIONS[name].ask(given.get("arguments") or {}), False
     except (Wrong, DBScopeError) as error:
         text, failed = error.what if isinstance(error, DBScopeError) else str(error), True
     return {"content": [{"type": "text", "text": text}], "isError": failed}

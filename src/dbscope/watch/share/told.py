@@ -127,6 +127,7 @@ def _holder(draft: Draft) -> dict[str, Any]:
         "number": draft.number,
         "kind": draft.kind,
         "name": route_of(draft.scope) or short(name_of(draft.scope)),
+        "server": draft.unit.source.watching.process_of(draft.unit),
         "held": now - (draft.held_since or now),
         "doing": "idle" if current is None else current.sql.kind,
         "seconds": now - since,

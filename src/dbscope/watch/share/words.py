@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from dbscope.watch.share.asking import Everybody
 
 Told = dict[str, Any]
+SERVER = re.compile(r"\(process (\d+), ")
 NOW = 60  # seconds that count as now
 FILTERS: dict[str, Callable[[Told], bool]] = {
     "all": lambda record: True,  # noqa: ARG005
@@ -91,7 +93,19 @@ class Scene:
         """Return who waits, for how long, and for what and whom."""
         found = [(w, each) for each in self.running for w in each["now"]["waiting"]]
         found.sort(key=lambda each: -each[0]["seconds"])
-        return [(who(w, each), duration(w["seconds"]), awaited(w)) for w, each in found]
+        return [(who(w, each), duration(w["seconds"]), self._awaited(w)) for w, each in found]
+
+    def _awaited(self, waiter: Told) -> str:
+        """Say for what and whom somebody waits; of another worker, what that one has said."""
+        held = {h["server"]: (h, each) for each in self.running for h in each["now"]["holders"]}
+        whom = [
+            f"{who(*held[server])} ({doing(held[server][0])})" if server in held else told
+            for told in waiter["whom"]
+            for server in [server_in(told)]
+        ]
+        place = f" at {waiter['line']}" if waiter["line"] else ""
+        by = f", held by {'; '.join(whom)}" if whom else ""
+        return f"{waiter['what']}{place}{by}"
 
     def routes(self) -> list[tuple[str, ...]]:
         """Return routes with percentiles and rollbacks, what costs most first."""
@@ -122,11 +136,10 @@ def doing(holder: Told) -> str:
     return f"{what} for {duration(holder['seconds'])}{place}{inside}"
 
 
-def awaited(waiter: Told) -> str:
-    """Say for what and whom somebody waits."""
-    place = f" at {waiter['line']}" if waiter["line"] else ""
-    whom = f", held by {'; '.join(waiter['whom'])}" if waiter["whom"] else ""
-    return f"{waiter['what']}{place}{whom}"
+def server_in(told: str) -> int | None:
+    """Return the process of the server that a text names, which only knows that."""
+    found = SERVER.search(told)
+    return None if found is None else int(found[1])
 
 
 def percentiles(route: Told) -> dict[str, float]:
