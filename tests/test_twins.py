@@ -166,6 +166,7 @@ ALLOWED = {
         "backends",
         "extras",
         "explain",
+        "watch",
         "__version__",
         *PUBLIC,
     },

@@ -90,10 +90,10 @@ class Demo:
 
     def buy(self, times: int) -> None:
         """Be the usual customers, of which one in nine has bad luck."""
-        unlucky = [{"card": "expired"}, {"sku": "jug"}, {"sku": "unknown"}]
+        unlucky = [{"card": "expired"}, {"sku": "jug"}]
         with self.client() as client:
             for number in range(times):
-                more = unlucky[number // 9 % 3] if number % 9 == 8 else {"sku": STOCK[number % 3]}
+                more = unlucky[number // 9 % 2] if number % 9 == 8 else {"sku": STOCK[number % 3]}
                 client.post("/orders", params={"customer": f"c{number}", **more})
                 client.get(f"/orders/{number % 40 + 1}")
 
@@ -102,6 +102,12 @@ class Demo:
         with self.client() as client:
             for _ in range(times):
                 client.get("/orders")
+
+    def release(self, times: int) -> None:
+        """Be served by a release that writes what only COMMIT will look at, and refuse."""
+        with self.client() as client:
+            for number in range(times):
+                client.post("/orders", params={"customer": f"r{number}", "sku": "unknown"})
 
     def complain(self) -> None:
         """Be told that it worked when it did not, and the other way round."""

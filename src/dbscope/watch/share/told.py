@@ -25,7 +25,7 @@ def summary(record: Record) -> dict[str, Any]:
     return {
         "number": record.number,
         "kind": record.kind,
-        "name": record.name,
+        "name": short(record.name),
         "route": record.route,
         "status": record.status,
         "outcome": record.outcome,
@@ -41,6 +41,11 @@ def summary(record: Record) -> dict[str, Any]:
         "again": record.again,
         "attempt": record.attempt,
     }
+
+
+def short(name: str) -> str:
+    """Return what a scope is called where its kind is said beside it."""
+    return name.removeprefix("the scope opened at ")
 
 
 def details(record: Record) -> dict[str, Any]:
@@ -121,7 +126,8 @@ def _holder(draft: Draft) -> dict[str, Any]:
     return {
         "number": draft.number,
         "kind": draft.kind,
-        "name": route_of(draft.scope) or name_of(draft.scope),
+        "name": route_of(draft.scope) or short(name_of(draft.scope)),
+        "server": draft.unit.source.watching.process_of(draft.unit),
         "held": now - (draft.held_since or now),
         "doing": "idle" if current is None else current.sql.kind,
         "seconds": now - since,
@@ -138,7 +144,7 @@ def _waiting(draft: Draft) -> dict[str, Any] | None:
     return {
         "number": draft.number,
         "kind": draft.kind,
-        "name": route_of(draft.scope) or name_of(draft.scope),
+        "name": route_of(draft.scope) or short(name_of(draft.scope)),
         "what": what,
         "seconds": perf_counter() - since,
         "whom": list(whom),

@@ -1,5 +1,5 @@
 // What is new comes by server-sent events, of all processes at once; the rest is asked for.
-import { ask, many, redraw } from "./dom.js";
+import { ask, el, redraw } from "./dom.js";
 import { live, liveNews } from "./live.js";
 import { migrations } from "./migrations.js";
 import { now } from "./now.js";
@@ -41,8 +41,7 @@ const tell = () => {
   const all = alive();
   const sum = (of) => all.reduce((number, each) => number + of(each.now), 0);
   const waiting = sum((each) => each.waiting.length);
-  pool.textContent = `${sum((each) => each.pool.out)} of ${sum((each) => each.pool.size)} connections out`
-    + (waiting ? `, ${waiting} waiting` : "") + ` · ${many(all.length, "process").replace("processs", "processes")}`;
+  pool.replaceChildren(`${sum((each) => each.pool.out)} of ${sum((each) => each.pool.size)} `, el("span", {}, "connections "), `out${waiting ? `, ${waiting} waiting` : ""} · ${all.length} process${all.length === 1 ? "" : "es"}`);
   pool.className = waiting ? "bad" : "";
 };
 

@@ -12,7 +12,7 @@ const FILTERS = {
 };
 const chosen = { only: "all", text: "", paused: false, held: 0 };
 
-const matches = (r) => FILTERS[chosen.only][1](r) && `${r.name} ${r.route} ${r.line} ${r.kind} ${r.id}`.toLowerCase().includes(chosen.text.toLowerCase());
+const matches = (r) => FILTERS[chosen.only][1](r) && `${r.kind} ${r.name} ${r.status ?? ""} ${r.route} ${r.line} ${r.id}`.toLowerCase().includes(chosen.text.toLowerCase());
 
 const says = (r) => r.problems || !/^read; \d+ statements?$/.test(r.line); // more than is said beside it
 const row = (r) => el("li", { class: r.disagrees ? "disagrees" : null },

@@ -42,9 +42,15 @@ const holders = (all) => {
   const held = all.flatMap((p) => p.now.holders.map((h) => ({ ...h, process: p.process }))).sort((a, b) => b.held - a.held);
   return held.length ? table("Who holds a connection", ["Who", "For", "What it does with it"], held.map((h) => el("tr", {}, el("th", { scope: "row" }, who(h, h.process)), el("td", {}, time(h.held)), el("td", { class: "why" }, h.doing === "idle" ? chip("idle", h.seconds > 1 ? "warn" : "calm") : chip(h.doing, "good"), " ", doing(h))))) : empty("Nobody, at this moment.");
 };
+// Of another worker the server knows only its process: who that is, the worker itself has said.
+const named = (told, all) => {
+  const server = Number(/\(process (\d+), /.exec(told)?.[1]);
+  const held = server && all.flatMap((p) => p.now.holders.map((h) => ({ ...h, process: p.process }))).find((h) => h.server === server);
+  return held ? [el("b", {}, who(held, held.process)), " ", chip(held.doing, held.doing === "idle" ? "warn" : "good"), " ", doing(held)] : told;
+};
 const waiters = (all) => {
   const found = all.flatMap((p) => p.now.waiting.map((w) => ({ ...w, process: p.process }))).sort((a, b) => b.seconds - a.seconds);
-  return found.length ? table("Who waits", ["Who", "For", "What", "Held by"], found.map((w) => el("tr", {}, el("th", { scope: "row" }, who(w, w.process)), el("td", { class: "bad" }, time(w.seconds)), el("td", { class: "why" }, w.what, w.line ? [" at ", el("code", {}, w.line)] : null), el("td", { class: "why" }, w.whom.map((each) => el("div", {}, each)))))) : empty("Nobody.");
+  return found.length ? table("Who waits", ["Who", "For", "What", "Held by"], found.map((w) => el("tr", {}, el("th", { scope: "row" }, who(w, w.process)), el("td", { class: "bad" }, time(w.seconds)), el("td", { class: "why" }, w.what, w.line ? [" at ", el("code", {}, w.line)] : null), el("td", { class: "why" }, w.whom.map((each) => el("div", {}, named(each, all))))))) : empty("Nobody.");
 };
 const processes = () => table("Processes", ["Process", "Connections", "Records", "Since"], [...state.processes.values()].map((p) => el("tr", {},
   el("th", { scope: "row" }, `${p.process.pid} `, el("small", {}, p.process.name)),

@@ -55,8 +55,8 @@ const bars = (total, spans, kind, color) => {
 
 const axis = (total) => {
   const at = ticks(total);
-  return el("li", { class: "lane axis", "aria-hidden": "true" }, el("span", {}),
-    svg("svg", { class: "axis" }, at.map((each, number) => svg("text", { x: `${(100 * each) / total}%`, y: 11, "text-anchor": number === 0 ? "start" : each / total > 0.93 ? "end" : "middle" }, each === 0 ? "0" : time(each)))), el("span", {}));
+  return el("li", { class: "axis", "aria-hidden": "true" }, el("div", { class: "lane" }, el("span", {}),
+    svg("svg", { class: "axis" }, at.map((each, number) => svg("text", { x: `${(100 * each) / total}%`, y: 11, "text-anchor": number === 0 ? "start" : each / total > 0.93 ? "end" : "middle" }, each === 0 ? "0" : time(each)))), el("span", {})));
 };
 
 const explain = (id, place) => {
@@ -74,10 +74,10 @@ const explain = (id, place) => {
 const lane = (total, kind, spans, label, where, more = {}) => {
   const told = [el("b", {}, label), more.times > 1 ? chip(`× ${more.times}`, "calm") : null, where ? el("code", {}, where) : null, more.note ? el("span", { class: "note" }, more.note) : null];
   const took = spans.reduce((sum, [, seconds]) => sum + seconds, 0);
-  return el("li", { class: `lane ${kind}` },
-    more.sql ? el("details", { class: "label" }, el("summary", {}, told), el("div", { class: "sql" }, el("pre", {}, more.sql), more.values ? el("pre", {}, more.values) : null, more.explain)) : el("div", { class: "label" }, told),
-    bars(total, spans, kind, more.color),
-    el("span", { class: "took" }, time(took)));
+  const row = [el("span", { class: "label" }, told), bars(total, spans, kind, more.color), el("span", { class: "took" }, time(took))];
+  return el("li", { class: kind }, more.sql
+    ? el("details", {}, el("summary", { class: "lane" }, row), el("div", { class: "sql" }, el("pre", {}, more.sql), more.values ? el("pre", {}, more.values) : null, more.explain))
+    : el("div", { class: "lane" }, row));
 };
 
 // The same statement from the same line, again and again, is one lane: that is how N+1 looks.

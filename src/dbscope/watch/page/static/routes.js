@@ -28,7 +28,7 @@ const spark = (route, last) => {
     const tall = Math.max(2, (22 * times) / most), bad = lost ? Math.max(2, (22 * lost) / most) : 0;
     return [svg("rect", { x, y: 24 - tall, width: 3, height: tall, class: "kept" }), bad ? svg("rect", { x, y: 24 - bad, width: 3, height: bad, class: "lost" }) : null];
   });
-  return svg("svg", { class: "spark", viewBox: `0 0 ${MINUTES * 4} 24`, role: "img", "aria-label": `by minute: ${route.minutes.map(([minute, times, lost]) => `${clock(minute * 60, false)} ${times}${lost ? `, ${lost} rolled back` : ""}`).slice(-5).join("; ")}` }, svg("line", { x1: 0, x2: MINUTES * 4, y1: 23.5, y2: 23.5, class: "grid" }), bars);
+  return svg("svg", { class: "spark", viewBox: `0 0 ${MINUTES * 4} 24`, preserveAspectRatio: "none", role: "img", "aria-label": `by minute: ${route.minutes.map(([minute, times, lost]) => `${clock(minute * 60, false)} ${times}${lost ? `, ${lost} not stored` : ""}`).slice(-5).join("; ")}` }, svg("line", { x1: 0, x2: MINUTES * 4, y1: 23.5, y2: 23.5, class: "grid" }), bars);
 };
 
 const share = (part, whole) => { const found = (100 * part) / whole; return `${found >= 10 || found === 0 ? Math.round(found) : found.toFixed(1)} %`; };
@@ -40,13 +40,13 @@ const row = (last) => (r) => el("tr", {},
   cell("times", {}, r.times), cell("p50", {}, time(r.p50)), cell("p95", {}, time(r.p95)), cell("p99", {}, time(r.p99)),
   cell("slowest", {}, el("a", { href: `#/r/${r.slowest[0]}` }, time(r.slowest[1]))),
   cell("statements", {}, (r.statements / r.times).toFixed(1)),
-  cell("rolled back", { class: r.lost ? "bad" : null }, r.lost ? [el("b", {}, share(r.lost, r.times)), el("br"), el("small", {}, `since ${clock(r.since)}`)] : "none"),
+  cell("not stored", { class: r.lost ? "bad" : null }, r.lost ? [el("b", {}, share(r.lost, r.times)), el("br"), el("small", {}, `since ${clock(r.since)}`)] : "none"),
   cell("disagree", { class: r.disagree ? "bad" : null }, r.disagree ? el("a", { href: "#/live/disagrees" }, r.disagree) : "none"));
 
 export const routes = async () => {
   const found = ((await ask("routes")) ?? []).map(summed).filter((each) => each.times).sort((a, b) => b.p95 * b.times - a.p95 * a.times);
   const last = Math.floor(Date.now() / 60000);
-  const heads = ["Route", "Last 30 minutes", "Times", "p50", "p95", "p99", "Slowest", "Statements", "Rolled back", "Disagree"];
+  const heads = ["Route", "Last 30 minutes", "Times", "p50", "p95", "p99", "Slowest", "Statements", "Not stored", "Disagree"];
   return [el("h2", {}, "Routes", el("small", {}, " what costs most comes first; the last 30 minutes, all processes")),
     found.length ? scroll("Routes", el("table", { class: "routes" }, el("thead", {}, el("tr", {}, heads.map((name) => el("th", { scope: "col" }, name)))), el("tbody", {}, found.map(row(last))))) : empty("Nothing yet.")];
 };
