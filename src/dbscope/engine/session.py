@@ -11,6 +11,7 @@ from sqlalchemy.exc import PendingRollbackError, ResourceClosedError
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
 from dbscope.engine import batches
+from dbscope.engine.healing import HealingSession, forget
 from dbscope.engine.results import context_of, hold_rows
 from dbscope.engine.session_transaction import UnitSessionTransaction
 from dbscope.engine.sql_text import (
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dbscope")
 
 
-class UnitSession(Session):
+class UnitSession(HealingSession):
     """A `Session` of a unit: every operation takes the unit's turn, or is refused unsent.
 
     Without a unit (made by `db.sessionmaker()` by hand) it is a plain session.
@@ -63,7 +64,9 @@ class UnitSession(Session):
             self.dbscope_asked = around
 
     def _execute(self, unit: Unit, statement: Any, params: Any, kwargs: dict[str, Any]) -> Any:
-        execute = super()._execute_internal
+        execute, peers = super()._execute_internal, self.dbscope_peers
+        if peers is not None:
+            execute = partial(peers.execute, execute)
         if isinstance(statement, TextClause):
             check_text(unit, statement, unit.source.sql_family)
         given: Any = kwargs.get("execution_options") or NONE
@@ -81,6 +84,8 @@ class UnitSession(Session):
             unit.check_lock()
         will_write = locks or writes(statement, unit.source.sql_family)
         is_alone = will_write and not unit.blocks and is_utility(statement, unit.source.sql_family)
+        if will_write and peers is not None:
+            peers.forget()
         if is_alone:
             self.flush()  # it is no part of what the database commits by itself
         result = self._use(operation, will_write=will_write, is_alone=is_alone)
@@ -112,6 +117,7 @@ class UnitSession(Session):
         self._use(operation, will_write=True)
 
     def _marked(self, flush: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+        forget(self)
         unit, around = self.dbscope_unit, self.dbscope_asked
         watch = None if unit is None else unit.source.events.listeners.direct
         if watch is not None:
@@ -326,6 +332,7 @@ def _after_commit(session: UnitSession) -> None:
 def _after_transaction_end(session: UnitSession, transaction: SessionTransaction) -> None:
     unit = session.dbscope_unit
     if unit is not None and (transaction.nested or transaction.parent is None):
+        forget(session)
         manual.transaction_ended(unit, transaction)
         if unit.pending_hooks and not unit.leaving:
             unit.source.run_pending_hooks(unit)

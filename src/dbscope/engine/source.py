@@ -29,6 +29,7 @@ from dbscope.engine import (
 )
 from dbscope.engine.async_session import async_session_class
 from dbscope.engine.engines import Engines, plain
+from dbscope.engine.healing import Peers
 from dbscope.engine.pool import Out, size
 from dbscope.engine.session import session_class
 from dbscope.engine.settings import values_of
@@ -189,8 +190,12 @@ class EngineSource:
 
     def make_session(self) -> tuple[Session, Session | AsyncSession]:
         """Return a new plain session, and the object that people are given for it."""
-        handle = self.factory()
-        return getattr(handle, "sync_session", handle), handle
+        handle: Any = self.factory()
+        session: Any = getattr(handle, "sync_session", handle)
+        given: dict[str, Any] = session.__dict__.get("info") or {}
+        if given.get("heal", self.events.listeners.heals):
+            session.dbscope_peers = Peers(session)
+        return session, handle
 
     def before_transaction(self, unit: Unit, bind: Engine | Connection) -> None:
         """Check the event loop, count second connections, and wait for the turn to write."""
