@@ -11,6 +11,7 @@ from sqlalchemy.exc import PendingRollbackError, ResourceClosedError
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
 from dbscope.engine import batches, sandboxed, session_events
+from dbscope.engine.healing import HealingSession
 from dbscope.engine.results import context_of, hold_rows
 from dbscope.engine.session_transaction import UnitSessionTransaction
 from dbscope.engine.sql_text import (
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dbscope")
 
 
-class UnitSession(Session):
+class UnitSession(HealingSession):
     """A `Session` of a unit: every operation takes the unit's turn, or is refused unsent.
 
     Without a unit (made by `db.sessionmaker()` by hand) it is a plain session.
@@ -62,7 +63,9 @@ class UnitSession(Session):
             self.dbscope_asked = around
 
     def _execute(self, unit: Unit, statement: Any, params: Any, kwargs: dict[str, Any]) -> Any:
-        execute = super()._execute_internal
+        execute, peers = super()._execute_internal, self.dbscope_peers
+        if peers is not None:
+            execute = partial(peers.execute, execute)
         if isinstance(statement, TextClause):
             check_text(unit, statement, unit.source.sql_family)
         given: Any = kwargs.get("execution_options") or NONE
@@ -80,6 +83,8 @@ class UnitSession(Session):
             unit.check_lock()
         will_write = locks or writes(statement, unit.source.sql_family)
         is_alone = will_write and not unit.blocks and is_utility(statement, unit.source.sql_family)
+        if will_write and peers is not None:
+            peers.forget()
         if is_alone:
             self.flush()  # it is no part of what the database commits by itself
         result = self._use(operation, will_write=will_write, is_alone=is_alone)
@@ -111,6 +116,7 @@ class UnitSession(Session):
         self._use(operation, will_write=True)
 
     def _marked(self, flush: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+        forget(self)
         unit, around = self.dbscope_unit, self.dbscope_asked
         watch = None if unit is None else unit.source.events.listeners.direct
         if watch is not None:

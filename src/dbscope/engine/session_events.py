@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
 
+from dbscope.engine.healing import forget
 from dbscope.engine.transaction import UNIT
 from dbscope.unit import manual
 from dbscope.unit.sessions import is_clean
@@ -51,6 +52,7 @@ def _after_commit(session: Any) -> None:
 def _after_transaction_end(session: Any, transaction: SessionTransaction) -> None:
     unit = session.dbscope_unit
     if unit is not None and (transaction.nested or transaction.parent is None):
+        forget(session)
         manual.transaction_ended(unit, transaction)
         if unit.pending_hooks and not unit.leaving:
             unit.source.run_pending_hooks(unit)

@@ -15,6 +15,7 @@ from dbscope.engine import (
     transaction,
 )
 from dbscope.engine.factory import Factory
+from dbscope.engine.healing import Peers
 from dbscope.engine.settings import values_of
 from dbscope.errors import (
     TransactionEndedOutside,
@@ -47,8 +48,12 @@ class EngineSource(Factory):
 
     def make_session(self) -> tuple[Session, Session | AsyncSession]:
         """Return a new plain session, and the object that people are given for it."""
-        handle = self.factory()
-        return getattr(handle, "sync_session", handle), handle
+        handle: Any = self.factory()
+        session: Any = getattr(handle, "sync_session", handle)
+        given: dict[str, Any] = session.__dict__.get("info") or {}
+        if given.get("heal", self.events.listeners.heals):
+            session.dbscope_peers = Peers(session)
+        return session, handle
 
     def before_transaction(self, unit: Unit, bind: Engine | Connection) -> None:
         """Check the event loop, count second connections, and wait for the turn to write."""

@@ -49,6 +49,7 @@ class Listeners(list[Listener]):
 
     watch: Any = None  # of both kinds
     direct: StatementListener | None = None  # it is one of them
+    heals: bool = False  # what is loaded late for one object is loaded for its peers too
     of_statements: tuple[Listener, ...] = ()  # for whom events are made
     comment: Callable[[Any, tuple[Any, ...]], tuple[Any, ...]] | None = None  # adds to what is sent
 

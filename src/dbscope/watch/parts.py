@@ -11,23 +11,8 @@ from dbscope.watch import lines
 from dbscope.watch.sql import Sql
 
 Line = Place | str | None
-
-
-class Asked:
-    """What a session executes now, and the line that has asked for it.
-
-    Args:
-        statement: None while it flushes.
-        given: the arguments of `execute`, by name.
-        line: of the application.
-    """
-
-    __slots__ = ("given", "line", "statement")
-
-    def __init__(self, statement: Any, given: Mapping[str, Any], line: Line) -> None:
-        self.statement = statement
-        self.given = given
-        self.line = line
+# What a session executes now (None: it flushes), the arguments by name, and the line of that.
+Asked = tuple[Any, Mapping[str, Any], Line]
 
 
 class Statement(NamedTuple):

@@ -106,7 +106,7 @@ class Finder:
     def __init__(self) -> None:
         self.strict: Strict | None = None
 
-    def __call__(
+    def look(
         self, seen: Seen, sent: Sent, asked: Asked | None, parameters: Any, context: Any
     ) -> None:
         """Look at one.
@@ -120,10 +120,10 @@ class Finder:
         """
         if asked is None:
             found = _read(seen, sent, parameters)
-        elif asked.statement is None:  # of a flush
+        elif asked[0] is None:  # of a flush
             return
         else:
-            load = load_of(asked.statement, asked.given, context.compiled)
+            load = load_of(asked[0], asked[1], context.compiled)
             if load is not None and load.kind in ROOTS:
                 seen.queries[load.root] = (sent.line, load.kind == "get")
             if load is not None and load.what is not None:

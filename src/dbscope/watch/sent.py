@@ -47,13 +47,12 @@ def _attempt_failed(recorder: Kept, event: events.AttemptFailed) -> None:
 
 def rows_of(context: Any) -> int | None:
     """Return how many rows a statement has written or found, where its driver tells."""
-    try:
-        cursor = context.cursor
-        rows: int = cursor.rowcount
-        # An adapter for async drivers has fetched all.
-        return rows if rows >= 0 else len(cursor._rows)  # noqa: SLF001
-    except (AttributeError, TypeError):
-        return None
+    cursor = getattr(context, "cursor", None)
+    rows: int | None = getattr(cursor, "rowcount", None)
+    if rows is None or rows < 0:
+        fetched = getattr(cursor, "_rows", None)  # an adapter for async drivers has fetched all
+        return None if fetched is None else len(fetched)
+    return rows
 
 
 def is_many(context: Any) -> bool:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from dbscope.errors import ProblemFound
 from dbscope.watch import lines, reasons
 from dbscope.watch.dispatch import StatementListener, complain
-from dbscope.watch.drafts import MOST, Draft
+from dbscope.watch.drafts import MOST, SHORTEST, Draft
 from dbscope.watch.events import StatementBegun, StatementEnded
 from dbscope.watch.kept import Kept
-from dbscope.watch.parts import Asked, Sent
+from dbscope.watch.parts import Sent
 from dbscope.watch.problems import Seen
 from dbscope.watch.sent import rows_of, shortened
 from dbscope.watch.sql import WRITES, parse
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dbscope.unit.unit import Unit
+    from dbscope.watch.parts import Asked, Line
 
 # They are told as transactions and savepoints.
 UNTOLD = frozenset({"BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE"})
@@ -30,35 +31,28 @@ class StatementRecorder(Kept, StatementListener):
 
     def ask(self, statement: Any, given: Mapping[str, Any]) -> Asked:
         """Remember the line: here it is near, at the driver it is twenty frames away."""
-        return Asked(statement, given, lines.line_here())
+        return statement, given, lines.line_here()
 
     def begin(self, unit: Unit, sql: str, parameters: Any, context: Any) -> None:
         """Note a statement that is about to be sent."""
         try:
-            self._begin(unit, sql, parameters, context)
+            draft = self.drafts.get(unit) or self.draft(unit)
+            session: Any = unit.session
+            asked: Asked | None = None if session is None else session.dbscope_asked
+            line = lines.line_here() if asked is None else asked[2]
+            parsed, now = parse(sql), perf_counter()
+            _resume(draft, unit, line, now)
+            place = len(draft.transactions) - 1
+            values = shortened(parameters) if self.values else None
+            sent = draft.current = Sent(parsed, line, now, place, draft.savepoint, values)
+            if parsed.kind == "SELECT":
+                if draft.seen is None:
+                    draft.seen = Seen()
+                self.finder.look(draft.seen, sent, asked, parameters, context)
         except ProblemFound:
             raise
         except Exception as failure:
             complain(StatementBegun, failure)
-
-    def _begin(self, unit: Unit, sql: str, parameters: Any, context: Any) -> None:
-        draft = self.drafts.get(unit) or self.draft(unit)
-        session: Any = unit.session
-        asked: Asked | None = None if session is None else session.dbscope_asked
-        line = lines.line_here() if asked is None else asked.line
-        parsed, now = parse(sql), perf_counter()
-        if draft.idle_since is not None:
-            draft.act(line, now)
-        if not draft.transactions or draft.transactions[-1].ended is not None:
-            draft.begin(autocommit=unit.is_alone)
-        values = shortened(parameters) if self.values else None
-        place = len(draft.transactions) - 1
-        sent = draft.current = Sent(parsed, line, now, place, draft.savepoint, values)
-        if parsed.kind == "SELECT":
-            seen = draft.seen
-            if seen is None:
-                seen = draft.seen = Seen()
-            self.finder(seen, sent, asked, parameters, context)
 
     def end(self, unit: Unit, context: Any, error: BaseException | None) -> None:
         """Note that its answer is here."""
@@ -75,10 +69,23 @@ class StatementRecorder(Kept, StatementListener):
                 sent.rows = rows_of(context)
             if draft.waiting is not None:
                 draft.waited(granted=error is None)
-            if sent.sql.kind not in UNTOLD:
+            if sent.sql.kind == "SELECT" and len(draft.statements) < MOST:
+                draft.statements.append(sent)
+            elif sent.sql.kind not in UNTOLD:
                 _keep(draft, sent)
         except Exception as failure:
             complain(StatementEnded, failure)
+
+
+def _resume(draft: Draft, unit: Unit, line: Line, now: float) -> None:
+    """Note that the connection is used again."""
+    since = draft.idle_since
+    if since is not None:
+        if now - since >= SHORTEST or draft.awaited is not None:
+            draft.act(line, now)
+        draft.idle_since = None
+    if not draft.transactions or draft.transactions[-1].ended is not None:
+        draft.begin(autocommit=unit.is_alone)
 
 
 def _keep(draft: Draft, sent: Sent) -> None:

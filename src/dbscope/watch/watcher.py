@@ -115,6 +115,24 @@ class Watch:
         """The URL of the database, without secrets."""
         return masked(self._source.url.render_as_string(hide_password=True))
 
+    def heal(self, *, on: bool = True) -> None:
+        """Load for all objects of a query at once what is loaded late for one of them.
+
+        For sessions that are opened from now on, whether anything is recorded or not. What each
+        object gets is what its own statement would have given; see docs/watch.md for what is left
+        alone. `session_options={"info": {"heal": True}}` is the same from the beginning.
+
+        Args:
+            on: False: no longer.
+
+        Example:
+            >>> db.watch.heal()
+            >>> for order in await db.session.scalars(select(Order)):
+            ...     print(await order.awaitable_attrs.lines)  # two statements in all
+        """
+        arguments.check("on", on, arguments.FLAG)
+        self._source.events.listeners.heals = on
+
     @property
     def is_on(self) -> bool:
         """Whether it records."""
