@@ -27,6 +27,8 @@ def fields(
     for name in values.keys() & set(related) - more.keys():
         if not isinstance(data, Mapping):  # a nested model knows which of its fields were set
             values[name] = getattr(data, name, values[name])
+            if values[name] is None and name not in getattr(data, "model_fields_set", values):
+                del values[name]  # the client has not said that there are none
     known = mapper.all_orm_descriptors.keys()
     if unknown := sorted(set(values) - set(known)):
         names = ", ".join(unknown)

@@ -12,7 +12,7 @@ from sqlalchemy.orm.interfaces import ONETOMANY
 
 from dbscope import ConfigurationError
 from dbscope.crud.fields import fields
-from dbscope.crud.nulls import refuse_nulls, takes_no_null
+from dbscope.crud.nulls import columns_of, refuse_nulls, takes_no_null
 from dbscope.crud.refusals import NullRefused
 from dbscope.crud.refusing import refusal
 from dbscope.crud.sources import refuse_foreign_values
@@ -157,9 +157,22 @@ def _one(
         raise TypeError(f"{path} is of {name}: an object of it or its fields, not {value!r}.")
     there = _there(session, prop, value, now)
     if there is None:
-        return build(session, prop.mapper, value, path=f"{path}.")
+        return build(session, prop.mapper, _without_parent(prop, value), path=f"{path}.")
     change(session, prop.mapper, there, value, path=f"{path}.")
     return there
+
+
+def _without_parent(prop: RelationshipProperty[Any], value: Any) -> dict[str, Any]:
+    """Return the fields of a new child, without those at None that its parent will give it."""
+    values = fields(prop.mapper, value, NOTHING)
+    if prop.direction is not ONETOMANY:
+        return values
+    copied = {remote for _, remote in prop.synchronize_pairs}
+    empty = {name for name, given in values.items() if given is None}
+    for name in empty:
+        if copied.intersection(columns_of(prop.mapper, name)):
+            del values[name]
+    return values
 
 
 def _there(

@@ -27,6 +27,7 @@ from dbscope.scopes import forgotten, guards, lifespan
 from dbscope.scopes.background import Background
 from dbscope.scopes.marks import Marks
 from dbscope.scopes.settle import raise_first, run_hooks
+from dbscope.unit import callsite
 from dbscope.unit.block import Block
 from dbscope.unit.current import unit_of
 from dbscope.unit.no_session import NoSession
@@ -91,6 +92,7 @@ class CommonDatabase(
         if self.is_async:
             forgotten.watch()
         self.url = urls.parse(url)
+        self.made_at = callsite.here()
         self.name = name
         self._settings = Settings(
             name=name,

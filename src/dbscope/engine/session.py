@@ -11,7 +11,7 @@ from sqlalchemy.exc import PendingRollbackError, ResourceClosedError
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
 from dbscope.engine import batches, sandboxed, session_events
-from dbscope.engine.healing import HealingSession
+from dbscope.engine.healing import HealingSession, forget
 from dbscope.engine.results import context_of, hold_rows
 from dbscope.engine.session_transaction import UnitSessionTransaction
 from dbscope.engine.sql_text import (

@@ -70,18 +70,33 @@ def refuse_other(config: Config, db: AnyDatabase, owner: AnyDatabase | None) -> 
     Raises:
         ConfigurationError: env.py is about another database than the owner of the migrations.
     """
-    if owner is None or owner.url == db.url or owner in (*_companions(db), db):
+    if owner is None or _is_same(db, owner):
         return
     where = config.get_main_option("script_location")
     raise ConfigurationError(
-        f"The revisions in {where} are those of {db}, and not of {owner}; they were found from the "
-        f"working directory, {Path.cwd()}. Say where its own are: Migrations(db, '/.../{INI}'), or "
-        "--config."
+        f"The revisions in {where} are those of {db}, made at {db.made_at}, and not of {owner}, "
+        f"made at {owner.made_at}; they were found from the working directory, {Path.cwd()}. Say "
+        f"where its own are: Migrations(db, '/.../{INI}'), or --config. If they are its own, let "
+        "env.py import the database of the application."
     )
 
 
-def _companions(db: AnyDatabase) -> tuple[Any, ...]:
-    return vars(db).get("sync"), vars(db).get("async_")
+def _is_same(db: AnyDatabase, owner: AnyDatabase) -> bool:
+    """Tell whether both are one database object, or the objects of one line of code.
+
+    A module that is imported twice, as `__main__` and by its name, makes two. That the URLs are
+    equal says nothing: `sqlite:///app.db` is the URL of many.
+    """
+    ours, theirs = _with_companions(owner), _with_companions(db)
+    if any(each is other for each in ours for other in theirs):
+        return True
+    lines = [{Path(str(each.made_at)).absolute() for each in both} for both in (ours, theirs)]
+    return owner.url == db.url and not lines[0].isdisjoint(lines[1])
+
+
+def _with_companions(db: AnyDatabase) -> list[AnyDatabase]:
+    made: list[Any] = [db, vars(db).get("sync"), vars(db).get("async_")]
+    return [each for each in made if each is not None]
 
 
 def has_section(toml: Path) -> bool:

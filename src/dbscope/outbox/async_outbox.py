@@ -137,7 +137,7 @@ class AsyncOutbox(OutboxBase):
         self.bells.add(bell)
         self._stopped = False
         try:
-            async with wake.listening(self.db, bell.ring, self.poll):
+            async with wake.listening(self, bell.ring):
                 while not self._stopped:
                     if await self._round() < self.batch and not self._stopped:
                         await bell.wait(self.poll)
@@ -146,7 +146,7 @@ class AsyncOutbox(OutboxBase):
 
     async def _round(self) -> int:
         try:
-            return await self.relay_once()
+            return 0 if self.rests else await self.relay_once()
         except AWAY as error:
             logger.error("The relay of %s will try again: %s", self.db, error)
             return 0

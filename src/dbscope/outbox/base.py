@@ -56,7 +56,7 @@ class OutboxBase:
         backoff: seconds until the next attempt, by the number of those that failed.
         poll: seconds after which a relay looks without being told.
         timeout: seconds for one message.
-        notify: let PostgreSQL tell relays of new messages.
+        notify: let PostgreSQL tell relays of new messages; False: nobody tells, nobody listens.
     """
 
     def __init__(
@@ -93,6 +93,11 @@ class OutboxBase:
     def _waits(self) -> bool:
         """Tell whether `publish` is async."""
         return is_async(cast("Any", self.publish))
+
+    @property
+    def rests(self) -> bool:
+        """Tell whether a sandbox is open: what the test has not asked for would be in its way."""
+        return bool(self.db._source.sandboxes.opened)  # noqa: SLF001
 
     def stop(self) -> None:
         """Let the relays of this process end, after the message that they are at."""

@@ -74,7 +74,7 @@ class Outbox(OutboxBase):
         self.bells.add(bell)
         self._stopped = False
         try:
-            with wake.listening_in_thread(self.db, bell.ring, self.poll):
+            with wake.listening_in_thread(self, bell.ring):
                 while not self._stopped:
                     if self._round() < self.batch and not self._stopped:
                         bell.wait(self.poll)
@@ -83,7 +83,7 @@ class Outbox(OutboxBase):
 
     def _round(self) -> int:
         try:
-            return self.relay_once()
+            return 0 if self.rests else self.relay_once()
         except AWAY as error:
             logger.error("The relay of %s will try again: %s", self.db, error)
             return 0
