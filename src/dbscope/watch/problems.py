@@ -62,6 +62,7 @@ class Repeated:
     keys: set[Any] | None = None  # of a `get`: the same missing row again is no loop
     line: Any = None  # of the query that has loaded the parents
     is_get: bool = False
+    eager: frozenset[str] = frozenset()  # attributes that it loads already
 
     def problem(self) -> Problem | None:
         """Return the problem that it is, if it is one."""
@@ -71,7 +72,7 @@ class Repeated:
         if self.load is None:
             remedy = "keep the result in a variable"
             return Problem("duplicate read", self.what, self.times, at, at, remedy)
-        remedy = self.load.remedy(is_get=self.is_get)
+        remedy = self.load.remedy(is_get=self.is_get, eager=self.eager)
         line = at if self.line is None else lines.told(self.line)
         return Problem("N+1", self.what, self.times, line, at, remedy)
 
@@ -145,6 +146,8 @@ def _loaded(seen: Seen, load: Load, sent: Sent, parameters: Any) -> Repeated:
             found.keys = set()
         else:
             found.line, found.is_get = seen.queries.get(load.root, (None, False))
+            late = {each.what for each in seen.repeated.values() if each.load is not None}
+            found.eager = frozenset(map(str, load.path[:-1])) - late
     if found.keys is None:
         found.times += 1
     elif len(found.keys) < MOST:
