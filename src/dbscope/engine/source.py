@@ -178,6 +178,10 @@ class EngineSource:
 
     # -- what units ask for --------------------------------------------------------------------
 
+    def has_sandbox(self) -> bool:
+        """Tell whether a test has a sandbox of it open."""
+        return bool(self.sandboxes.opened)
+
     def require(self, *features: str) -> None:
         """Raise ConfigurationError for what its database would ignore."""
         registry.require(self.backend, *features, where=f"{self}: ")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from dbscope.watch import events, lines, reasons
+from dbscope.watch import events, lines, reasons, text_savepoints
 from dbscope.watch.drafts import MOST, Draft
 from dbscope.watch.records import HookRun, Sent
 from dbscope.watch.sql import WRITES, parse
@@ -50,6 +50,8 @@ def _statement_ended(recorder: Recorder, event: events.StatementEnded) -> None:
         sent.error = reasons.describe(event.error, event.unit)
     if sent.sql.kind not in UNTOLD:
         _keep(draft, sent)
+    elif event.error is None and text_savepoints.is_one(sent, event.context):
+        text_savepoints.note(draft, sent, event.context.statement)
 
 
 def _keep(draft: Draft, sent: Sent) -> None:
