@@ -155,7 +155,8 @@ ALLOWED = {
     "extras": {"errors", "backends"},
     "explain": {"errors"},
     "crud": {"crud", "backends", *PUBLIC},  # which statement a database has
-    "testing": {"testing", "aio", "engine", "backends", "unit", "errors", "watch", *PUBLIC},
+    "testing": {"testing", "aio", "engine", "backends", "unit", "errors", "watch"}
+    | {"__version__", *PUBLIC},
     "migrate": {"migrate", "aio", "backends", "extras", *PUBLIC},
     "jobs": {"jobs", "extras", *PUBLIC},
     "cli": {

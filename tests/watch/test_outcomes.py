@@ -22,7 +22,17 @@ from tests.conflicts import be_stale, counters
 from tests.fixtures import make_tables
 from tests.scopes.stage import ALONE, Stage
 from tests.support.proxy import Proxy
-from tests.worlds import DRIVERS, Both, Child, Item, World, insert, is_postgresql, is_sqlite
+from tests.worlds import (
+    DRIVERS,
+    Both,
+    Child,
+    Item,
+    World,
+    both_context,
+    insert,
+    is_postgresql,
+    is_sqlite,
+)
 
 HERE = [name for name in DRIVERS if is_sqlite(name) or is_postgresql(name)]
 here = pytest.mark.worlds(drivers=HERE.__contains__, places=["scope"])
@@ -291,3 +301,80 @@ def test_a_scope_that_autocommits_tells_what_is_stored(world: World, watch: Any)
     (record,) = watch().recent()
     assert dict(record.stored) == {"INSERT into item": 1}
     assert record.outcome == "committed"
+
+
+@here
+def test_a_savepoint_that_is_sent_as_text_is_one(world: World, watch: Any) -> None:
+    """What was written since is not stored, though nobody but the text has said so."""
+    watch().start()
+
+    def story(db: Both) -> None:
+        with db.scope():
+            insert(db, "a")
+            db.execute(text("SAVEPOINT one"))
+            insert(db, "b")
+            db.execute(text("savepoint Two"))
+            insert(db, "c")
+            db.execute(text("ROLLBACK TO SAVEPOINT ONE"))
+            insert(db, "d")
+            db.execute(text("RELEASE SAVEPOINT one"))
+            with db.savepoint():
+                insert(db, "e")
+
+    world.play(story)
+    (record,) = watch().recent()
+    assert world.items() == ["a", "d", "e"]
+    assert (record.stored, record.not_stored) == (
+        (("INSERT into item", 3),),
+        (("INSERT into item", 2),),
+    )
+    outcomes = [savepoint.outcome for savepoint in record.savepoints]
+    assert outcomes == ["rolled back", "rolled back", "released", "released"]
+    assert record.savepoints[0].reason.startswith("ROLLBACK TO SAVEPOINT one at tests/")
+
+
+@pytest.mark.anyio
+@pytest.mark.worlds(drivers=HERE.__contains__, places=[ALONE])
+async def test_an_attempt_that_is_done_again_says_why(stage: Stage, pauses: None) -> None:
+    """Its work is rolled back before anybody has decided about it by an answer."""
+    counters(stage.world, 1)
+    stage.install["retry"] = 1
+    attempts: list[int] = []
+
+    def body() -> None:
+        attempts.append(1)
+        stage.insert("a")
+        if len(attempts) == 1:
+            be_stale(stage.db)
+
+    stage.route(body)
+    stage.wire()
+    stage.real.watch.start()
+    assert (await stage.ask()).items == ["a"]
+    won, lost = stage.real.watch.recent()
+    stage.real.watch.stop()
+    assert str(lost).startswith("rolled back, StaleDataError raised at ")
+    assert "done again" in str(lost)
+    assert (won.attempt, won.outcome) == (2, "committed")
+
+
+@here
+def test_a_scope_in_a_sandbox_is_of_a_test(world: World, watch: Any) -> None:
+    """What it does to the server is undone, so it is none of the application's."""
+    watch().start()
+
+    def story(db: Both) -> None:
+        with sandbox_of(db), db.scope():
+            insert(db, "a")
+        with db.scope():
+            insert(db, "b")
+
+    world.play(story)
+    after, inside = watch().recent()
+    assert (inside.kind, after.kind) == ("test", "scope")
+
+
+def sandbox_of(db: Both) -> Any:
+    """Return a sandbox, for the kind of code that runs."""
+    opened = db.real.sandbox()
+    return both_context(opened) if db.is_async else opened

@@ -31,6 +31,7 @@ class Workspace:
         self.context = copy_context()
         self.runner = asyncio.Runner()
         self._scope: Any = cast("Any", database).scope()
+        self._scope.kind = "command"
         self.do(self._scope.__aenter__ if self.is_async else self._scope.__enter__)
 
     @property

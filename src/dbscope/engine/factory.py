@@ -167,6 +167,10 @@ class Factory:
                 self._factory = sessionmaker(bind, class_=cls, **self._session_options)
         return self._factory
 
+    def has_sandbox(self) -> bool:
+        """Tell whether a test has a sandbox of it open."""
+        return bool(self.sandboxes.opened)
+
     def require(self, *features: str) -> None:
         """Raise ConfigurationError for what its database would ignore."""
         registry.require(self.backend, *features, where=f"{self}: ")

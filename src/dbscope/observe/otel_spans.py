@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry import trace
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
+from dbscope import PoolTimeout
 from dbscope.observe import transactions
 from dbscope.observe.transactions import Follower, Transaction
 from dbscope.watch import events, reasons
@@ -54,11 +55,12 @@ class Spans(Follower):
     ) -> None:
         """Measure it; where somebody had to give a connection back first, it is a span."""
         pool = {"db.client.connection.pool.name": unit.source.pool_name}
+        is_timeout = isinstance(error, PoolTimeout)
         if error is None:
             self.metrics.wait.record(seconds, pool)
-        elif was_full:
+        elif is_timeout:
             self.metrics.timeouts.add(1, pool)
-        if was_full:
+        if was_full or is_timeout:
             since = time_ns() - int(seconds * 1e9)
             attributes = {**self.attributes, **pool}
             span = self.tracer.start_span(

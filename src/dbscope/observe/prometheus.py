@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from dbscope import PoolTimeout
 from dbscope.extras import needed
 from dbscope.observe.attaching import AnyDatabase, all_of, attach
 from dbscope.observe.transactions import Follower, Transaction
@@ -146,11 +147,11 @@ class Counts(Follower):
         seconds: float,
         error: BaseException | None,
         *,
-        was_full: bool,
+        was_full: bool,  # noqa: ARG002
     ) -> None:
         """Count it."""
         self.told.wait.labels(self.name).observe(seconds)
-        if error is not None and was_full:
+        if isinstance(error, PoolTimeout):
             self.told.timeouts.labels(self.name).inc()
 
     def used(self, unit: Unit, seconds: float) -> None:  # noqa: ARG002

@@ -30,7 +30,7 @@ _records: ContextVar[list[Record] | None] = ContextVar("dbscope_server_timing", 
 
 def _keep(record: Record) -> None:
     records = _records.get()
-    if records is not None:
+    if records is not None and record.kind == "request" and not record.again:
         records.append(record)
 
 

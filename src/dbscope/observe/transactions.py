@@ -52,7 +52,7 @@ class Transaction:
 
     def __init__(self, unit: Unit) -> None:
         self.unit = unit
-        self.kind = kind_of(unit.scope)  # a request may be a tail when this is told
+        self.kind = kind_of(unit)  # a request may be a tail when this is told
         self.began = perf_counter()
         self.began_ns = time_ns()  # since 1970
         self.commit_sent_ns: int | None = None
@@ -237,8 +237,15 @@ class Follower:
         transaction.because(reasons.of_error(event.error, event.unit)[0], event.error)
 
     def _over(self, event: events.UnitEvent) -> None:
-        self._settle(event.unit)
-        self.wanted.pop(event.unit, None)
+        unit = event.unit
+        transaction = self.open.pop(unit, None)
+        if transaction is not None:  # its end was not told
+            transaction.end()
+            transaction.outcome = transaction.outcome or ROLLED_BACK
+            self.undecided[unit] = transaction
+        self._settle(unit)
+        self.wanted.pop(unit, None)
+        self.held.pop(unit, None)
 
     def _settle(self, unit: Unit) -> None:
         transaction = self.undecided.pop(unit, None)

@@ -182,14 +182,14 @@ class Attempt(RequestScope):
         if self.pause is None:
             await super().end_tail(units)
         else:
-            await self._drop_rest()
+            await self._drop_rest(self.why)
 
     async def end_failed(self, error: BaseException) -> None:
         """Let the error go on, or keep it back if the request is to be done again."""
         if not isinstance(error, Exception):
             self.pause = None
         elif self._is_to_be_done_again(self.failure or error):
-            await self._drop_rest()
+            await self._drop_rest(self.why)
             return
         self._whole.attempts.note_on(self.failure or error)
         await super().end_failed(error)

@@ -1,4 +1,4 @@
-"""The pytest plugin: `db_sandbox`, and databases for tests; nothing until it is asked."""
+"""The pytest plugin: `db_sandbox`, databases for tests, the gate; nothing until it is asked."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from dbscope import masked
 from dbscope.backends import registry
+from dbscope.testing import gate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -21,9 +22,15 @@ OPTION = "dbscope_databases"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Offer the setting that says which databases the tests have."""
+    """Offer the setting that says which databases the tests have, and the gate."""
     purpose = "the databases that `db_sandbox` is about, as module:attribute"
     parser.addini(OPTION, purpose, type="linelist", default=[])
+    gate.add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Look on while tests run, if that was asked for."""
+    gate.configure(config)
 
 
 @pytest.fixture(scope="session")

@@ -62,6 +62,10 @@ class Source(Protocol):
         """Return how its units wait."""
         ...
 
+    def has_sandbox(self) -> bool:
+        """Tell whether a test has a sandbox of it open."""
+        ...
+
     def require(self, *features: str) -> None:
         """Raise ConfigurationError for what its database would ignore."""
         ...

@@ -32,8 +32,17 @@ class Watched:
             >>> db.watch.start()
         """
         database: Any = self
-        listeners = database._source.events.listeners  # noqa: SLF001
-        if listeners.watch is None:
-            listeners.watch = Watch(database._source)  # noqa: SLF001
-        watch: Watch = listeners.watch
-        return watch
+        return watch_of(database._source)  # noqa: SLF001
+
+
+def watch_of(source: Any) -> Watch:
+    """Return the watch of a database, which its companion has as well.
+
+    Args:
+        source: of the database.
+    """
+    listeners = source.events.listeners
+    if listeners.watch is None:
+        listeners.watch = Watch(source)
+    watch: Watch = listeners.watch
+    return watch

@@ -42,6 +42,7 @@ class Entered:
     ended: float | None = None
     outcome: str = "open"
     reason: str | None = None
+    name: str | None = None  # of one that was sent as text
 
 
 class Draft:

@@ -42,7 +42,7 @@ class Kept:
         """Return what is known of a unit so far."""
         draft = self.drafts.get(unit)
         if draft is None:
-            draft = self.drafts[unit] = Draft(unit, next(self._numbers), kind_of(unit.scope))
+            draft = self.drafts[unit] = Draft(unit, next(self._numbers), kind_of(unit))
         return draft
 
     def all_drafts(self) -> list[Draft]:
@@ -70,10 +70,13 @@ class Kept:
         return sorted(held, key=lambda draft: draft.held_since or 0.0)
 
 
-def kind_of(scope: Scope) -> str:
-    """Return what a scope is: of a request, its tail is another piece of work."""
+def kind_of(unit: Unit) -> str:
+    """Return what the scope of a unit is: of a request, its tail is another piece of work."""
+    scope = unit.scope
     if scope.is_hook:
         return "hook"
     if scope.kind == "request" and getattr(scope, "started", False):
         return "tail"
+    if scope.kind == "scope" and scope.parent is None and unit.source.has_sandbox():
+        return "test"
     return scope.kind

@@ -223,6 +223,18 @@ class Startable(Protocol):
         """Record no longer."""
 
 
+def allowed_by(allow: Mapping[str, str], problem: Problem) -> str | None:
+    """Return the reason for which a problem is allowed; None if it is not.
+
+    Args:
+        allow: reasons by patterns of `A.bs`, of a statement, or of `file.py:12`.
+        problem: it.
+    """
+    names = [name for name in (problem.what, problem.line, problem.at) if name]
+    found = (why for each, why in allow.items() if any(fnmatch(name, each) for name in names))
+    return next(found, None)
+
+
 class Strict:
     """While it lasts, a problem is raised where it is found: for tests.
 
@@ -235,25 +247,29 @@ class Strict:
         self._watch = watch
         self._allow = allow
         self._was_on = True
+        self._finder: Finder
         self._around: Strict | None = None
         self._found: list[Problem] = []
 
     def found(self, problem: Problem) -> None:
         """Raise the problem, unless it is allowed."""
-        names = [problem.what, problem.line or "", problem.at or ""]
-        if not any(fnmatch(name, pattern) for pattern in self._allow for name in names if name):
+        if not self.allows(problem):
             self._found.append(problem)
             raise ProblemFound(str(problem))
+
+    def allows(self, problem: Problem) -> bool:
+        """Tell whether it is allowed."""
+        return allowed_by(self._allow, problem) is not None
 
     def __enter__(self) -> Self:
         self._was_on = self._watch.is_on
         self._watch.start(share=False)
-        finder = self._watch.finder
-        self._around, finder.strict = finder.strict, self
+        self._finder = self._watch.finder
+        self._around, self._finder.strict = self._finder.strict, self
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        self._watch.finder.strict = self._around
+        self._finder.strict = self._around  # though the watch may have been stopped meanwhile
         if not self._was_on:
             self._watch.stop()
         if kind is None and self._found:  # somebody has swallowed it

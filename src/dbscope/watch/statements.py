@@ -6,7 +6,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from dbscope.errors import ProblemFound
-from dbscope.watch import lines, reasons
+from dbscope.watch import lines, reasons, text_savepoints
 from dbscope.watch.dispatch import StatementListener, complain
 from dbscope.watch.drafts import MOST, SHORTEST, Draft
 from dbscope.watch.events import StatementBegun, StatementEnded
@@ -73,6 +73,8 @@ class StatementRecorder(Kept, StatementListener):
                 draft.statements.append(sent)
             elif sent.sql.kind not in UNTOLD:
                 _keep(draft, sent)
+            elif error is None and text_savepoints.is_one(sent, context):
+                text_savepoints.note(draft, sent, context.statement)
         except Exception as failure:
             complain(StatementEnded, failure)
 
