@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from typing import IO, Any, cast
 
 from dbscope import DBScopeError, __version__
@@ -117,7 +118,7 @@ def call_tool(given: dict[str, Any]) -> dict[str, Any]:
     return {"content": [{"type": "text", "text": text}], "isError": failed}
 
 
-METHODS = {
+METHODS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "initialize": initialize,
     "ping": lambda _: {},
     "tools/list": list_tools,
