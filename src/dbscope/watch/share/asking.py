@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from dbscope.watch.share.folder import Member
     from dbscope.watch.watcher import Watch
 
-PATIENCE = 0.5  # seconds for one process
-REST = 5.0  # seconds in which one that did not answer is not asked
+PATIENCE = 1.0  # seconds for one process
+REST = 3.0  # seconds in which one that did not answer is not asked
 LARGEST = 8_000_000  # bytes of an answer
 LONGEST = 15  # digits of a number
 OWN = "here"
@@ -184,7 +184,7 @@ def ask(path: Path, asked: dict[str, Any]) -> Any:
             line.sendall(encoded(asked) + b"\n")
             return json.loads(heard(line))
     except ConnectionRefusedError:
-        path.unlink(missing_ok=True)
+        folder.bury(path)
         raise
     except (TimeoutError, BlockingIOError):
         raise Silent from None

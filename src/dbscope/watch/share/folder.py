@@ -7,8 +7,10 @@ into it, since the name of a folder below `/tmp` can be taken by others first.
 from __future__ import annotations
 
 import os
+import socket
 import stat
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import Any
 PLACE = "DBSCOPE_WATCH_DIR"  # in the environment: a folder that all processes see
 SOCKET, LEFT = ".sock", ".left"
 KEPT = 3600.0  # seconds that what is left behind is there
+YOUNG = 10.0  # seconds
 MOST = 20  # files that are left behind
 LARGEST = 2_000_000  # bytes of one
 
@@ -115,8 +118,42 @@ def read(path: Path) -> bytes:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what was left behind for long enough."""
-    left = [each for each in members(folder) if each.is_left]
-    for number, each in enumerate(reversed(left)):
-        if number >= MOST or time() - each.path.lstat().st_mtime > KEPT:
-            each.path.unlink(missing_ok=True)
+    """Remove what was left behind for long enough, here and in the folders of other databases."""
+    for each in folder.parent.iterdir():
+        left = [member for member in members(each) if member.is_left]
+        for number, member in enumerate(reversed(left)):
+            if number >= MOST or is_older(member.path, KEPT):
+                member.path.unlink(missing_ok=True)
+        for member in members(each):
+            if not member.is_left and is_refused(member.path):
+                bury(member.path)
+        if each != folder and is_older(each, YOUNG):
+            with suppress(OSError):  # it is not empty
+                each.rmdir()
+
+
+def bury(path: Path) -> None:
+    """Remove the socket of a process that is gone; of a new one, it may not listen yet."""
+    if is_older(path, YOUNG):
+        path.unlink(missing_ok=True)
+
+
+def is_older(path: Path, seconds: float) -> bool:
+    """Tell whether something is there, and has not changed for so long."""
+    try:
+        return time() - path.lstat().st_mtime > seconds
+    except OSError:
+        return False
+
+
+def is_refused(path: Path) -> bool:
+    """Tell whether nobody is behind a socket."""
+    try:
+        with socket.socket(socket.AF_UNIX) as line:
+            line.settimeout(0)
+            line.connect(str(path))
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -76,6 +76,7 @@ class Sharing(threading.Thread):
     def _open(self) -> None:
         folder.make(self.folder)
         folder.sweep(self.folder)
+        folder.make(self.folder)  # unless somebody else has just swept it away
         self._socket.bind(str(self.path))
         self._socket.listen(BACKLOG)
 
