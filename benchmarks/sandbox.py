@@ -67,7 +67,7 @@ class Subject:
 
     async def rows(self) -> int:
         async with self.db.scope():
-            return await self.db.scalar(select(func.count(Row.id)))
+            return await self.db.scalar(select(func.count(Row.id))) or 0
 
 
 async def main(options: argparse.Namespace) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 from urllib.parse import quote
 
 from sqlalchemy.exc import DBAPIError
@@ -52,7 +52,11 @@ def install(app: Any, database: Any, settings: object) -> None:
 class KeyedRoutes:
     """What a database has for routes."""
 
-    def idempotent(self, function: F | None = None, /, **settings: Any) -> F:
+    @overload
+    def idempotent(self, function: F, /) -> F: ...
+    @overload
+    def idempotent(self, /, **settings: Any) -> Callable[[F], F]: ...
+    def idempotent(self, function: Any = None, /, **settings: Any) -> Any:
         """Decorate a route: its requests may have an `Idempotency-Key`, see `Idempotency`.
 
         Args:
@@ -65,8 +69,8 @@ class KeyedRoutes:
             ... async def pay(payment: Payment) -> Receipt: ...
         """
         if function is None:
-            return cast("F", partial(self._keyed, settings))
-        return cast("F", self._keyed(settings, function))
+            return partial(self._keyed, settings)
+        return self._keyed(settings, function)
 
     def _keyed(self, settings: dict[str, Any], function: Any) -> Any:
         Routes.around = serve

@@ -256,7 +256,7 @@ def route_of(scope: Any) -> str | None:
         return None
     route = asgi.get("fastapi", {}).get("effective_route_context") or asgi.get("route")
     path = getattr(route, "path", None)
-    return None if path is None else f"{asgi['method']} {path}"
+    return None if path is None else f"{asgi.get('method', 'WEBSOCKET')} {path}"
 
 
 def holding(draft: Draft) -> str:
