@@ -10,6 +10,7 @@ import pytest
 from blockbuster import BlockBuster, BlockingError
 
 import dbscope
+from dbscope.engine import lost_answer
 from tests.support.look import Onlooker
 from tests.support.processes import LONG
 from tests.worlds import MISSING
@@ -56,6 +57,12 @@ def is_elsewhere(item: pytest.Item) -> bool:
     world = item.callspec.params.get("database_url") if hasattr(item, "callspec") else None
     needed = [name for mark in item.iter_markers("needs") for name in mark.args]
     return any(world in MISSING[name] for name in needed)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _spool(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Let the processes that are watched find each other in a folder of this run."""
+    os.environ["DBSCOPE_WATCH_DIR"] = str(tmp_path_factory.mktemp("spool", numbered=True))
 
 
 @pytest.fixture(scope="session")
@@ -139,8 +146,14 @@ def slow_server(monkeypatch: pytest.MonkeyPatch) -> None:
 
     And whoever waits there for the turn to write to SQLite is served later, too.
     """
-    monkeypatch.setattr("dbscope.engine.source.FINISH_TIMEOUT", 30)
+    monkeypatch.setattr("dbscope.engine.factory.FINISH_TIMEOUT", 30)
     monkeypatch.setattr("dbscope.backends.sqlite.recipe.BUSY_TIMEOUT", 50)
+
+
+@pytest.fixture
+def late_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What became of a COMMIT, where a machine that stalls comes to it later than we would ask."""
+    monkeypatch.setattr(lost_answer, "PAUSES", (*lost_answer.PAUSES, *[0.5] * 40))
 
 
 @pytest.fixture

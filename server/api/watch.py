@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI, Request
 
-from server.db.database import db
+from server.db.database import db, migrations
 
 PATH = "/_db"
 HERE = ("127.0.0.1", "::1")
@@ -16,4 +16,4 @@ def from_here(request: Request) -> bool:
 
 def install(app: FastAPI) -> None:
     """Serve the page, and begin to record."""
-    db.watch.mount(app, PATH, auth=from_here, hosts=NAMES)
+    db.watch.mount(app, PATH, auth=from_here, hosts=NAMES, migrations=migrations)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(150)  # each command is a process of its own
 ESCAPE = "\x1b["
 COMMANDS = (
     "init revision merge upgrade downgrade stamp current heads history branches check sql ping "
-    "shell doctor explain once outbox"
+    "shell doctor explain once outbox top mcp"
 )
 
 

@@ -389,7 +389,7 @@ def test_what_cannot_be_a_key_is_refused(world: World) -> None:
             world.database.once("k", keep=keep)
 
     def body(db: Both) -> None:
-        with pytest.raises(TypeError, match="for the decorator"), db.once(lambda: "k"):
+        with pytest.raises(TypeError, match="needs the decorator"), db.once(lambda: "k"):
             pass
         with pytest.raises(TypeError, match="fingerprint must be"), db.once("k", fingerprint={1}):
             pass

@@ -12,7 +12,8 @@ from fastapi import FastAPI
 from sqlalchemy import text
 
 from dbscope import AsyncDatabase, ConfigurationError
-from dbscope.watch.page.app import STATIC, Stream
+from dbscope.watch.page.app import FILES, STATIC, Page
+from dbscope.watch.page.stream import Stream
 from tests.asgi import Answer, http_scope
 
 pytestmark = pytest.mark.anyio
@@ -41,21 +42,28 @@ def app(db: AsyncDatabase[Any]) -> FastAPI:
     return app
 
 
+def page_of(app: FastAPI) -> Page:
+    """Return the page that is mounted."""
+    found: Any = next(route for route in app.routes if getattr(route, "path", "") == "/_db")
+    page: Page = found.app
+    return page
+
+
 def token(app: FastAPI) -> str:
     """Return what the log has told."""
-    page: Any = next(route for route in app.routes if getattr(route, "path", "") == "/_db")
-    found: str = page.app.guard.token
-    return found
+    return page_of(app).guard.token
 
 
-async def get(app: Any, path: str, *headers: tuple[bytes, bytes], method: str = "GET") -> Answer:
+async def get(
+    app: Any, path: str, *headers: tuple[bytes, bytes], method: str = "GET", body: bytes = b""
+) -> Answer:
     """Ask for something with just these headers."""
     answer = Answer()
     scope = http_scope(method, path.partition("?")[0])
     scope |= {"headers": list(headers), "query_string": path.partition("?")[2].encode()}
 
     async def receive() -> Any:
-        return {"type": "http.request", "body": b"", "more_body": False}
+        return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(message: Any) -> None:
         answer.messages.append(message)
@@ -73,6 +81,13 @@ async def signed_in(app: FastAPI) -> tuple[bytes, bytes]:
     return b"cookie", told.partition(";")[0].encode()
 
 
+async def records_of(app: FastAPI) -> list[Any]:
+    """Return what the page is told of records."""
+    page = page_of(app)
+    found = await page.in_thread(lambda: list(page.everybody.look({})))
+    return [record for each in found for record in each["records"]]
+
+
 async def test_outside_of_debug_mode_somebody_has_to_decide(db: AsyncDatabase[Any]) -> None:
     """It would show an application's business to the world."""
     with pytest.raises(ConfigurationError, match="auth=lambda request"):
@@ -83,26 +98,28 @@ async def test_outside_of_debug_mode_somebody_has_to_decide(db: AsyncDatabase[An
 
 async def test_without_the_token_nothing_is_shown(app: FastAPI) -> None:
     """Not a file, not a record, and no wrong token either."""
-    for path in ("/_db/", "/_db/app.js", "/_db/api/records", "/_db/events", "/_db/?token=wrong"):
+    for path in ("/_db/", "/_db/app.js", "/_db/api/pool", "/_db/events", "/_db/?token=wrong"):
         assert (await get(app, path, LOCAL)).status == 401, path
     wrong = (b"cookie", b"dbscope_watch=wrong")
-    assert (await get(app, "/_db/api/records", LOCAL, wrong)).status == 401
+    assert (await get(app, "/_db/api/pool", LOCAL, wrong)).status == 401
     broken = (b"cookie", b'dbscope_watch="\\')
-    assert (await get(app, "/_db/api/records", LOCAL, broken)).status == 401
+    assert (await get(app, "/_db/api/pool", LOCAL, broken)).status == 401
 
 
 async def test_who_has_the_token_sees_the_page(app: FastAPI) -> None:
     """By a cookie that no script can read, in the places that a page needs."""
     cookie = await signed_in(app)
     await get(app, "/read", LOCAL)
-    for name in ("", "app.js", "waterfall.js", "style.css", "icon.svg", "api/now"):
+    for name in ("", *(FILES.keys() - {"index.html"}), "api/problems", "api/routes", "api/pool"):
         assert (await get(app, f"/_db/{name}", LOCAL, cookie)).status == 200, name
-    (record,) = json.loads((await get(app, "/_db/api/records", LOCAL, cookie)).body)
+    (record,) = await records_of(app)
     assert record["line"] == "read; 1 statement"
     assert record["route"] == "GET /read"
-    found = json.loads((await get(app, "/_db/api/records/1", LOCAL, cookie)).body)
+    found = json.loads((await get(app, f"/_db/api/records/{record['id']}", LOCAL, cookie)).body)
     assert [each["kind"] for each in found["sent"]] == ["SELECT"]
-    assert (await get(app, "/_db/api/records/99", LOCAL, cookie)).status == 404
+    for other in ("1", "here.99", "../../etc.1", ".1", f"{record['id']}/../{record['id']}"):
+        assert (await get(app, f"/_db/api/records/{other}", LOCAL, cookie)).status == 404, other
+    assert (await get(app, "/_db/api/migrations", LOCAL, cookie)).status == 404
     assert (await get(app, "/_db/../secret", LOCAL, cookie)).status == 404
 
 
@@ -110,9 +127,9 @@ async def test_a_name_that_only_resolves_to_this_machine_is_refused(app: FastAPI
     """DNS rebinding: the browser would send the cookie of that name, and show what comes."""
     cookie = await signed_in(app)
     for host in (b"evil.example", b"evil.example:8000", b"", b"127.0.0.1.evil.example"):
-        assert (await get(app, "/_db/api/records", (b"host", host), cookie)).status == 421, host
+        assert (await get(app, "/_db/api/pool", (b"host", host), cookie)).status == 421, host
     for host in (b"localhost", b"LOCALHOST:1", b"[::1]:8000"):
-        assert (await get(app, "/_db/api/records", (b"host", host), cookie)).status == 200, host
+        assert (await get(app, "/_db/api/pool", (b"host", host), cookie)).status == 200, host
 
 
 async def test_another_site_gets_nothing_by_the_browser(app: FastAPI) -> None:
@@ -123,6 +140,31 @@ async def test_another_site_gets_nothing_by_the_browser(app: FastAPI) -> None:
         assert (await get(app, "/_db/app.js", LOCAL, cookie, fetched)).status == 403
     for method in ("POST", "PUT", "DELETE", "OPTIONS"):
         assert (await get(app, "/_db/", LOCAL, cookie, method=method)).status == 405
+
+
+async def test_only_a_script_of_the_page_has_the_database_asked(app: FastAPI) -> None:
+    """A form of another site has the cookie, if `auth` is by one; it has no header of ours."""
+    cookie = await signed_in(app)
+    await get(app, "/read", LOCAL)
+    (record,) = await records_of(app)
+    asked = json.dumps({"id": record["id"], "place": 0}).encode()
+    ours, here = (b"x-dbscope-watch", b"1"), (b"origin", b"http://127.0.0.1:8000")
+    strange = (b"origin", b"http://evil.example")
+
+    async def plan(*headers: tuple[bytes, bytes], body: bytes = asked) -> Answer:
+        return await get(app, "/_db/api/plan", *headers, method="POST", body=body)
+
+    assert (await plan(LOCAL, ours, here)).status == 401
+    assert (await plan((b"host", b"evil.example"), cookie, ours, here)).status in {403, 421}
+    for headers in ([], [ours], [here], [ours, strange], [strange], [ours, (b"origin", b"null")]):
+        assert (await plan(LOCAL, cookie, *headers)).status == 403, headers
+    assert (await plan(LOCAL, cookie, ours, here, (b"sec-fetch-site", b"cross-site"))).status == 403
+    assert (await get(app, "/_db/api/plan", LOCAL, cookie, ours, here)).status == 405
+    for body in (b"", b"[]", b'{"id": "1"}', b'{"id": "x.1", "place": 0}', b"9" * 10_000):
+        assert (await plan(LOCAL, cookie, ours, here, body=body)).status == 404, body
+    for headers in ([here], [(b"sec-fetch-site", b"same-origin")]):
+        found = await plan(LOCAL, cookie, ours, *headers)
+        assert json.loads(found.body) == {"plan": ["SCAN CONSTANT ROW"]}
 
 
 async def test_every_answer_keeps_others_out(app: FastAPI) -> None:
@@ -171,39 +213,67 @@ async def test_the_page_is_no_part_of_the_api_and_of_its_own_records(
 ) -> None:
     """Who watches does not want to see himself."""
     cookie = await signed_in(app)
-    await get(app, "/_db/api/records", LOCAL, cookie)
+    await get(app, "/_db/api/pool", LOCAL, cookie)
     assert db.watch.recent() == []
     assert not any("_db" in path for path in app.openapi()["paths"])
 
 
-async def until_sent(sent: list[bytes], what: bytes) -> None:
-    """Let the stream go on until it has sent this."""
-    while not any(each.startswith(what) for each in sent):  # noqa: ASYNC110  (nobody tells)
-        await asyncio.sleep(0)
+class Browser:
+    """One that listens to what is new."""
 
+    def __init__(self, app: FastAPI, last: bytes = b"") -> None:
+        self.sent: list[bytes] = []
+        self.gone = asyncio.Event()
+        stream = Stream(page_of(app), self._send)
+        scope = {"headers": [(b"last-event-id", last)] if last else []}
+        self.task = asyncio.create_task(stream.run(scope, self._receive))
 
-async def test_what_is_new_comes_by_itself(app: FastAPI, db: AsyncDatabase[Any]) -> None:
-    """As server-sent events; who is gone is sent nothing, and not listened for any more."""
-    sent: list[bytes] = []
-    gone = asyncio.Event()
+    async def _send(self, message: Any) -> None:
+        self.sent.append(message.get("body", b""))
 
-    async def send(message: Any) -> None:
-        sent.append(message.get("body", b""))
-
-    async def receive() -> Any:
-        await gone.wait()
+    async def _receive(self) -> Any:
+        await self.gone.wait()
         return {"type": "http.disconnect"}
 
-    task = asyncio.create_task(Stream(db.watch, send).run(receive))
-    await until_sent(sent, b"event: now")
+    def looks(self) -> list[list[Any]]:
+        """Return the records that came, by event."""
+        told = [each.partition(b"data: ")[2] for each in self.sent if b"event: look" in each]
+        return [[r["line"] for each in json.loads(told) for r in each["records"]] for told in told]
+
+    async def until(self, holds: Any) -> None:
+        """Let the stream go on until this is so."""
+        while not holds(self.looks()):  # noqa: ASYNC110  (nobody tells)
+            await asyncio.sleep(0)
+
+    async def leave(self) -> bytes:
+        """Go away, and return what the last event was called."""
+        self.gone.set()
+        await self.task
+        return self.sent[-2].partition(b"id: ")[2].partition(b"\n")[0]
+
+
+async def test_what_is_new_comes_by_itself(app: FastAPI) -> None:
+    """All of it in one event, twice a second: a thousand requests are not a thousand events."""
+    browser = Browser(app)
+    await browser.until(lambda looks: looks)
+    for _ in range(20):
+        await get(app, "/read", LOCAL)
+    await browser.until(lambda looks: sum(map(len, looks)) == 20)
+    assert len(browser.looks()) <= 4
+    await browser.leave()
+
+
+async def test_who_comes_again_is_sent_only_what_is_new(app: FastAPI) -> None:
+    """A browser says what it has; whatever else it says is nothing that is known."""
     await get(app, "/read", LOCAL)
-    await until_sent(sent, b"event: record")
-    gone.set()
-    await task
-    assert db.watch.recorder is not None
-    assert db.watch.recorder.on_record == []
-    (record,) = [each for each in sent if each.startswith(b"event: record")]
-    assert json.loads(record.partition(b"data: ")[2])["line"] == "read; 1 statement"
+    browser = Browser(app)
+    await browser.until(lambda looks: looks == [["read; 1 statement"]])
+    last = await browser.leave()
+    for told, expected in ((last, []), (b"no JSON", ["read; 1 statement"])):
+        browser = Browser(app, told)
+        await browser.until(lambda looks: looks)
+        assert browser.looks()[0] == expected
+        await browser.leave()
 
 
 async def test_the_page_is_small_and_asks_nobody_else() -> None:
@@ -214,4 +284,4 @@ async def test_the_page_is_small_and_asks_nobody_else() -> None:
         without = content.replace("http://www.w3.org/2000/svg", "")
         assert not re.search(r"https?://", without), name
     assert not re.search(r"style=|onclick=|<script>|<style>", files["index.html"])
-    assert "innerHTML" not in files["app.js"] + files["waterfall.js"]
+    assert "innerHTML" not in "".join(files.values())

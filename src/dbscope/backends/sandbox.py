@@ -109,8 +109,8 @@ class MySQL(Rules):
 
     def refused_write(self, dbapi: Any) -> Exception | None:
         """Return the server's own: in a transaction it cannot be told to refuse."""
-        told = "Cannot execute statement in a READ ONLY transaction"
-        return dbapi.OperationalError(self.READ_ONLY, told)  # type: ignore[no-any-return]
+        message = "Cannot execute statement in a READ ONLY transaction"
+        return dbapi.OperationalError(self.READ_ONLY, message)  # type: ignore[no-any-return]
 
     def conflict(self, dbapi: Any) -> Exception:
         """Return a deadlock."""

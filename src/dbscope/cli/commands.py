@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -9,11 +10,22 @@ import typer
 
 from dbscope.cli import migrations
 from dbscope.cli.doctor import doctor
+from dbscope.cli.mcp import mcp
 from dbscope.cli.once import once, outbox
-from dbscope.cli.options import APP, CONFIG, DATABASE, TRACEBACK, Shared, with_application
+from dbscope.cli.options import (
+    APP,
+    CONFIG,
+    DATABASE,
+    TRACEBACK,
+    Shared,
+    in_one_sentence,
+    with_application,
+)
 from dbscope.cli.ping import ping
 from dbscope.cli.plain import VERSION, run
 from dbscope.cli.shell import shell
+from dbscope.cli.top import Once, Seconds
+from dbscope.cli.top import top as show
 
 app = typer.Typer(
     help="Migrations, a shell and a doctor for the database of an application.",
@@ -59,3 +71,14 @@ def explain(
 ) -> None:
     """Print what an error means, and what to do."""
     raise typer.Exit(run("explain", *errors or ()))
+
+
+@app.command()
+def top(context: typer.Context, *, once: Once = False, every: Seconds = 1.0) -> None:
+    """Show what running processes do with their databases: who holds, who waits, what ended."""
+    shared: Shared = context.obj
+    with in_one_sentence(traceback=shared.traceback), suppress(BrokenPipeError, KeyboardInterrupt):
+        show(once=once, every=every)
+
+
+app.command()(mcp)

@@ -18,7 +18,7 @@ from dbscope.errors import ConfigurationError
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
-    from dbscope.engine.source import EngineSource
+    from dbscope.engine.engines import Engines
 
 
 class Line(Protocol):
@@ -42,6 +42,13 @@ class Opened(Protocol):
 inside: ContextVar[Opened | None] = ContextVar("dbscope_sandbox", default=None)
 
 
+class Sandboxed(Protocol):
+    """A database that can have sandboxes, as they see it."""
+
+    engines: Engines
+    sandboxes: Sandboxes
+
+
 def bind_of(bind: Engine | Connection) -> Engine | Connection:
     """Return the engine for a session that belongs to no scope: in a sandbox that of its line."""
     line_of = getattr(getattr(bind, "pool", None), "dbscope_line", None)
@@ -60,9 +67,9 @@ class Sandboxes:
         source: the database.
     """
 
-    def __init__(self, source: EngineSource) -> None:
+    def __init__(self, source: Sandboxed) -> None:
         self.opened: list[Opened] = []
-        self.sources = [weakref.ref(source)]
+        self.sources: list[weakref.ref[Any]] = [weakref.ref(source)]
         self.mutex = threading.RLock()
         self.keeper: Any = None  # of the connections between two sandboxes
         self.was_opened = False
@@ -76,7 +83,7 @@ class Sandboxes:
         self.opened.append(opened)
         self.was_opened = True
 
-    def add(self, source: EngineSource) -> None:
+    def add(self, source: Sandboxed) -> None:
         """Let the companion have the same."""
         self.sources.append(weakref.ref(source))
         source.sandboxes = self
@@ -138,7 +145,7 @@ class Sandboxes:
                 "wait for tasks and threads before a test ends."
             )
 
-    def prepared(self, source: EngineSource, engine: Engine) -> None:
+    def prepared(self, source: Sandboxed, engine: Engine) -> None:
         """Take the place of the connections of an engine that was made just now."""
         if self.opened and source.engines.plain is None:  # else it is one that work is routed to
             self.opened[-1].line.keeper.take_over(source, engine)

@@ -79,7 +79,8 @@ class Settings:
             arguments.check(name, getattr(self, name), rule)
         if self.engine is not None and self.engine_options:
             raise ConfigurationError(
-                "engine_options are for an engine that is to be made; this one is there already."
+                "engine_options are for an engine that dbscope creates, and a ready one was given; "
+                "give them to `create_engine`."
             )
 
     def check(self, backend: Backend, session_class: type[Any], *, is_async: bool) -> None:

@@ -5,10 +5,19 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from dbscope.backends.without_data import without_data
+from sqlalchemy.exc import SQLAlchemyError
+
+from dbscope.aio import threads
+from dbscope.aio.concurrency import in_greenlet
+from dbscope.backends import errors
+from dbscope.backends.registry import driver_of
+from dbscope.backends.without_data import code_of, without_data
+from dbscope.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+
+    from sqlalchemy import Dialect, Engine
 
     from dbscope.backends.base import Backend
     from dbscope.backends.lock_waits import LockWait, LockWaits
@@ -20,13 +29,24 @@ class Watching:
     """What one database can be asked.
 
     Args:
-        backend: of the database.
-        settings: likewise.
+        backend: that of the database.
+        settings: what was given to the database.
+        engine: gives the plain engine, which is made at the first call.
+        is_async: whether that waits in greenlets.
     """
 
-    def __init__(self, backend: Backend, settings: Settings) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        settings: Settings,
+        engine: Callable[[], Engine],
+        *,
+        is_async: bool,
+    ) -> None:
         self.backend = backend
         self.settings = settings
+        self.engine = engine
+        self.is_async = is_async
 
     def process_of(self, unit: Unit) -> int | None:
         """Return the process of the server that a unit has now; None if that is not known."""
@@ -46,6 +66,37 @@ class Watching:
     def without_data(self, error: BaseException) -> str:
         """Say what an error of a driver is, without what people have entered."""
         return without_data(error)
+
+    def code_of(self, error: BaseException) -> str | None:
+        """Return the code of an error of a driver; None if it has none."""
+        return code_of(error)
+
+    def statement_cache(self, dialect: Dialect) -> str:
+        """Say what becomes of a driver's statements if each has a text of its own; "": nothing."""
+        return driver_of(dialect).statement_cache
+
+    async def plan(self, sql: str) -> list[str]:
+        """Return how the database would do a SELECT, which is not done.
+
+        Args:
+            sql: with ? for each value.
+
+        Raises:
+            ConfigurationError: the database cannot tell without the values.
+        """
+        carried = in_greenlet if self.is_async else threads.in_thread
+        return await carried(self._plan, sql)
+
+    def _plan(self, sql: str) -> list[str]:
+        with self.engine().connect() as connection:
+            try:
+                return self.backend.plan(connection, sql)
+            except SQLAlchemyError as error:
+                code = errors.sqlstate(error) or type(error.__cause__ or error).__name__
+                told = f"It cannot be explained without values: the database says {code}."
+                raise ConfigurationError(told) from None
+            finally:
+                connection.rollback()
 
     def forget(self) -> None:
         """Ask no more."""

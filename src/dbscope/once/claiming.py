@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from sqlalchemy.exc import DBAPIError
 
-from dbscope.backends import errors
+from dbscope.backends import conflicts, errors
 from dbscope.once import store
 from dbscope.once.proof import prove
 from dbscope.unit.ownership import InternalEnd
@@ -38,7 +38,7 @@ def claim(unit: Unit, wanted: Claim, *, wait: bool = True) -> Found | None:
             found = store.claim(session, wanted, wait=wait)
         except DBAPIError as error:
             _note(error)
-            if not (is_first and tries_left and errors.is_retryable(error)):
+            if not (is_first and tries_left and conflicts.is_retryable(error)):
                 raise
         else:
             if found is None:

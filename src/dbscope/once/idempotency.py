@@ -44,14 +44,14 @@ def by_authorization(request: Any) -> str:
         ConfigurationError: the request has cookies instead. Which of them says who it is, only the
             application knows; a guess would give one user what was answered to another.
     """
-    told: str | None = request.headers.get("authorization")
-    if told is None and request.headers.get("cookie"):
+    credentials: str | None = request.headers.get("authorization")
+    if credentials is None and request.headers.get("cookie"):
         raise ConfigurationError(
             "A request with an Idempotency-Key has cookies and no Authorization, so it is not "
             "known whose key it is: Idempotency(user=lambda request: ...) tells it, for example "
             "by `request.session.get('user')`; `user=lambda request: None`: all share their keys."
         )
-    return "" if told is None else digest(told)
+    return "" if credentials is None else digest(credentials)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,26 +150,26 @@ class Refused(Exception):
 
 def missing(header: str) -> Refused:
     """Return the refusal of a request without the header, where it is required."""
-    told = "This operation is done once for each key: send one."
-    return Refused(400, f"{header} is missing", told)
+    detail = "This operation is done once for each key: send one."
+    return Refused(400, f"{header} is missing", detail)
 
 
 def reused(header: str) -> Refused:
     """Return the refusal of a key that came with another request."""
-    told = "Another request came with this key before. Send a new key with a new request."
-    return Refused(422, f"{header} is already used", told)
+    detail = "Another request came with this key before. Send a new key with a new request."
+    return Refused(422, f"{header} is already used", detail)
 
 
 def under_way(header: str) -> Refused:
     """Return the refusal of a key whose request is still being done."""
-    told = "A request with this key is being done. Send it again later."
-    return Refused(409, f"A request with the same {header} is outstanding", told, again=True)
+    detail = "A request with this key is being done. Send it again later."
+    return Refused(409, f"A request with the same {header} is outstanding", detail, again=True)
 
 
 def not_kept(header: str) -> Refused:
     """Return the refusal of a key whose answer cannot be repeated."""
-    told = "It was done, and nothing is done again; its answer was a stream, or was too large."
-    return Refused(409, f"The answer for this {header} was not kept", told)
+    detail = "It was done, and nothing is done again; its answer was a stream, or was too large."
+    return Refused(409, f"The answer for this {header} was not kept", detail)
 
 
 def cut_short(header: str) -> Refused:

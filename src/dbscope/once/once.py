@@ -122,7 +122,9 @@ class OnceBase:
             TypeError: key or fingerprint is a function, and there are no arguments for it.
         """
         if callable(self.key) or callable(self.fingerprint):
-            raise TypeError("A function of the arguments is for the decorator: @db.once(...).")
+            raise TypeError(
+                "A key that is a function of the arguments needs the decorator: `@db.once(...)`."
+            )
         return Claim(self.key, fingerprint_of(self.fingerprint), self.keep)
 
     def of_call(self, where: object, args: Any, kwargs: Any) -> Any:

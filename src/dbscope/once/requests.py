@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from sqlalchemy.exc import DBAPIError
 
-from dbscope.backends import errors
+from dbscope.backends import conflicts
 from dbscope.backends.inserting import UnderWay
 from dbscope.errors import ConfigurationError, KeyReused
 from dbscope.once import idempotency, routes, store
@@ -54,8 +54,10 @@ class KeyedRoutes:
 
     @overload
     def idempotent(self, function: F, /) -> F: ...
+
     @overload
     def idempotent(self, /, **settings: Any) -> Callable[[F], F]: ...
+
     def idempotent(self, function: Any = None, /, **settings: Any) -> Any:
         """Decorate a route: its requests may have an `Idempotency-Key`, see `Idempotency`.
 
@@ -240,7 +242,7 @@ class Keyed:
         except UnderWay as error:
             raise idempotency.under_way(self.settings.header) from error
         except DBAPIError as error:
-            if errors.is_retryable(error):  # a deadlock of those who want the same key
+            if conflicts.is_retryable(error):  # a deadlock of those who want the same key
                 raise idempotency.under_way(self.settings.header) from error
             raise
 

@@ -24,6 +24,8 @@ logger = logging.getLogger("dbscope")
 Publish = Callable[[Message], Any]
 AWAY = (DBScopeError, SQLAlchemyError, OSError)  # what a relay survives, since it may come back
 LONGEST_PAUSE = 300.0  # seconds
+ISOLATION = "READ COMMITTED"  # MySQL would else lock the gaps that new messages come into
+PATIENCE = 5.0  # seconds for a relay to end by itself
 
 
 def usual_backoff(failed: int) -> float:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
 
 logger = logging.getLogger("dbscope")
-NOT_NOW = "The relay of %s does not hear of new messages now: %s"
+NOT_NOW = "The relay of %s gets no notifications now, and looks for messages from time to time: %s"
 PAUSE = 0.5  # seconds at most, until a thread sees that it is to end
 
 

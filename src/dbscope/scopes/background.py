@@ -90,7 +90,9 @@ def runner_of(scope: Scope | None) -> Scope:
         if isinstance(each, ClientScope):
             break
     if found is None:
-        raise ScopeMissing("background() was called outside any scope, so behind nothing.")
+        raise ScopeMissing(
+            "background() was called outside any scope, so there is no end to run after."
+        )
     return found
 
 
@@ -128,7 +130,11 @@ async def _run_all(scope: Scope) -> None:
         except CancelledError:
             work.cancel()
             names = ", ".join(map(name_of, (task, *scope.background)))
-            logger.warning("Cancelled before it was done, behind %s: %s.", scope, names)
+            logger.warning(
+                "The background functions of %s were cancelled before they were done: %s.",
+                scope,
+                names,
+            )
             await asyncio.wait([work])
             raise
         if work.cancelled():

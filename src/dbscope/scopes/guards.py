@@ -30,6 +30,24 @@ def unit_here(source: Source) -> Unit | None:
     return scope.units.get(source) or scope.units.setdefault(source, source.make_unit(scope))
 
 
+def block_here(source: Source) -> Block | None:
+    """Return the innermost block, or None outside a transaction."""
+    unit = unit_here(source)
+    return None if unit is None else unit.block
+
+
+def required_block(source: Source) -> Block:
+    """Return the innermost block.
+
+    Raises:
+        TransactionRequired: outside a transaction.
+    """
+    block = block_here(source)
+    if block is None:
+        raise TransactionRequired(f"{source}:")
+    return block
+
+
 def doom(source: Source) -> None:
     """Roll back everything at the end of the scope."""
     unit = unit_of(source)

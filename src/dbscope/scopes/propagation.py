@@ -105,7 +105,9 @@ def asked(
     arguments.check("readonly", readonly, READONLY)
     arguments.check("isolation", isolation, arguments.WORD)
     if kind in WITHOUT:
-        raise ConfigurationError(f"A block with propagation={kind.value!r} has no attributes.")
+        raise ConfigurationError(
+            f"propagation={kind.value!r} takes no other arguments: it opens no transaction."
+        )
     return replace(
         PLAINLY[kind],
         durable=durable,
@@ -140,7 +142,7 @@ class NonTransactionalBlock:
         unit = unit_here(self.source)
         block = None if unit is None else unit.block
         if block is not None and self.kind is Propagation.NEVER:
-            raise DurableError(f"A block that is never in a transaction: at {self.where}.")
+            raise DurableError(f"propagation='never' at {self.where} was entered inside {block}.")
         return block
 
     @property

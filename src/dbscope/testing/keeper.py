@@ -42,7 +42,7 @@ class Keeper:
         is_shared = source.backend.is_memory and pools.capacity(self.engine) == 1
         self.pool: Pool = self.engine.pool if is_shared else self.engine.pool.recreate()
         self.is_own = not is_shared
-        if not source.runs_in_batches:  # whose threads have ended by then
+        if not source.driver.batches_parameters:  # whose threads have ended by then
             _close_at_exit(self)
 
     def prepare(self, source: EngineSource, engine: Engine) -> None:

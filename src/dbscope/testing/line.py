@@ -11,7 +11,7 @@ import asyncio
 import threading
 from itertools import count
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dbscope.aio import concurrency, threads
 from dbscope.errors import TransactionManagementError
@@ -23,13 +23,38 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import PoolProxiedConnection
 
     from dbscope.backends.sandbox import Rules
-    from dbscope.testing.connection import SandboxConnection
     from dbscope.testing.homes import Home
-    from dbscope.testing.sandbox import Sandbox
     from dbscope.unit.ownership import Gate
 
 PATIENCE = 5.0  # seconds to wait for another transaction, as for a connection of the pool
 numbers = count(1)
+
+
+class Holder(Protocol):
+    """A connection of the sandbox, which has the line or waits for it."""
+
+    savepoint: str | None
+    has_written: bool
+    has_failed: bool
+    is_busy: bool
+
+    def is_inside(self, holder: Any, /) -> bool:
+        """Tell whether the other one cannot end before this one has."""
+        ...
+
+    def end_of_savepoint(self) -> list[str]:
+        """Return what ends the savepoint, and keeps what was done."""
+        ...
+
+    def note_end(self) -> None:
+        """Note that its sandbox has ended."""
+
+
+class Nested(Protocol):
+    """A sandbox; each but the first of a line is a savepoint in the one before."""
+
+    savepoint: str | None
+    where: object
 
 
 class Line:
@@ -55,12 +80,12 @@ class Line:
         self.engine = engine
         self.home = home
         self.rules = rules
-        self.sandboxes: list[Sandbox] = []  # each but the first is a savepoint in the one before
+        self.sandboxes: list[Nested] = []
         self.proxy: PoolProxiedConnection | None = None
         self.has_written = False
         self.fault: BaseException | None = None  # by which the outer transaction was lost
         self._take = take
-        self._holder: SandboxConnection | None = None
+        self._holder: Holder | None = None
         self._waiting: list[Gate] = []
         self._mutex = threading.Lock()
         self._pending: list[str] = []  # to be sent before what is sent next
@@ -145,7 +170,7 @@ class Line:
 
     # -- the order -----------------------------------------------------------------------------
 
-    def take(self, who: SandboxConnection) -> None:
+    def take(self, who: Holder) -> None:
         """Wait until it is one's turn.
 
         Raises:
@@ -159,18 +184,14 @@ class Line:
                     self._holder = who
                     who.is_busy = True
                     return
-                gate: Gate = (
-                    concurrency.LoopGate()
-                    if concurrency.is_in_greenlet()
-                    else concurrency.ThreadGate()
-                )
+                gate: Gate = concurrency.new_gate()
                 self._waiting.append(gate)
             if holder.has_written and who.is_inside(holder):
                 raise TransactionManagementError(_refusal(who, holder))
             if not gate.wait(max(0.0, until - monotonic())) and monotonic() >= until:
                 raise TransactionManagementError(_refusal(who, holder))
 
-    def _gives_way(self, holder: SandboxConnection) -> bool:
+    def _gives_way(self, holder: Holder) -> bool:
         if holder.has_written or holder.is_busy:
             return False
         if holder.savepoint is not None:
@@ -180,14 +201,14 @@ class Line:
             holder.savepoint = None
         return True
 
-    def rest(self, who: SandboxConnection) -> None:
+    def rest(self, who: Holder) -> None:
         """End a statement: who has only read may be asked to give way now."""
         with self._mutex:
             who.is_busy = False
             if not who.has_written:
                 self._wake()
 
-    def give_back(self, who: SandboxConnection) -> None:
+    def give_back(self, who: Holder) -> None:
         """End a transaction."""
         with self._mutex:
             who.is_busy = False
@@ -202,7 +223,7 @@ class Line:
 
     # -- sandboxes on it -----------------------------------------------------------------------
 
-    def enter(self, sandbox: Sandbox) -> None:
+    def enter(self, sandbox: Nested) -> None:
         """Begin a sandbox, inside of the one before.
 
         Raises:
@@ -219,7 +240,7 @@ class Line:
             self.drop_spare()
             self.sandboxes.append(sandbox)
 
-    def leave(self, sandbox: Sandbox) -> None:
+    def leave(self, sandbox: Nested) -> None:
         """End a sandbox, with those inside of it: roll back all that was done in it."""
         if sandbox not in self.sandboxes:
             return  # it has ended with the one around it
@@ -236,7 +257,7 @@ class Line:
         finally:
             self.sandboxes.remove(sandbox)
 
-    def _undo_inner(self, sandbox: Sandbox) -> None:
+    def _undo_inner(self, sandbox: Nested) -> None:
         if sandbox.savepoint is None or self.fault is not None:
             return
         self._pending, self._spare = [], None
@@ -260,17 +281,12 @@ class Line:
             proxy.close()
 
 
-def _refusal(who: SandboxConnection, holder: SandboxConnection) -> str:
+def _refusal(who: Holder, holder: Holder) -> str:
     return (
         f"{who} needs a transaction of its own, and {holder} has work in the sandbox that is "
         "neither committed nor rolled back: on its one connection there is one transaction at a "
         "time. Commit it first (`session.commit()`, or the end of its scope)."
     )
-
-
-def new_gate() -> Gate:
-    """Return what the running code can wait at."""
-    return concurrency.LoopGate() if concurrency.is_in_greenlet() else concurrency.ThreadGate()
 
 
 def me() -> object:

@@ -54,8 +54,8 @@ def _learn(frame: FrameType) -> int:
 
 
 def _around(carrier: Any) -> Any:
-    greenlet: Any = sys.modules.get("greenlet")
     if carrier is None:
+        greenlet: Any = sys.modules.get("greenlet")
         carrier = greenlet and greenlet.getcurrent()
     return getattr(carrier, "parent", None)
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 NOTHING: dict[str, Any] = {}
+KEPT = "dbscope.load"  # in what a query was compiled to, which is kept for others like it
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +32,6 @@ class Load:
     root: Any
     path: tuple[Any, ...] = ()
 
-    @property
-    def is_query(self) -> bool:
-        """Tell whether objects come from it, whose attributes may be loaded later."""
-        return self.kind in {"query", "get"}
-
-    @property
-    def is_get(self) -> bool:
-        """Tell whether it is `session.get`."""
-        return self.kind == "get"
-
     def remedy(self, *, is_get: bool) -> str:
         """Return what to write.
 
@@ -57,29 +48,45 @@ class Load:
         return f"add `options=[{option}]`" if is_get else f"add `.options({option})`"
 
 
-def load_of(statement: Any, given: Mapping[str, Any]) -> Load | None:
+def load_of(statement: Any, given: Mapping[str, Any], compiled: Any) -> Load | None:
     """Return what is loaded; None if it is no SELECT of objects.
 
     Args:
         statement: what `execute` of the session was called with, by the application or a loader.
         given: the same, by name.
+        compiled: what SQLAlchemy has made of it, and keeps for others that are like it.
     """
-    options = given.get("execution_options") or NOTHING
+    options: Mapping[str, Any] = given.get("execution_options") or NOTHING
     loading = options.get("_sa_orm_load_options")
+    if loading is not None:
+        return _of_loader(statement, loading)
+    kept: dict[str, Any] = {} if compiled is None else compiled.__dict__
+    if KEPT not in kept:
+        kept[KEPT] = _of_query(statement)
+    query: Load | None = kept[KEPT]
+    return query
+
+
+def _of_query(statement: Any) -> Load | None:
+    path = getattr(getattr(statement, "_compile_options", None), "_current_path", None)
+    # What a loader asks for itself, `selectinload` say, has a path.
+    mapper = None if getattr(path, "path", ()) else _entity_of(statement)
+    return None if mapper is None else Load("query", None, mapper)
+
+
+def _of_loader(statement: Any, loading: Any) -> Load | None:
     compiling = getattr(statement, "_compile_options", None)
     path = getattr(compiling, "_current_path", None)
-    state = None if loading is None else loading._lazy_loaded_from  # noqa: SLF001
-    if state is not None and path is not None:
+    if path is None:
+        return _of_query(statement)
+    state = loading._lazy_loaded_from  # noqa: SLF001
+    if state is not None:
         return _of_attribute(state, path[-1], "relationship")
-    if loading is None or path is None:
-        # What a loader asks for itself, `selectinload` say, has a path.
-        mapper = None if getattr(path, "path", ()) else _entity_of(statement)
-        return None if mapper is None else Load("query", None, mapper)
     state = loading._refresh_state  # noqa: SLF001
+    if state is not None:
+        return _of_refresh(state, getattr(compiling, "_only_load_props", None))
     mapper = _entity_of(statement)
-    if state is None:
-        return None if mapper is None else Load("get", mapper.class_.__name__, mapper)
-    return _of_refresh(state, getattr(compiling, "_only_load_props", None))
+    return None if mapper is None else Load("get", mapper.class_.__name__, mapper)
 
 
 def _of_attribute(state: Any, attribute: Any, kind: str) -> Load:

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 from dbscope.unit.callsite import Place, is_of_application, is_of_session
 from dbscope.watch import lines
 from dbscope.watch.drafts import SHORTEST, Draft, holding
+from dbscope.watch.history import History
+from dbscope.watch.tally import Tally
 
 if TYPE_CHECKING:
     from types import FrameType
 
-    from dbscope.watch.recorder import Recorder
+    from dbscope.watch.kept import Kept
 
 EVERY = 0.05  # seconds
 REST = 10.0  # seconds without questions, after one that went wrong
@@ -35,10 +37,12 @@ class Sampler(threading.Thread):
         source: of the database, which may know who waits for a lock of whom.
     """
 
-    def __init__(self, recorder: Recorder, source: Any) -> None:
+    def __init__(self, recorder: Kept, source: Any) -> None:
         super().__init__(name="dbscope watch", daemon=True)
         self.recorder = recorder
         self.source = source
+        self.history = History(recorder, source)
+        self.tally = Tally(recorder)
         self._stopped = threading.Event()
         self._quiet_until = 0.0
 
@@ -46,6 +50,7 @@ class Sampler(threading.Thread):
         """Look, until it is stopped."""
         while not self._stopped.wait(EVERY):
             self.look()
+            self.history.look(self.tally.look())
         self.source.watching.forget()
 
     def stop(self) -> None:

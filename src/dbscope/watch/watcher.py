@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from dbscope import arguments
+from dbscope.masking import masked
 from dbscope.watch.drafts import holding, waits
 from dbscope.watch.problems import Finder, Problem, Strict
 from dbscope.watch.recorder import Recorder
@@ -14,7 +18,10 @@ from dbscope.watch.sampler import Sampler
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
+    from dbscope.watch.pools import PoolState
     from dbscope.watch.records import Record
+    from dbscope.watch.share.asking import Everybody
+    from dbscope.watch.share.serving import Sharing
 
 KEPT = 500  # records
 
@@ -32,13 +39,17 @@ class Watch:
         self._source = source
         self.recorder: Recorder | None = None
         self.sampler: Sampler | None = None
+        self.sharing: Sharing | None = None
+        watches.add(self)
 
-    def start(self, *, keep: int = KEPT, values: bool = False) -> None:
+    def start(self, *, keep: int = KEPT, values: bool = False, share: bool = True) -> None:
         """Record what happens from now on; both kinds of the database are watched.
 
         Args:
             keep: how many records; the oldest is forgotten first.
             values: keep the parameters of statements too, shortened. They are your users' data.
+            share: answer the page, `dbscope top` and `dbscope mcp` of other processes of this user,
+                by a socket in a folder of its own; where there are no such sockets, it is not done.
 
         Raises:
             ConfigurationError: an argument that cannot be.
@@ -50,11 +61,13 @@ class Watch:
         """
         arguments.check("keep", keep, arguments.at_least(1))
         arguments.check("values", values, arguments.FLAG)
+        arguments.check("share", share, arguments.FLAG)
         if self.recorder is None:
             self.recorder = Recorder(keep, values=values)
             self._source.events.listen(self.recorder)
-            self.sampler = Sampler(self.recorder, self._source)
-            self.sampler.start()
+            self._look_around()
+        if share and self.sharing is None:
+            self._share()
 
     def stop(self) -> None:
         """Record no longer; what was recorded is forgotten."""
@@ -64,6 +77,61 @@ class Watch:
         if self.sampler is not None:
             self.sampler.stop()
             self.sampler = None
+        if self.sharing is not None:
+            self.sharing.close()
+            self.sharing = None
+
+    def _look_around(self) -> None:
+        assert self.recorder is not None
+        self.sampler = Sampler(self.recorder, self._source)
+        self.sampler.start()
+
+    def _share(self) -> None:
+        from dbscope.watch.share import serving
+
+        if serving.IS_POSSIBLE:
+            self.sharing = serving.Sharing(self, self._source)
+            self.sharing.start()
+
+    def start_anew(self) -> None:
+        """Have threads again, in a process that was forked: they were the parent's."""
+        sharing, self.sharing = self.sharing, None
+        if self.recorder is not None:
+            self.recorder.ring.clear()
+            self.recorder.drafts.clear()
+            self._look_around()
+        if sharing is not None:
+            sharing.close()
+            self._share()
+
+    def everybody(self) -> Everybody:
+        """Return this process and all others that watch the same database, to be asked."""
+        from dbscope.watch.share import asking, folder
+
+        return asking.Everybody(lambda: folder.of_database(self._source), self)
+
+    @cached_property
+    def url(self) -> str:
+        """The URL of the database, without secrets."""
+        return masked(self._source.url.render_as_string(hide_password=True))
+
+    def heal(self, *, on: bool = True) -> None:
+        """Load for all objects of a query at once what is loaded late for one of them.
+
+        For sessions that are opened from now on, whether anything is recorded or not. What each
+        object gets is what its own statement would have given; see docs/watch.md for what is left
+        alone. `session_options={"info": {"heal": True}}` is the same from the beginning.
+
+        Args:
+            on: False: no longer.
+
+        Example:
+            >>> db.watch.heal()
+            >>> for order in await db.session.scalars(select(Order)):
+            ...     print(await order.awaitable_attrs.lines)  # two statements in all
+        """
+        arguments.check("on", on, arguments.FLAG)
+        self._source.events.listeners.heals = on
 
     @property
     def is_on(self) -> bool:
@@ -116,6 +184,20 @@ class Watch:
         stats: dict[str, int] = self._source.stats()
         return stats
 
+    def pools(self) -> list[PoolState]:
+        """Return how many connections each pool has: used, idle, and at most."""
+        pools: list[PoolState] = self._source.pools()
+        return pools
+
+    async def plan(self, sql: str) -> list[str]:
+        """Return how the database would do a SELECT, which is not done.
+
+        Raises:
+            ConfigurationError: it cannot be told without values.
+        """
+        found: list[str] = await self._source.watching.plan(sql)
+        return found
+
     def on_record(self, function: Callable[[Record], object]) -> None:
         """Call the function with each record from now on; it must not wait.
 
@@ -138,6 +220,7 @@ class Watch:
         *,
         auth: Callable[[Any], Any] | None = None,
         hosts: Collection[str] | None = None,
+        migrations: Any = None,
     ) -> None:
         """Show all of it on a page of the application, and start to record.
 
@@ -150,6 +233,7 @@ class Watch:
             auth: given Starlette's `Request`, whether to let it in; plain or async.
             hosts: names that the page may be asked for by, without ports; None: those of this
                 machine, or with `auth` any.
+            migrations: the `Migrations` of the database, to be shown too.
 
         Raises:
             ConfigurationError: the application is not in debug mode, and there is no `auth`.
@@ -160,7 +244,7 @@ class Watch:
         from dbscope.watch.page.mounting import mount
 
         self.start()
-        mount(self, app, path, auth, hosts)
+        mount(self, app, path, auth=auth, hosts=hosts, migrations=migrations)
 
     def strict(self, *, allow: Mapping[str, str] | None = None) -> Strict:
         """Raise a problem where it is found, as long as the block lasts: for tests.
@@ -184,3 +268,15 @@ class Watch:
     def __repr__(self) -> str:
         state = "off" if self.recorder is None else f"{len(self.recorder.ring)} records"
         return f"<Watch of {self._source}, {state}>"
+
+
+watches: WeakSet[Watch] = WeakSet()
+
+
+def _start_anew() -> None:
+    for watch in tuple(watches):
+        watch.start_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew)

@@ -12,6 +12,7 @@ from dbscope.backends import limits
 from dbscope.backends.base import Backend
 from dbscope.backends.features import Features
 from dbscope.backends.mysql import drivers, implicit_commit, kill, packets, session, session_state
+from dbscope.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -49,7 +50,7 @@ class MySQL(Backend):
         reset_session=True,
         upsert=True,
         nulls_last=False,
-        enums_by_place=True,
+        enums_by_position=True,
     )
     drivers = drivers.DRIVERS
     default_drivers = ("pymysql", "asyncmy")
@@ -134,6 +135,19 @@ class MySQL(Backend):
         from dbscope.backends.mysql.inserting import MySQLInserting
 
         return MySQLInserting(table, writer)
+
+    # -- what a watch asks ---------------------------------------------------------------------
+
+    def plan(self, connection: Connection, sql: str) -> list[str]:
+        """Return the plan of a statement that has no values: the server plans by them.
+
+        What it may call meanwhile (a function in a derived table) cannot write.
+        """
+        if "?" in sql:
+            raise ConfigurationError("The server plans by the values, and they were not kept.")
+        connection.exec_driver_sql("START TRANSACTION READ ONLY")
+        rows = connection.exec_driver_sql(f"EXPLAIN {sql}").mappings()
+        return [", ".join(f"{name} {row[name]}" for name in row if row[name]) for row in rows]
 
     # -- locks ---------------------------------------------------------------------------------
 

@@ -159,7 +159,7 @@ class SQLite(Backend):
                 recipe.skip_begin(connection)
             elif recipe.has_begun(connection):
                 is_writer = self.queue.writer is unit
-                recipe.begin(connection, immediate=is_writer, told=unit.scope)
+                recipe.begin(connection, immediate=is_writer, scope=unit.scope)
             if unit.is_readonly and not connection.info.get(REFUSES):
                 recipe.refuse_writes_for_now(connection)
         except BaseException as error:
@@ -182,7 +182,7 @@ class SQLite(Backend):
     def forget_deadline(self, unit: Unit, connection: Connection) -> None:
         """Let statements take what they need."""
         deadline.tell(connection, None)
-        unit.told = None
+        unit.server_limit = None
 
     # -- failures ------------------------------------------------------------------------------
 
@@ -224,6 +224,20 @@ class SQLite(Backend):
         from dbscope.backends.sqlite.inserting import SQLiteInserting
 
         return SQLiteInserting(table, writer)
+
+    # -- what a watch asks ---------------------------------------------------------------------
+
+    def plan(self, connection: Connection, sql: str) -> list[str]:
+        """Return the plan, for which SQLite runs nothing, and does not look at the values.
+
+        https://sqlite.org/eqp.html
+        """
+        values = (None,) * sql.count("?")
+        rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values).all()
+        depth: dict[int, int] = {0: -1}
+        for number, parent, *_ in rows:
+            depth[number] = depth.get(parent, -1) + 1
+        return ["  " * depth[number] + told for number, _, _, told in rows]
 
     # -- locks and forks -----------------------------------------------------------------------
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dbscope.watch.page import told
+from dbscope.errors import DBScopeError
+from dbscope.watch.page import plans, revisions
 from dbscope.watch.page.safety import HEADERS, Guard
+from dbscope.watch.page.stream import Stream
+from dbscope.watch.share.values import encoded
 
 if TYPE_CHECKING:
-    from dbscope.watch.records import Record
+    from collections.abc import Callable
+
     from dbscope.watch.watcher import Watch
 
 STATIC = Path(__file__).parent / "static"
@@ -22,26 +26,27 @@ TYPES = {
     ".js": b"text/javascript",
     ".css": b"text/css",
 }
-FILES = {
-    name: ((STATIC / name).read_bytes(), TYPES[Path(name).suffix])
-    for name in ("index.html", "app.js", "waterfall.js", "style.css", "icon.svg")
-}
-WAITING = 500  # records that a slow browser may not have got yet
-EVERY = 1.0  # seconds between two looks at what goes on now
-LASTS = 20.0  # seconds of one stream: a server that ends waits for it, a browser comes again
+FILES = {path.name: (path.read_bytes(), TYPES[path.suffix]) for path in STATIC.iterdir()}
+PLAN = "/api/plan"  # all that is not only read: it asks the database
+LARGEST = 1000  # bytes of a question
+AT_ONCE = 4  # threads that wait for other processes
 
 
 class Page:
-    """Shows one watch.
+    """Shows one database, as all processes see it.
 
     Args:
-        watch: what is shown.
+        watch: of this process.
         guard: who may see it.
+        migrations: whose revisions are shown; None: none.
     """
 
-    def __init__(self, watch: Watch, guard: Guard) -> None:
+    def __init__(self, watch: Watch, guard: Guard, migrations: Any = None) -> None:
         self.watch = watch
         self.guard = guard
+        self.migrations = migrations
+        self.everybody = watch.everybody()
+        self.threads = ThreadPoolExecutor(AT_ONCE, "dbscope page")
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one request."""
@@ -51,15 +56,21 @@ class Page:
         if not path.strip("/") and self.guard.signs_in(scope):
             await self._sign_in(scope, send)
             return
-        status = await self.guard.refuses(scope)
+        status = await self.guard.refuses(scope, asks=path == PLAN)
         if status is not None:
             await answer(send, status, b"text/plain", REFUSED.get(status, b"Refused."))
         elif path == "/events":
-            await Stream(self.watch, send).run(receive)
+            await Stream(self, send).run(scope, receive)
+        elif path == PLAN:
+            await self._plan(receive, send)
         elif path.startswith("/api/"):
             await self._answer_json(send, path.removeprefix("/api/"))
         else:
             await self._file(send, path.strip("/") or "index.html", scope)
+
+    async def in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call what waits for other processes, in threads that the application does not need."""
+        return await asyncio.get_running_loop().run_in_executor(self.threads, function, *args)
 
     async def _sign_in(self, scope: Any, send: Any) -> None:
         root = scope.get("root_path", "") or "/"
@@ -77,22 +88,34 @@ class Page:
             await answer(send, 404, b"text/plain", b"There is no such page.")
 
     async def _answer_json(self, send: Any, asked: str) -> None:
-        found = self._asked(asked)
+        found = await self._asked(asked)
         status = 404 if found is None else 200
         await answer(send, status, b"application/json", encoded(found))
 
-    def _asked(self, asked: str) -> Any:
+    async def _asked(self, asked: str) -> Any:
         what, _, which = asked.partition("/")
-        if what == "now":
-            return told.now(self.watch, os.getpid())
-        if what == "records" and not which:
-            return [told.summary(record) for record in self.watch.recent(1000)]
-        if what == "problems":
-            return [told.problem(each) for each in self.watch.problems()]
-        if what == "records" and which.isdigit():
-            found = [each for each in self.watch.recent(10_000) if each.number == int(which)]
-            return told.details(found[0]) if found else None
+        if what == "records" and which:
+            return await self.in_thread(self.everybody.record, which)
+        if what == "migrations" and self.migrations is not None:
+            return await self.in_thread(revisions.told, self.migrations)
+        if asked in {"problems", "routes", "pool"}:
+            return await self.in_thread(getattr(self.everybody, asked))
         return None
+
+    async def _plan(self, receive: Any, send: Any) -> None:
+        """Say how the database would do a SELECT of a record: the page itself sends no SQL."""
+        try:
+            asked = json.loads(await body_of(receive))
+            record: Any = await self.in_thread(self.everybody.record, str(asked["id"]))
+            sql: str = record["sent"][int(asked["place"])]["sql"]
+        except (ValueError, KeyError, TypeError, IndexError):
+            await answer(send, 404, b"application/json", encoded({"refused": "It is not kept."}))
+            return
+        try:
+            found: dict[str, Any] = {"plan": await plans.plan(self.watch, sql)}
+        except DBScopeError as error:
+            found = {"refused": error.what}
+        await answer(send, 200, b"application/json", encoded(found))
 
 
 REFUSED = {
@@ -101,6 +124,22 @@ REFUSED = {
     405: b"This page is only read.",
     421: b"Not by this name: see the argument hosts of db.watch.mount().",
 }
+
+
+async def body_of(receive: Any) -> bytes:
+    """Return the body of a request.
+
+    Raises:
+        ValueError: it is too large.
+    """
+    body: bytes = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if len(body) > LARGEST:
+            raise ValueError("The question is too long.")
+        if not message.get("more_body"):
+            return body
 
 
 async def answer(
@@ -115,63 +154,3 @@ async def answer(
     headers = [(b"content-type", kind), length, *HEADERS, *(more or [])]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-def encoded(value: Any) -> bytes:
-    """Return JSON."""
-    return json.dumps(value, separators=(",", ":"), default=str).encode()
-
-
-class Stream:
-    """Server-sent events: each new record, and once a second what goes on."""
-
-    def __init__(self, watch: Watch, send: Any) -> None:
-        self.watch = watch
-        self.send = send
-        self.loop = asyncio.get_running_loop()
-        self.queue: asyncio.Queue[Record] = asyncio.Queue(WAITING)
-
-    async def run(self, receive: Any) -> None:
-        """Send, until the browser is gone or the time is up."""
-        headers = [(b"content-type", b"text/event-stream"), *HEADERS]
-        await self.send({"type": "http.response.start", "status": 200, "headers": headers})
-        await self._event(b"retry: 300\n\n")
-        gone = asyncio.create_task(self._gone(receive))
-        self.watch.on_record(self.hear)
-        try:
-            await self._run(gone)
-        finally:
-            self.watch.forget(self.hear)
-            gone.cancel()
-        await self.send({"type": "http.response.body", "body": b""})
-
-    async def _run(self, gone: asyncio.Task[None]) -> None:
-        end = self.loop.time() + LASTS
-        while self.loop.time() < end and not gone.done():
-            await self._told("now", told.now(self.watch, os.getpid()))
-            pause = self.loop.time() + EVERY
-            while (left := pause - self.loop.time()) > 0 and not gone.done():
-                try:
-                    record = await asyncio.wait_for(self.queue.get(), left)
-                except TimeoutError:
-                    break
-                await self._told("record", told.summary(record))
-
-    async def _gone(self, receive: Any) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-
-    def hear(self, record: Record) -> None:
-        """Take a record, from any thread; what a slow browser has no room for it does not get."""
-        if not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(self._put, record)
-
-    def _put(self, record: Record) -> None:
-        if not self.queue.full():
-            self.queue.put_nowait(record)
-
-    async def _told(self, kind: str, value: Any) -> None:
-        await self._event(b"event: %b\ndata: %b\n\n" % (kind.encode(), encoded(value)))
-
-    async def _event(self, told: bytes) -> None:
-        await self.send({"type": "http.response.body", "body": told, "more_body": True})

@@ -19,7 +19,13 @@ logger = logging.getLogger("dbscope")
 
 
 def mount(
-    watch: Watch, app: Any, path: str, auth: Auth | None, hosts: Collection[str] | None
+    watch: Watch,
+    app: Any,
+    path: str,
+    *,
+    auth: Auth | None,
+    hosts: Collection[str] | None,
+    migrations: Any,
 ) -> Guard:
     """Mount the page in an application.
 
@@ -34,7 +40,7 @@ def mount(
             "mode it needs to know whom to let in: `auth=lambda request: ...`."
         )
     guard = Guard(auth, hosts)
-    app.mount(path, Page(watch, guard))
+    app.mount(path, Page(watch, guard, migrations))
     if auth is None:
         logger.warning("The watch is at %s/?token=%s", path, guard.token)
     return guard

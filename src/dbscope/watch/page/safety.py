@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 COOKIE = "dbscope_watch"
+ASKED = b"x-dbscope-watch"  # of what the page sends itself
 LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
 CSP = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 HEADERS = [
@@ -43,11 +44,18 @@ class Guard:
         self.token = secrets.token_urlsafe(24)
         self.hosts = hosts if hosts is not None or auth is not None else LOCAL
 
-    async def refuses(self, scope: Any) -> int | None:
-        """Return the status to refuse a request by; None lets it in."""
+    async def refuses(self, scope: Any, *, asks: bool = False) -> int | None:
+        """Return the status to refuse a request by; None lets it in.
+
+        Args:
+            scope: of the request.
+            asks: it is one that has the database asked, and has to be sent by a script of the page.
+        """
         headers = {name.lower(): value for name, value in scope["headers"]}
-        if scope["method"] not in {"GET", "HEAD"}:
+        if scope["method"] not in ({"POST"} if asks else {"GET", "HEAD"}):
             return 405
+        if asks and not is_of_page(headers):
+            return 403
         if self.hosts is not None and host_of(headers) not in self.hosts:
             return 421
         if headers.get(b"sec-fetch-site", b"none") not in {b"none", b"same-origin"}:
@@ -75,6 +83,17 @@ class Guard:
         """Return the header that lets this browser in, and no script of it see why."""
         told = f"{COOKIE}={self.token}; Path={path}; HttpOnly; SameSite=Strict"
         return b"set-cookie", told.encode()
+
+
+def is_of_page(headers: dict[bytes, bytes]) -> bool:
+    """Tell whether a script of this page has sent it: no form and no other site can.
+
+    Another site may not send a header of its own to here unless it is allowed to, and a browser
+    says of each POST where it comes from.
+    """
+    origin, host = headers.get(b"origin", b""), headers.get(b"host", b"")
+    is_same = headers.get(b"sec-fetch-site") == b"same-origin"
+    return ASKED in headers and (is_same or origin.rpartition(b"//")[2] == host)
 
 
 def host_of(headers: dict[bytes, bytes]) -> str:

@@ -1,0 +1,1 @@
+"""What the processes of one application show each other, without the database that may be ill."""

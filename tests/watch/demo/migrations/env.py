@@ -1,0 +1,5 @@
+from models import Base, db
+
+from dbscope.migrate import run
+
+run(db, Base.metadata)

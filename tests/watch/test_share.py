@@ -1,0 +1,321 @@
+"""All processes that watch one database are seen as one, by sockets in a folder of their user."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from dbscope import Database
+from dbscope.watch.share import asking, folder, serving
+from dbscope.watch.share.asking import Everybody
+
+PATIENCE = 30.0  # seconds
+OTHER = """
+import sys
+from sqlalchemy import text
+from dbscope import Database
+db = Database(sys.argv[1])
+db.watch.start()
+with db.scope():
+    db.execute(text("SELECT 1"))
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.fixture(autouse=True)
+def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder of all databases."""
+    path = tmp_path / "spool"
+    monkeypatch.setenv("DBSCOPE_WATCH_DIR", str(path))
+    return path
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Database[Any]]:
+    """Return a database that is watched, and has one record."""
+    db = Database(f"sqlite:///{tmp_path}/a.db")
+    db.watch.start()
+    with db.scope():
+        db.execute(text("SELECT 1"))
+    until(lambda: sockets(db))
+    yield db
+    db.watch.stop()
+    db.dispose()
+
+
+def until(holds: Callable[[], object]) -> None:
+    """Wait for what others are about to do."""
+    end = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def place(db: Database[Any]) -> Path:
+    """Return the folder of a database."""
+    return folder.of_database(db._source)
+
+
+def sockets(db: Database[Any]) -> list[Path]:
+    """Return the sockets that are there."""
+    return list(place(db).glob("*.sock"))
+
+
+def others(db: Database[Any]) -> Everybody:
+    """Return everybody, as one who is none of them sees it."""
+    return Everybody(lambda: place(db))
+
+
+def other(db: Database[Any]) -> subprocess.Popen[str]:
+    """Start another process that watches the same database, and has one record."""
+    command = [sys.executable, "-c", OTHER, str(db.url)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    until(lambda: any(each.name.startswith(f"{process.pid}-") for each in sockets(db)))
+    return process
+
+
+def pids(found: Everybody) -> list[int]:
+    """Return which processes have something new to tell."""
+    return sorted(each["process"]["pid"] for each in found.look({}))
+
+
+def test_each_process_sees_all_of_them(db: Database[Any]) -> None:
+    """With what each is doing, its records, routes, problems and its pool."""
+    process = other(db)
+    everybody = db.watch.everybody()
+    assert pids(everybody) == sorted([os.getpid(), process.pid])
+    records = [record for each in everybody.look({}) for record in each["records"]]
+    assert [each["line"] for each in records] == ["read; 1 statement"] * 2
+    for record in records:
+        found = everybody.record(record["id"])
+        assert found is not None
+        assert found["sent"][0]["sql"] == "SELECT ?"
+    until(lambda: sum(m[1] for r in everybody.routes() for m in r["minutes"]) == 2)
+    until(everybody.pool)
+    assert everybody.problems() == []
+    process.communicate("\n")
+
+
+def test_only_what_is_new_is_told(db: Database[Any]) -> None:
+    """Who asks says what it knows."""
+    seen: dict[str, Any] = {}
+    everybody = db.watch.everybody()
+    assert [len(each["records"]) for each in everybody.look(seen)] == [1]
+    assert [len(each["records"]) for each in everybody.look(seen)] == [0]
+    with db.scope():
+        db.execute(text("SELECT 2"))
+    assert [len(each["records"]) for each in everybody.look(seen)] == [1]
+
+
+def test_a_job_that_has_ended_is_still_seen_for_a_while(db: Database[Any]) -> None:
+    """It leaves a file, without values, for an hour; then whoever comes next removes it."""
+    process = other(db)
+    process.communicate("\n")
+    everybody = others(db)
+    (left,) = place(db).glob("*.left")
+    assert left.stat().st_mode & 0o777 == 0o600
+    (ended,) = [each for each in everybody.look({}) if each["process"]["pid"] == process.pid]
+    assert ended["process"]["ended"] >= ended["process"]["began"]
+    (record,) = ended["records"]
+    found = everybody.record(record["id"])
+    assert found is not None
+    assert found["sent"][0]["sql"] == "SELECT ?"
+    old = time.time() - folder.KEPT - 1
+    os.utime(left, (old, old))
+    folder.sweep(place(db))
+    assert not left.exists()
+
+
+def test_a_process_that_was_killed_leaves_nothing_for_ever(db: Database[Any]) -> None:
+    """Whoever finds nobody behind a socket removes it."""
+    process = other(db)
+    process.kill()
+    process.communicate()
+    assert len(sockets(db)) == 2
+    assert pids(db.watch.everybody()) == [os.getpid()]
+    assert len(sockets(db)) == 1
+
+
+def test_a_process_that_does_not_answer_is_told_as_such(db: Database[Any]) -> None:
+    """And is not waited for again and again."""
+    path = place(db) / "77-stuck.sock"
+    with socket.socket(socket.AF_UNIX) as stuck:
+        stuck.bind(str(path))
+        stuck.listen()
+        everybody = db.watch.everybody()
+        for _ in range(3):
+            (found,) = [each for each in everybody.look({}) if each["id"] == "77-stuck"]
+            assert (found["process"]["pid"], found["now"]) == (77, None)
+        stuck.settimeout(PATIENCE)
+        stuck.accept()[0].close()
+        stuck.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            stuck.accept()
+
+
+def test_nothing_is_left_behind_when_it_stops(db: Database[Any]) -> None:
+    """Neither a socket nor a file."""
+    db.watch.stop()
+    until(lambda: not list(place(db).iterdir()))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_process_that_was_forked_is_one_of_its_own(db: Database[Any]) -> None:
+    """As those of gunicorn: with a socket of its own, and without the records of its parent."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        until(lambda: len(sockets(db)) == 2)
+        os.write(writing, json.dumps(pids(db.watch.everybody())).encode())
+        os.read(reading, 0)
+        time.sleep(0.5)
+        os._exit(0)
+    assert json.loads(os.read(reading, 1000)) == sorted([os.getpid(), child])
+    found = {each["process"]["pid"]: len(each["records"]) for each in others(db).look({})}
+    assert found == {os.getpid(): 1, child: 0}
+    os.waitpid(child, 0)
+    os.close(reading)
+    os.close(writing)
+
+
+def test_one_database_is_not_shown_on_the_page_of_another(
+    db: Database[Any], tmp_path: Path
+) -> None:
+    """And one in memory is that of its process alone."""
+    second = Database(f"sqlite:///{tmp_path}/b.db")
+    assert place(second) != place(db)
+    memory = Database("sqlite://")
+    assert place(memory) == place(memory)
+    assert place(memory) != place(db)
+
+
+# -- attacks -----------------------------------------------------------------------------------
+
+
+def refused(db: Database[Any], caplog: pytest.LogCaptureFixture) -> bool:
+    """Tell whether a watch that begins now refuses the folder, and shows its own process alone."""
+    db.watch.stop()
+    with caplog.at_level("WARNING", "dbscope"):
+        db.watch.start()
+        assert db.watch.sharing is not None
+        db.watch.sharing.join(0.5)
+    return not db.watch.sharing.is_alive() and "shows this process alone" in caplog.text
+
+
+def test_a_folder_that_others_may_use_is_refused(
+    db: Database[Any], spool: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A name below /tmp can be taken by anybody first."""
+    assert spool.stat().st_mode & 0o777 == 0o700
+    assert place(db).stat().st_mode & 0o777 == 0o700
+    spool.chmod(0o777)
+    assert refused(db, caplog)
+
+
+def test_a_link_is_no_folder(
+    db: Database[Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It could lead anywhere."""
+    db.watch.stop()
+    until(lambda: not list(place(db).iterdir()))
+    place(db).rmdir()
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    place(db).symlink_to(tmp_path / "elsewhere")
+    assert refused(db, caplog)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert folder.members(place(db)) == []
+
+
+def test_links_in_the_folder_are_not_followed(db: Database[Any], tmp_path: Path) -> None:
+    """Neither to a file that is none of ours nor to a socket of somebody else."""
+    secret = tmp_path / "secret.left"
+    secret.write_text(json.dumps({"records": [], "process": {"pid": 1}}))
+    (place(db) / "1-link.left").symlink_to(secret)
+    (place(db) / "2-link.sock").symlink_to(tmp_path / "nowhere.sock")
+    assert pids(others(db)) == [os.getpid()]
+    with pytest.raises(OSError, match=r"symbolic|loop"):
+        folder.read(place(db) / "1-link.left")
+
+
+@pytest.mark.parametrize(
+    "content", ["", "no JSON", "[]", "7", '{"records": 1}', "x" * (folder.LARGEST + 1)]
+)
+def test_a_file_that_is_no_record_of_ours_is_left_out(db: Database[Any], content: str) -> None:
+    """Too large, broken, or something else: the page shows the others."""
+    (place(db) / "1-strange.left").write_text(content)
+    everybody = db.watch.everybody()
+    assert pids(everybody) == [os.getpid()]
+    assert (everybody.problems(), everybody.record("1-strange.1")) == ([], None)
+    assert len(everybody.routes()) <= 1
+
+
+def test_a_pipe_is_not_waited_for(db: Database[Any]) -> None:
+    """It would never end."""
+    os.mkfifo(place(db) / "1-pipe.left")
+    assert pids(others(db)) == [os.getpid()]
+
+
+@pytest.mark.parametrize("id", ["../../etc/passwd.1", "1", ".", "", "x.-1", "x." + "9" * 5000])
+def test_an_id_names_no_file(db: Database[Any], id: str) -> None:  # noqa: A002
+    """It is only compared with the names that are there."""
+    assert others(db).record(id) is None
+
+
+@pytest.mark.parametrize(
+    "question",
+    [b"", b"\n", b"no JSON\n", b"[]\n", b'{"ask": []}\n', b'{"ask": "x"}\n', b"x" * 9999],
+)
+def test_a_question_that_is_none_is_answered_by_nothing(db: Database[Any], question: bytes) -> None:
+    """And the next one is answered."""
+    (path,) = sockets(db)
+    with socket.socket(socket.AF_UNIX) as line:
+        line.connect(str(path))
+        line.sendall(question)
+        line.shutdown(socket.SHUT_WR)
+        line.settimeout(PATIENCE)
+        with suppress(ConnectionResetError):  # it was not read to its end
+            assert line.recv(100) in {b"", b"null\n"}
+    assert asking.ask(path, {"ask": "pool"}) is not None
+
+
+def test_an_answer_that_does_not_end_is_not_heard_to_the_end(db: Database[Any]) -> None:
+    """Neither its length nor its time is up to the other side."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b"x")
+        ours.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            asking.heard(ours)
+
+
+def test_many_who_ask_at_once_are_sent_away(db: Database[Any]) -> None:
+    """A question costs a thread: there are few of them."""
+    (path,) = sockets(db)
+    lines = [socket.socket(socket.AF_UNIX) for _ in range(serving.AT_ONCE + 3)]
+    for line in lines:
+        line.settimeout(PATIENCE)
+        line.connect(str(path))
+    assert lines[-1].recv(1) == b""
+    for line in lines:
+        line.close()
+    until(lambda: asking_works(path))
+
+
+def asking_works(path: Path) -> bool:
+    """Tell whether a question is answered."""
+    try:
+        return asking.ask(path, {"ask": "pool"}) is not None
+    except ValueError:
+        return False
