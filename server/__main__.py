@@ -11,10 +11,12 @@ from dbscope import ConfigurationError, DatabaseUnavailable, MigrationError
 
 async def prepare() -> None:
     """Reach the database, and bring it up to date, before there are workers."""
+    from server import events
     from server.config import settings
     from server.db import sample
     from server.db.database import db, keep_private, migrations
 
+    events.check()
     keep_private(db.url)
     async with db.lifespan():
         await db.ping()

@@ -64,6 +64,16 @@ def of_mail(text: SecretStr) -> SecretStr:
     return text
 
 
+def of_broker(text: SecretStr) -> SecretStr:
+    """Refuse what no event can be published by."""
+    parts = urlsplit(text.get_secret_value())
+    if parts.scheme not in ("nats", "amqp", "amqps", "redis", "rediss") or not parts.netloc:
+        raise ValueError(
+            "a broker is like nats://host:4222, amqp://user:password@host:5672/ or redis://host"
+        )
+    return text
+
+
 def of_sentry(text: SecretStr) -> SecretStr:
     """Refuse what Sentry would refuse."""
     try:
@@ -111,6 +121,7 @@ class Settings(BaseSettings):
     welcome_credit: Annotated[Decimal, Field(ge=0, max_digits=8, decimal_places=2)] = Decimal(100)
     smtp_url: Annotated[SecretStr, AfterValidator(of_mail)] | None = None  # None: not sent
     mail_from: Email = "shop@localhost"
+    broker_url: Annotated[SecretStr, AfterValidator(of_broker)] | None = None  # None: not told
     sentry_dsn: Annotated[SecretStr, AfterValidator(of_sentry)] | None = None
 
     @property

@@ -11,7 +11,7 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from dbscope import DBSessionMiddleware
-from server import logs, mail, pages, sentry
+from server import events, live, logs, mail, pages, sentry
 from server.api import docs, health, items, logins, orders, problems, stock, users, watch
 from server.config import settings
 from server.db import sample
@@ -28,6 +28,7 @@ sentry.start()
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Bring the tables up to date at the start; close all connections at the end."""
     mail.check()
+    events.check()
     keep_private(db.url)
     async with db.lifespan(app):
         await migrations.at_start(settings.migrations)
@@ -35,7 +36,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             await sample.fill()
         if settings.in_production:
             await sample.refuse_demo()
-        yield
+        async with events.relayed(), live.board.running():
+            yield
 
 
 app = FastAPI(
@@ -53,8 +55,8 @@ app = FastAPI(
             allow_origins=settings.cors_origins,
             allow_credentials=True,
             allow_methods=["GET", "POST", "PATCH", "DELETE"],
-            allow_headers=["Content-Type", "If-Match", "If-None-Match"],
-            expose_headers=["ETag", "Retry-After"],
+            allow_headers=["Content-Type", "Idempotency-Key", "If-Match", "If-None-Match"],
+            expose_headers=["ETag", "Idempotent-Replayed", "Retry-After"],
         ),
         Middleware(  # a 500 is an answer like all others from here on outwards
             ServerErrorMiddleware,

@@ -37,6 +37,7 @@ class Socket:
         self._read = 0
         self._inbox.put_nowait({"type": "websocket.connect"})
         asgi = http_scope("GET", path) | {"type": "websocket", "subprotocols": []} | scope
+        del asgi["method"]
         self.task = asyncio.create_task(self._serve(app, asgi))
 
     async def _serve(self, app: Any, asgi: dict[str, Any]) -> None:

@@ -1,20 +1,41 @@
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter, HTTPException, Request
 
 from dbscope.crud import Page
 from server.api.items import After, Limit
 from server.api.problems import responses
 from server.crud.orders import orders
+from server.db.database import db
 from server.models import Order
 from server.schemas.fields import Id
 from server.schemas.orders import OrderCreate, OrderOut, OrderPage
-from server.security.users import Customer
+from server.security.users import Customer, visitor
 
 router = APIRouter(prefix="/orders", tags=["orders"])
 
 
+KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "Sent again with the same key, the order is not placed again: it is answered as "
+    "the first time. Best a UUID.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+}
+
+
+async def whose(request: Request) -> str:
+    """Return whose key it is; nobody else's request is answered by what this user was told."""
+    user = await visitor(request)
+    return "" if user is None else str(user.id)
+
+
 @router.post(
-    "", status_code=201, response_model=OrderOut, responses=responses(400, 401, 403, 409, 413, 422)
+    "",
+    status_code=201,
+    response_model=OrderOut,
+    responses=responses(400, 401, 403, 409, 413, 422),
+    openapi_extra={"parameters": [KEY]},
 )
+@db.idempotent(user=whose)
 async def place_order(data: OrderCreate, user: Customer) -> Order:
     """Place an order: all of it, or with a 409 nothing."""
     return await orders.place(user, data.lines)

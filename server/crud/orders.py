@@ -7,7 +7,7 @@ from decimal import Decimal
 from sqlalchemy.orm import selectinload
 
 from dbscope.crud import AsyncCRUD, Page
-from server import mail
+from server import events, mail
 from server.crud.items import items
 from server.crud.stock import stocks
 from server.crud.users import users
@@ -48,6 +48,7 @@ class Orders(AsyncCRUD[Order]):
         await self._take_credit(buyer, order.total)
         db.session.add(order)
         await db.session.flush()
+        await events.placed(order)
         db.on_commit(mail.confirmation(buyer, order), robust=True)
         return order
 

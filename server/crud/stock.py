@@ -6,6 +6,7 @@ from sqlalchemy import select
 
 from dbscope.crud import AsyncCRUD
 from server.db.database import db
+from server.live import board
 from server.models import Stock
 
 
@@ -22,6 +23,7 @@ class Stocks(AsyncCRUD[Stock]):
             .with_for_update()
             .execution_options(populate_existing=True)
         )
+        db.on_commit(board.ring, robust=True)
         return {stock.item_id: stock for stock in rows}
 
     async def add(self, item_id: int, quantity: int) -> Stock | None:

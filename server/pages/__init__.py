@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
 
-from server.pages import items, logins, orders
+from server.pages import items, live, logins, orders
 from server.pages.forms import whole_form
 from server.pages.page import error_page, remember_visitor
 
@@ -17,6 +17,7 @@ for part in (items, logins, orders):
     router.include_router(
         part.router, dependencies=[Depends(whole_form), Depends(remember_visitor)]
     )
+router.include_router(live.router)
 files = StaticFiles(directory=Path(__file__).with_name("static"))
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Annotated, Any, Literal
+from uuid import uuid4
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
@@ -13,7 +14,7 @@ from server.crud.orders import gross
 from server.crud.stock import stocks
 from server.models import Item, Stock
 from server.pages.forms import Form
-from server.pages.page import page
+from server.pages.page import LIVE, page
 from server.schemas.fields import Id
 
 router = APIRouter()
@@ -59,8 +60,8 @@ async def item_page(request: Request, item_id: int, form: Form) -> Response:
     """Return the page of an item; 422 if there is something to correct in the form."""
     item = await items.get_or_404(item_id)
     left = (await left_of([item]))[item.id]
-    shown = {"item": item, "left": left, "price": gross(item), "form": form}
-    return page(request, "item.html", shown, 422 if form.is_wrong else 200)
+    shown = {"item": item, "left": left, "price": gross(item), "form": form, "key": uuid4().hex}
+    return page(request, "item.html", shown, 422 if form.is_wrong else 200, LIVE)
 
 
 async def left_of(some: Sequence[Item]) -> dict[int, int]:

@@ -6,12 +6,15 @@ from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi import Form as FormField
 from fastapi.responses import Response
 
+from dbscope import KeyReused
 from server.crud.orders import orders
+from server.db.database import db
+from server.models import User
 from server.pages.forms import read
 from server.pages.items import item_page
 from server.pages.page import page, see_other, to_login
 from server.schemas.fields import Id
-from server.schemas.orders import OrderLineCreate
+from server.schemas.orders import OrderForm
 from server.security.users import Visitor
 
 router = APIRouter(prefix="/shop/orders")
@@ -25,11 +28,25 @@ async def place_order(
     request.state.back = f"/shop/items/{item_id}"
     if user is None:
         return to_login(request.state.back)
-    line, form = await read(request, OrderLineCreate)
+    line, form = await read(request, OrderForm)
     if line is None:
         return await item_page(request, item_id, form)
-    order = await orders.place(user, [line])
-    return see_other(f"/shop/orders/{order.id}")
+    try:
+        return see_other(f"/shop/orders/{await place_once(user, line)}")
+    except KeyReused:
+        form.errors["quantity"] = "This was ordered already, in another quantity. Order again?"
+        return await item_page(request, item_id, form)
+
+
+async def place_once(user: User, line: OrderForm) -> int:
+    """Place the order that this form stands for, however often it is sent; return its number."""
+    if line.key is None:
+        return (await orders.place(user, [line])).id
+    asked = line.model_dump(mode="json", exclude={"key"})
+    async with db.once(f"form:{user.id}:{line.key}", fingerprint=asked) as once:
+        if not once.done:
+            once.result = (await orders.place(user, [line])).id
+    return int(once.result)
 
 
 @router.get("")

@@ -19,7 +19,13 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
 }
+LIVE = {  # of a page that is told what changes
+    **HEADERS,
+    "Content-Security-Policy": HEADERS["Content-Security-Policy"]
+    + "; script-src 'self'; connect-src 'self'",
+}
 PICTURES = {path.stem: path.name for path in (HERE / "static/pictures").glob("*.svg")}
+FEW = 5
 HEADINGS = {
     404: "There is nothing here",
     409: "That did not work",
@@ -44,11 +50,24 @@ def picture(name: str) -> str | None:
     return PICTURES.get(name.lower().replace(" ", "-"))
 
 
+def stock_words(left: int) -> tuple[str, str]:
+    """Return how many there are in words, and of which kind that is, for the style."""
+    if left == 0:
+        return "Sold out", "none"
+    return (f"Only {left} left", "few") if left <= FEW else (f"{left} left", "")
+
+
+def version_of(file: str) -> str:
+    """Return what is new in the name of a file that is: no browser shows that of yesterday."""
+    return hashlib.sha256((HERE / "static" / file).read_bytes()).hexdigest()[:8]
+
+
+templates.filters["stock_words"] = stock_words
 templates.globals["wants_watch"] = settings.wants_watch
 templates.filters["picture"] = picture
 templates.filters["money"] = "{:,.2f}".format
-# A new name for a new style: no browser shows a page in that of yesterday.
-templates.globals["style"] = hashlib.sha256((HERE / "static/shop.css").read_bytes()).hexdigest()[:8]
+templates.globals["style"] = version_of("shop.css")
+templates.globals["script"] = version_of("stock.js")
 
 
 @dataclass(frozen=True)

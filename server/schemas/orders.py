@@ -15,6 +15,12 @@ class OrderLineCreate(BaseModel):
     price: Money | None = None
 
 
+class OrderForm(OrderLineCreate):
+    """The same from a page, which has a key of its own: a double click orders once."""
+
+    key: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None = None
+
+
 def each_once(lines: list[OrderLineCreate]) -> list[OrderLineCreate]:
     """Refuse an item on two lines."""
     if len({line.item_id for line in lines}) < len(lines):

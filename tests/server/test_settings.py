@@ -86,6 +86,8 @@ REFUSED = {
     "mail to no port": {"SMTP_URL": "smtp://anna:s3cret@mail:smtp"},
     "mail with a password that is not escaped": {"SMTP_URL": "smtp://anna:s3/cret@mail"},
     "mail from nobody": {"MAIL_FROM": "s3cret"},
+    "a broker of another kind": {"BROKER_URL": "http://anna:s3cret@host"},
+    "a broker nowhere": {"BROKER_URL": "nats:s3cret"},
     "errors to another protocol": {"SENTRY_DSN": "ftp://s3cret@sentry/1"},
     "errors to no project": {"SENTRY_DSN": "https://s3cret@sentry.example"},
     "errors without a key": {"SENTRY_DSN": "https://sentry.example/s3cret"},

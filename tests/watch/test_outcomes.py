@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import HTTPException
+from fastapi import HTTPException, WebSocket
 from sqlalchemy import text
 from sqlalchemy.orm.exc import StaleDataError
 
@@ -20,7 +20,8 @@ from dbscope import (
 from dbscope.watch.drafts import MOST
 from tests.conflicts import be_stale, counters
 from tests.fixtures import make_tables
-from tests.scopes.stage import ALONE, Stage
+from tests.scopes.stage import ALONE, ASYNC, Stage
+from tests.sockets import Socket
 from tests.support.proxy import Proxy
 from tests.worlds import (
     DRIVERS,
@@ -285,6 +286,25 @@ async def test_the_attempts_of_a_request_are_one_story(stage: Stage, pauses: lis
     stage.real.watch.stop()
     assert (lost.again, lost.status, won.status) == (True, None, 200)
     assert "; attempt 2, after StaleDataError" in str(won)
+
+
+@pytest.mark.anyio
+@pytest.mark.worlds(drivers=lambda each: each in HERE and each in ASYNC, places=[ALONE])
+async def test_a_websocket_is_recorded_by_its_route(stage: Stage) -> None:
+    """Though it has no method, as requests have."""
+
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await stage.task(lambda: stage.insert("a"))()
+
+    stage.app.add_api_websocket_route("/items/{number}", endpoint)
+    stage.wire()
+    await stage.warm_up()
+    stage.real.watch.start()
+    await Socket(stage.app, "/items/1").task
+    (record,) = stage.real.watch.recent()
+    stage.real.watch.stop()
+    assert record.route == "WEBSOCKET /items/{number}"
 
 
 @here
