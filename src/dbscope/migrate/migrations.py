@@ -58,7 +58,10 @@ class Migrations:
         self.db = db
         self.config = config
         self.alone = alone
-        self._patience = Patience(lock_timeout, ddl_timeout)
+        self._patience = Patience(
+            connect.seconds("lock_timeout", lock_timeout),
+            connect.seconds("ddl_timeout", ddl_timeout),
+        )
 
     # -- with the database ---------------------------------------------------------------------
 
