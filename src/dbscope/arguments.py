@@ -153,6 +153,7 @@ def check_call(name: str, function: Any) -> None:
     target: Any = function.__func__ if is_bound else function
     if isinstance(target, (BuiltinFunctionType, type)):
         _check_signature(name, target)
+        return
     code = getattr(target, "__code__", None)
     if not isinstance(code, CodeType):
         return
