@@ -7,7 +7,9 @@ import inspect
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from types import CodeType, MethodType
+from datetime import timedelta
+from decimal import Decimal
+from types import BuiltinFunctionType, CodeType, MethodType
 from typing import Any, TypeVar, cast
 
 from dbscope.errors import ConfigurationError
@@ -62,6 +64,13 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def _as_seconds(value: Any) -> str | None:
+    """Say how what is a time, and no number, is written as one."""
+    if isinstance(value, timedelta):
+        return f"Write {value.total_seconds()!r}."
+    return f"Write {float(value)!r}." if isinstance(value, Decimal) else None
+
+
 def _are_codes(value: Any) -> bool:
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Collection):
         return False
@@ -86,9 +95,11 @@ TEXT = Rule("a text", lambda value: isinstance(value, str))
 WORD = or_none(TEXT)
 REASON = Rule("a text that says why", lambda value: isinstance(value, str) and bool(value.strip()))
 SECONDS = or_none(
-    Rule("a positive number of seconds", lambda value: _is_number(value) and value > 0)
+    Rule("a positive number of seconds", lambda value: _is_number(value) and value > 0, _as_seconds)
 )
-PATIENCE = or_none(Rule("a number of seconds", lambda value: _is_number(value) and value >= 0))
+PATIENCE = or_none(
+    Rule("a number of seconds", lambda value: _is_number(value) and value >= 0, _as_seconds)
+)
 CODES = Rule("a list of texts, as in ['1205']", _are_codes)
 OPTIONS = Rule("a mapping of options", lambda value: isinstance(value, Mapping))
 UNCALLED = "Give the function, without calling it."
@@ -140,6 +151,9 @@ def check_call(name: str, function: Any) -> None:
     check(name, function, FUNCTION, TypeError)
     is_bound = isinstance(function, MethodType)
     target: Any = function.__func__ if is_bound else function
+    if isinstance(target, (BuiltinFunctionType, type)):
+        _check_signature(name, target)
+        return
     code = getattr(target, "__code__", None)
     if not isinstance(code, CodeType):
         return
@@ -151,6 +165,21 @@ def check_call(name: str, function: Any) -> None:
             f"{name} is called without arguments, and {function!r} needs some: "
             f"`functools.partial({code.co_name}, ...)`, or a `lambda`."
         )
+
+
+def _check_signature(name: str, function: Any) -> None:
+    """Refuse what Python has written in C, or a class, that wants arguments: `items.append`."""
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # it has not told anybody what it takes
+        return
+    try:
+        signature.bind()
+    except TypeError as error:
+        raise TypeError(
+            f"{name} is called without arguments, and {function!r} needs some ({error}): "
+            "`functools.partial(..., ...)`, or a `lambda`."
+        ) from None
 
 
 def names_of(*functions: Any) -> list[str]:

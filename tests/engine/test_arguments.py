@@ -5,6 +5,8 @@ import inspect
 import math
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,14 @@ SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"session_settings": {"a": 1}}, "session_settings must be a plain function"),
     ({"session_settings": coroutine}, "session_settings must be a plain function"),
     ({"idle_limit": "x"}, "idle_limit must be a positive number of seconds, or None"),
+    (
+        {"idle_limit": timedelta(seconds=3)},
+        "idle_limit must be a positive number of seconds, or None, not datetime.timedelta(sec",
+    ),
+    (
+        {"client_wait": Decimal("2.5")},
+        "client_wait must be a positive number of seconds, or None, not Decimal('2.5'). Write 2.5.",
+    ),
     ({"idle_limit": math.nan}, "idle_limit must be a positive number of seconds, or None"),
     ({"retry_codes": "1205"}, "retry_codes must be a list of texts, as in ['1205']"),
     ({"retry_codes": [1205]}, "retry_codes must be a list of texts, as in ['1205']"),
@@ -175,6 +185,7 @@ CALLS: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
         "timeout must be a positive",
     ),
     "inf": (lambda db: db.atomic(timeout=math.inf), ConfigurationError, "a positive number"),
+    "timedelta": (lambda db: db.atomic(timeout=timedelta(1)), ConfigurationError, "Write 86400.0."),
     "nan": (lambda db: db.atomic(timeout=math.nan), ConfigurationError, "a positive number"),
     "isolation": (lambda db: db.atomic(isolation=5), ConfigurationError, "isolation must be a"),
     "readonly": (lambda db: db.atomic(readonly="x"), ConfigurationError, "readonly must be True"),
@@ -212,7 +223,10 @@ async def close(db: Any) -> None:
 
 
 @both
-@pytest.mark.parametrize(("key", "timeout"), [(5, None), ("a", math.nan), ("a", -1), ("a", "1")])
+@pytest.mark.parametrize(
+    ("key", "timeout"),
+    [(5, None), ("a", math.nan), ("a", -1), ("a", "1"), ("a", timedelta(1)), ("a", Decimal(1))],
+)
 def test_an_advisory_lock_has_a_name_and_a_time(kind: Any, key: Any, timeout: Any) -> None:
     """A number would be another one's name."""
     db = kind(POSTGRES)
@@ -228,6 +242,9 @@ HOOKS = [
     (generator, "must not be a generator"),
     (plain_generator, "must not be a generator"),
     (5, "must be callable"),
+    ([].append, "needs some (missing a required argument"),
+    (len, "needs some (missing a required argument"),
+    (Block, "needs some (missing a required argument"),
 ]
 
 

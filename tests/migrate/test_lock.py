@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
 
 import pytest
 from sqlalchemy import make_url
@@ -162,3 +165,13 @@ def test_the_file_of_a_url(url, file):
     backend = backend_of(make_url(url), url)
     assert backend.file == (file and os.path.realpath(file))
     assert backend.is_memory == (url.startswith("sqlite") and file is None)
+
+
+@pytest.mark.worlds(drivers=["sqlite3"])
+@pytest.mark.parametrize("name", ["lock_timeout", "ddl_timeout"])
+@pytest.mark.parametrize("value", [timedelta(seconds=3), Decimal(3), "3", -1, None])
+def test_a_patience_is_a_number_of_seconds(project: Project, name: str, value: object):
+    """It is refused where it is written, and not by the database in the middle of a start."""
+    given: dict[str, Any] = {name: value}
+    with pytest.raises(ConfigurationError, match=f"{name} must be a"):
+        Migrations(project.db, project.config, **given)

@@ -4,6 +4,8 @@ import asyncio
 import gc
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -72,6 +74,17 @@ async def test_the_line_is_named(stage: Stage) -> None:
     def plain() -> None:
         stage.real.session.execute(ADD)
 
+    @stage.app.post("/elsewhere")
+    async def elsewhere() -> None:
+        await stage.real.execute(select(Item.id))
+        variable_of_a_call()
+
+    def variable_of_a_call() -> None:
+        kept = [stage.real.execute(ADD)]  # noqa: F841
+
+    line = elsewhere.__code__.co_firstlineno + 3
+    told = f"in what was called at {__file__}:{line}, and"
+    assert told in str((await stage.ask(path="/elsewhere")).answer.error)
     line = here.__code__.co_firstlineno + 2
     assert f"at {__file__}:{line} and" in str((await stage.ask(path="/here")).answer.error)
     assert "kept in a variable" in str((await stage.ask(path="/variable")).answer.error)
@@ -162,6 +175,47 @@ async def test_a_hook_is_told_as_well(tmp_path: Any) -> None:
         async with db.scope():
             await keep(db)
             db.on_commit(hook)
+    await db.dispose()
+
+
+@pytest.mark.parametrize("block", [False, True])
+async def test_before_commit_is_told_before_anything_is_stored(tmp_path: Any, block: bool) -> None:
+    """It is part of the transaction, which what it has forgotten is missing from."""
+    db = AsyncDatabase(f"sqlite:///{tmp_path}/a.db")
+    await db.ensure_schema(Base.metadata)
+
+    def hook() -> None:
+        db.execute(ADD)
+
+    with pytest.raises(NeverAwaited, match=r"db\.execute\(\)"):
+        async with db.scope(), db.atomic() if block else nullcontext():
+            await keep(db)
+            db.before_commit(hook)
+    async with db.scope():
+        assert await db.scalar(select(Item.name)) is None
+    await db.dispose()
+
+
+KEPT: dict[str, Callable[[Any], object]] = {
+    "list": lambda call: [call(), call()],
+    "dict": lambda call: {"a": call()},
+    "tuple": lambda call: (call(),),
+    "set": lambda call: {call() for _ in "ab"},
+    "object": lambda call: SimpleNamespace(kept=call()),
+}
+
+
+@pytest.mark.parametrize("how", KEPT)
+async def test_calls_kept_in_something_are_noticed_with_it(tmp_path: Any, how: str) -> None:
+    """Whoever has collected them and forgotten `gather` has done nothing."""
+    db = AsyncDatabase(f"sqlite:///{tmp_path}/a.db")
+    await db.ensure_schema(Base.metadata)
+    with pytest.raises(NeverAwaited, match=r"db\.execute\(\)"):
+        async with db.scope():
+            await keep(db)
+            drop(KEPT[how](lambda: db.execute(ADD)))
+    async with db.scope():
+        assert await db.scalar(select(Item.name)) is None
     await db.dispose()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from dbscope import AsyncDatabase, Database
+from dbscope import AsyncDatabase, ConfigurationError, Database
 from dbscope.aio.run import carried
 from dbscope.backends.migrating import STILL
 from dbscope.backends.registry import migrating_of
@@ -31,6 +32,18 @@ class Patience:
     lock: float = 60.0
     ddl: float = 10.0
     alone: bool = False
+
+
+def seconds(name: str, value: Any) -> float:
+    """Return the value, if it is a number of seconds.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 <= value < math.inf:
+        raise ConfigurationError(f"{name} must be a number of seconds, not {value!r}.")
+    return float(value)
 
 
 def look(db: Database[Any] | AsyncDatabase[Any], work: Callable[[Connection], T]) -> T:

@@ -56,7 +56,10 @@ class Migrations(Tree):
         super().__init__(db, config)
         self.alone = alone
         self.ran: dict[str, float] = {}  # by this process: revision, seconds since 1970
-        self._patience = Patience(lock_timeout, ddl_timeout)
+        self._patience = Patience(
+            connect.seconds("lock_timeout", lock_timeout),
+            connect.seconds("ddl_timeout", ddl_timeout),
+        )
 
     # -- with the database ---------------------------------------------------------------------
 

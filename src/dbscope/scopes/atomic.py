@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from dbscope.aio import concurrency, shield
 from dbscope.errors import Rollback, TransactionRequired
-from dbscope.scopes import forgotten, timeout, unserved
 from dbscope.scopes import retry as retrying
+from dbscope.scopes import timeout, unserved
 from dbscope.scopes.decorating import Place, must_be_async, must_be_plain, wraps
 from dbscope.scopes.entering import Plain, Waiting
 from dbscope.scopes.guards import unit_here
@@ -137,7 +137,7 @@ class AsyncAtomic(AtomicBase, Waiting):
         failed: BaseException | None = None
         leaving = error
         if error is None and unit.scope.forgotten:
-            leaving = forgotten.error_of(unit.scope)
+            leaving = unit.scope.never_awaited()
         if block.timer is not None:
             leaving = await timeout.stop(block, leaving)
         try:

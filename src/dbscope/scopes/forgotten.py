@@ -6,18 +6,20 @@ a call that is awaited costs nothing.
 
 from __future__ import annotations
 
+import dis
 import gc
 import sys
 import warnings
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from dbscope.errors import NeverAwaited
 from dbscope.unit import callsite
-from dbscope.unit.current import Scope, open_scope
+from dbscope.unit.current import open_scope
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from types import CodeType, FrameType
+
+    from dbscope.unit.current import Scope
 
 OF_DATABASES = ("AsyncDatabase", "AsyncQueries")
 TELL = "_warn_unawaited_coroutine"  # of `warnings`, which the interpreter looks up each time
@@ -83,14 +85,14 @@ def _name(coroutine: Any, unit: object) -> str:
 def _where(name: str, frame: FrameType) -> str:
     """Tell where a call was made; one that is kept in a variable is thrown away by the caller."""
     code = frame.f_code
-    if name in (*code.co_names, *code.co_varnames, *code.co_freevars, *code.co_cellvars):
+    if name in _named_on(code, frame.f_lineno):
         return f" at {callsite.Place(code, frame.f_lineno)}"
     if callsite.is_of_application(frame):
         return f", in what was called at {callsite.Place(code, frame.f_lineno)},"
     return ", kept in a variable"
 
 
-def error_of(scope: Scope) -> NeverAwaited | None:
-    """Return the error for what was forgotten in a scope since it was asked, if anything was."""
-    calls, scope.forgotten = scope.forgotten, ()
-    return NeverAwaited(f"In {scope}, {'; '.join(calls)}.") if calls else None
+def _named_on(code: CodeType, line: int) -> set[object]:
+    """Return the names that a line of code uses."""
+    found = ((each.positions, each.argval) for each in dis.get_instructions(code))
+    return {name for positions, name in found if positions and positions.lineno == line}

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from dbscope.aio import shield
 from dbscope.errors import ClientTimeout
-from dbscope.scopes import client, cookie_session, error_response, forgotten, unended
+from dbscope.scopes import client, cookie_session, error_response, unended
 from dbscope.scopes.keep import is_marked, without_marks
 from dbscope.scopes.routes import refuse_override, route_choice
 from dbscope.scopes.settle import decided, log_hooks, log_others, settled, used
@@ -175,7 +175,7 @@ class RequestScope(client.ClientScope):
                 self._commit_veto, self.asgi, message, self._seen_exception()
             )
             if keep or message["status"] < FIRST_ERROR_STATUS:
-                error = unended.error_of(self, self.inner) or forgotten.error_of(self)
+                error = unended.error_of(self, self.inner) or self.never_awaited()
                 if error is not None:
                     await self._refuse(error)
             if heard:
@@ -228,7 +228,7 @@ class RequestScope(client.ClientScope):
     async def end_tail(self, units: list[Unit]) -> None:
         """Commit what was done after the response had started, unless the client went away."""
         was_cancelled = any(isinstance(unit.fault, CancelledError) for unit in units)
-        never_awaited = forgotten.error_of(self)
+        never_awaited = self.never_awaited()
         keep = not was_cancelled and never_awaited is None
         if heard:
             decided(units, keep=keep, error=never_awaited)

@@ -11,7 +11,6 @@ from dbscope.errors import Rollback
 from dbscope.scopes import background
 from dbscope.scopes.decorating import Place, must_be_async, must_be_plain, wraps
 from dbscope.scopes.entering import Plain, Waiting
-from dbscope.scopes.forgotten import error_of
 from dbscope.scopes.settle import (
     close,
     decided,
@@ -120,7 +119,7 @@ class AsyncJobScope(JobScope, Waiting):
         traceback: TracebackType | None,
     ) -> bool | None:
         scope = self.exit()
-        never_awaited = error_of(scope) if scope.forgotten and error is None else None
+        never_awaited = scope.never_awaited() if scope.forgotten and error is None else None
         try:
             if units := used(scope):
                 await end(scope, units, error or never_awaited)
@@ -161,7 +160,7 @@ class SyncJobScope(JobScope, Plain):
         traceback: TracebackType | None,
     ) -> bool | None:
         scope = self.exit()
-        never_awaited = error_of(scope) if scope.forgotten and error is None else None
+        never_awaited = scope.never_awaited() if scope.forgotten and error is None else None
         error = error or never_awaited
         try:
             if units := used(scope):

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dbscope.scopes import carrying, forgotten, several_databases
+from dbscope.scopes import carrying, several_databases
 from dbscope.unit import finish
 from dbscope.unit.current import Scope, current
 from dbscope.watch.dispatch import heard
@@ -152,7 +152,7 @@ def _run_hook(unit: Unit, hook: Hook) -> None:
         scope.is_hook, keep = True, False
         try:
             unit.turn.world.call(hook.function)
-            if scope.forgotten and (never_awaited := forgotten.error_of(scope)):
+            if scope.forgotten and (never_awaited := scope.never_awaited()):
                 raise never_awaited
             keep = True
         finally:

@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from dbscope.errors import ConcurrentUse, ScopeClosed, ScopeMissing
+from dbscope.errors import ConcurrentUse, NeverAwaited, ScopeClosed, ScopeMissing
 from dbscope.unit import callsite, serving
 from dbscope.unit.policy import Mode
 
@@ -48,6 +48,11 @@ class Scope:
         self.units: dict[Source, Unit] = {}
         if self.parent is not None:
             self.parent.note_opened(self)
+
+    def never_awaited(self) -> NeverAwaited | None:
+        """Return the error for what was forgotten since it was asked, if anything was."""
+        calls, self.forgotten = self.forgotten, ()
+        return NeverAwaited(f"In {self}, {'; '.join(calls)}.") if calls else None
 
     def note_stored(self, *, outer: bool = True) -> None:
         """Note that something in it was committed, or may have been, so it is not done again.

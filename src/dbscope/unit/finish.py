@@ -190,6 +190,8 @@ def run_before_commit(unit: Unit) -> None:
         hooks = unit.blocks[0].hooks
         for hook in [] if hooks is None else hooks.take_before_commit():
             unit.turn.world.call(hook.function)
+            if unit.scope.forgotten and (never_awaited := unit.scope.never_awaited()):
+                raise never_awaited
 
 
 def is_only_commit(unit: Unit) -> bool:
