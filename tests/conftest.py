@@ -10,6 +10,7 @@ import pytest
 from blockbuster import BlockBuster, BlockingError
 
 import dbscope
+from dbscope.engine import lost_answer
 from tests.support.look import Onlooker
 from tests.support.processes import LONG
 from tests.worlds import MISSING
@@ -145,8 +146,14 @@ def slow_server(monkeypatch: pytest.MonkeyPatch) -> None:
 
     And whoever waits there for the turn to write to SQLite is served later, too.
     """
-    monkeypatch.setattr("dbscope.engine.source.FINISH_TIMEOUT", 30)
+    monkeypatch.setattr("dbscope.engine.factory.FINISH_TIMEOUT", 30)
     monkeypatch.setattr("dbscope.backends.sqlite.recipe.BUSY_TIMEOUT", 50)
+
+
+@pytest.fixture
+def late_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What became of a COMMIT, where a machine that stalls comes to it later than we would ask."""
+    monkeypatch.setattr(lost_answer, "PAUSES", (*lost_answer.PAUSES, *[0.5] * 40))
 
 
 @pytest.fixture

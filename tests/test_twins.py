@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import re
+import statistics
 import sys
 import threading
 import typing
@@ -145,6 +146,7 @@ ALLOWED = {
     | {"watch"},
     "scopes": {"scopes", "engine", "aio", "unit", "arguments", "errors", "backends", "watch"},
     "watch": {"watch", "unit", "arguments", "errors", "masking"},
+    "observe": {"observe", "watch", "unit", "extras", "__version__", *PUBLIC},
     "once": {"once", "scopes", "engine", "aio", "unit", "arguments", "errors", "backends"}
     | {"AsyncDatabase", "Database"},
     "outbox": {"outbox", "once", "scopes", "aio", "unit", "errors"},
@@ -153,7 +155,7 @@ ALLOWED = {
     "extras": {"errors", "backends"},
     "explain": {"errors"},
     "crud": {"crud", "backends", *PUBLIC},  # which statement a database has
-    "testing": {"testing", "aio", "engine", "backends", "unit", "errors", *PUBLIC},
+    "testing": {"testing", "aio", "engine", "backends", "unit", "errors", "watch", *PUBLIC},
     "migrate": {"migrate", "aio", "backends", "extras", *PUBLIC},
     "jobs": {"jobs", "extras", *PUBLIC},
     "cli": {
@@ -237,8 +239,14 @@ def test_imports_go_one_way(part: str) -> None:
             assert imports_of_ours(tree) <= ALLOWED[part], path
 
 
-def imported(nodes: list[ast.stmt], known: set[str]) -> Iterator[str]:
-    """Give the modules of ours that these statements import, at once or when they are called."""
+def imported(nodes: list[ast.stmt], known: set[str], *, types: bool) -> Iterator[str]:
+    """Give the modules of ours that these statements import, at once or when they are called.
+
+    Args:
+        nodes: the statements.
+        known: the modules.
+        types: also those that are imported only for who checks types.
+    """
     for node in nodes:
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:
@@ -246,22 +254,44 @@ def imported(nodes: list[ast.stmt], known: set[str]) -> Iterator[str]:
                 yield full if full in known else str(node.module)
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
-            yield from imported(getattr(node, "body", []), known)
-            yield from imported(getattr(node, "orelse", []), known)
+        elif types or not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+            yield from imported(getattr(node, "body", []), known, types=types)
+            yield from imported(getattr(node, "orelse", []), known, types=types)
 
 
-def test_no_imports_go_in_a_circle() -> None:
-    """Neither at once nor later: what needs each other is one module, or is told by a third."""
+def imports(*, types: bool) -> dict[str, set[str]]:
+    """Return which modules each module imports; for `types` see `imported`."""
     named = {
         f"dbscope/{path}".removesuffix(".py").replace("/", "."): tree for path, tree in modules()
     }
     named = {name.removesuffix(".__init__"): tree for name, tree in named.items()}
-    graph = {
-        name: {each for each in imported(tree.body, set(named)) if each in named and each != name}
+    return {
+        name: {
+            each
+            for each in imported(tree.body, set(named), types=types)
+            if each in named and each != name
+        }
         for name, tree in named.items()
     }
-    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    """Neither at once nor later: what needs each other is one module, or is told by a third."""
+    TopologicalSorter(imports(types=False)).prepare()  # raises CycleError, which names the circle
+
+
+# The parts of a unit know each other by their types; the watch is not done yet.
+MAY_KNOW_EACH_OTHER = ("dbscope.unit.", "dbscope.watch.")
+
+
+def test_no_types_go_in_a_circle() -> None:
+    """Who reads one module reads those that it needs first, its types included."""
+    graph = {
+        name: {each for each in needs if not each.startswith(MAY_KNOW_EACH_OTHER)}
+        for name, needs in imports(types=True).items()
+        if not name.startswith(MAY_KNOW_EACH_OTHER)
+    }
+    TopologicalSorter(graph).prepare()
 
 
 def test_the_unit_never_awaits() -> None:
@@ -293,10 +323,37 @@ def test_only_scopes_set_the_current_scope() -> None:
 
 
 def test_every_module_says_what_it_is() -> None:
-    """By a docstring, and none is longer than a person reads at a time."""
+    """By a docstring."""
     for path, tree in modules():
         assert ast.get_docstring(tree), path
-        assert len((SOURCE / path).read_text().splitlines()) <= 400, path
+
+
+LONG_MODULES = {"watch/events.py"}  # not split yet
+
+
+def test_a_module_is_no_longer_than_a_person_reads_at_a_time() -> None:
+    """300 lines; who has more to say makes a room of it."""
+    lines = {path: len((SOURCE / path).read_text().splitlines()) for path, _ in modules()}
+    assert {path for path, number in lines.items() if number > 300} == LONG_MODULES
+
+
+def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return the lines of a function without its docstring."""
+    first = function.body[0]
+    told = (first.end_lineno or 0) - first.lineno + 1 if ast.get_docstring(function) else 0
+    return (function.end_lineno or 0) - function.lineno + 1 - told
+
+
+def test_functions_are_short() -> None:
+    """Half of them have at most 8 lines, and one in twenty has more than 35."""
+    lengths = [
+        length(node)
+        for _, tree in modules()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    cuts = statistics.quantiles(lengths, n=20)
+    assert (cuts[9] <= 8, cuts[18] <= 35) == (True, True), cuts
 
 
 # -- what we use of others that is not public ------------------------------------------------------
@@ -436,12 +493,29 @@ def test_no_other_private_name_is_used_unnoticed() -> None:
     known |= {"_max_overflow", "_pool", "_do_return_conn", "_transaction", "_connections"}
     known |= {"_is_server_side", "_variant_mapping", "_match"}
     known |= {"_lazy_loaded_from", "_refresh_state"}  # tests/watch/test_problems.py fails without
+    of_healing = {  # tests/watch/test_healing.py fails without
+        "_columntoproperty",
+        "_distinct",
+        "_effective_processors",
+        "_fetch_clause",
+        "_fetchall_impl",
+        "_generate_cache_key",
+        "_group_by_clauses",
+        "_having_criteria",
+        "_identity_token",
+        "_index_for_key",
+        "_limit_clause",
+        "_metadata",
+        "_offset_clause",
+        "_populate_existing",
+        "_primary_key_propkeys",
+    }
     of_drivers = {"_execute", "_tx", "_thread", "_running", "_connection", "_conn", "_top_xact"}
     of_drivers |= {"_transport", "_sock", "_result", "_deprecate_eof", "_stream_broken"}
     of_drivers |= {"_STOP_RUNNING_SENTINEL", "_prepared", "_invalidate_schema_cache"}
     of_drivers |= {"_execute_command", "_read_ok_packet", "_listeners"}
     of_python = {"_getframe", "_current_frames", "_is_owned"}
-    assert private_names_used() <= known | of_drivers | of_python
+    assert private_names_used() <= known | of_healing | of_drivers | of_python
 
 
 def test_the_drivers_still_have_what_we_look_at() -> None:

@@ -142,8 +142,8 @@ class Both:
             return function
 
         @functools.wraps(function)
-        async def carried(*args: Any) -> Any:
-            return await greenlet_spawn(function, *args)
+        async def carried(*args: Any, **kwargs: Any) -> Any:
+            return await greenlet_spawn(function, *args, **kwargs)
 
         return carried
 

@@ -1,7 +1,6 @@
 """The transaction you answered for is the transaction you have."""
 
-from dbscope.async_database import AsyncDatabase
-from dbscope.database import Database
+from dbscope.database.database import AsyncDatabase, Database
 from dbscope.errors import (
     AttributeMismatch,
     AttributeNotLoaded,

@@ -54,8 +54,8 @@ def check(name: str, value: T, rule: Rule, error: type[Exception] = Configuratio
     if rule.fits(value):
         return value
     hint = rule.hints(value)
-    told = f"{name} must be {rule.what}, not {rule.shown(value)}."
-    raise error(f"{told} {hint}" if hint else told)
+    message = f"{name} must be {rule.what}, not {rule.shown(value)}."
+    raise error(f"{message} {hint}" if hint else message)
 
 
 def _is_number(value: Any) -> bool:
@@ -121,12 +121,12 @@ def unknown(
     name, value = next(iter(given.items()))
     at = next((home for home, names in homes.items() if name in names), None)
     if at is not None:
-        told = f"it is one of the {at}: {of}(..., {at}={{{name!r}: {value!r}}})."
+        hint = f"it is one of the {at}: {of}(..., {at}={{{name!r}: {value!r}}})."
     elif close := difflib.get_close_matches(name, own, 1):
-        told = f"did you mean {close[0]!r}?"
+        hint = f"did you mean {close[0]!r}?"
     else:
-        told = f"it has {', '.join(own)}."
-    return f"{of} has no argument {name!r}; {told}"
+        hint = f"it has {', '.join(own)}."
+    return f"{of} has no argument {name!r}; {hint}"
 
 
 def check_call(name: str, function: Any) -> None:

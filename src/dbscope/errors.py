@@ -27,8 +27,8 @@ class DBScopeError(Exception):
         super().__init__(self.what)
 
     def __str__(self) -> str:
-        told = f"{self.what} {self.rule}" if self.what else self.rule
-        return f"{told}\n(More: {POINTER} {self.code})"
+        message = f"{self.what} {self.rule}" if self.what else self.rule
+        return f"{message}\n(More: {POINTER} {self.code})"
 
 
 class TransactionManagementError(DBScopeError):

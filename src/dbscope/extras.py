@@ -11,6 +11,9 @@ from dbscope.errors import ConfigurationError
 SYSTEMS = ("celery", "dramatiq", "faststream", "procrastinate", "saq", "taskiq")  # of jobs
 EXTRAS = {
     "alembic": "migrations",
+    "opentelemetry": "opentelemetry",
+    "prometheus_client": "prometheus",
+    "sentry_sdk": "sentry",
     "starlette": "fastapi",
     "typer": "cli",
     **{name: name for name in SYSTEMS},

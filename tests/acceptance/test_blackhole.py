@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from dbscope.engine.source import FINISH_TIMEOUT
+from dbscope.engine.factory import FINISH_TIMEOUT
 from tests.acceptance.application import Application
 from tests.acceptance.checks import Turns, check_clean_requests, end_checks
 from tests.acceptance.drivers import on_servers

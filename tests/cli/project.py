@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT = '[tool.fastapi]\nentrypoint = "shop:app"\n'
 APPLICATION = """\
 from fastapi import FastAPI
-from sqlalchemy import MetaData, event
+from sqlalchemy import MetaData, String, event
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from dbscope import AsyncDatabase, Database
@@ -34,7 +34,7 @@ class Base(DeclarativeBase):
 class Item(Base):
     __tablename__ = "item"
     id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str]
+    name: Mapped[str] = mapped_column(String(50))
 
 
 app = FastAPI()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import create_engine, inspect, make_url
 
 from dbscope.migrate import Migrations
 from tests.cli.project import Project
@@ -99,6 +99,24 @@ def test_revisions_of_another_application_are_refused(
     assert tables(acme.root / "acme.db") == set()
 
 
+def test_revisions_about_an_equal_url_are_refused_too(
+    acme: Project, monkeypatch: pytest.MonkeyPatch
+):
+    """Many applications have `sqlite:///app.db`; the remedy is not cut off by long paths."""
+    with (acme.root / "site/acme_shop/main.py").open("a") as file:
+        file.write("\nfrom dbscope.migrate import Migrations\nmigrations = Migrations(db)\n")
+    other = acme.root / "ini" / "other_ini.py"
+    other.write_text(OTHER.replace("sqlite:///other.db", f"sqlite:///{acme.root}/acme.db"))
+    folder = acme.root / "ini" / ("long" * 30) / ("path" * 30)
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    result = acme.run("upgrade", "--app", "acme_shop.main:app")
+    assert result.exit_code == 2, result.output
+    assert f"made at {other}:5, and not of database" in result.stderr
+    assert result.stderr.endswith("let env.py import the database of the application.\n")
+    assert tables(acme.root / "acme.db") == set()
+
+
 def test_config_is_for_an_application_without_migrations(
     acme: Project, monkeypatch: pytest.MonkeyPatch
 ):
@@ -128,12 +146,30 @@ def test_versions_that_these_revisions_do_not_know_are_refused_first(
     assert tables(acme.root / "acme.db") == {"alembic_version", "item"}
 
 
-def test_a_database_without_a_version_is_adopted(project: Project):
+@pytest.fixture(params=["sqlite", "psycopg", "asyncpg", "pymysql", "asyncmy"])
+def database(request: pytest.FixtureRequest) -> dict[str, str]:
+    """An empty database, as `Project.write` takes it."""
+    driver = request.param
+    if driver == "sqlite":
+        return {"url": "sqlite:///shop.db"}
+    backend = "mysql" if "my" in driver else "postgresql"
+    url = make_url(request.getfixturevalue("mysql_url" if backend == "mysql" else "postgres_url"))
+    named = url.set(drivername=f"{backend}+{driver}").render_as_string(hide_password=False)
+    return {"url": named, "kind": "AsyncDatabase" if driver.startswith("async") else "Database"}
+
+
+MADE = """
+from dbscope.migrate.connect import look
+look(db, lambda connection: Base.metadata.create_all(connection))
+"""
+
+
+def test_a_database_without_a_version_is_adopted(project: Project, database: dict[str, str]):
     """Made by `ensure_schema`: start, command and doctor say what it is, and what to do."""
+    project.write(**database)
     project.do("init")
     project.do("revision", "-m", "first", "--autogenerate")
-    made = "\nBase.metadata.create_all(db.engine)\n"
-    project.write(more=made)
+    project.write(**database, more=MADE)
     for command in ("upgrade", "check"):
         result = project.run(command)
         assert (result.exit_code, "but no version" in result.stderr) == (1, True), result.stderr
@@ -145,16 +181,20 @@ def test_a_database_without_a_version_is_adopted(project: Project):
     assert project.doctor()["migrations"].level == "ok"
 
 
-def test_what_a_database_without_a_version_has_not_is_listed(project: Project):
+def test_what_a_database_without_a_version_has_not_is_listed(
+    project: Project, database: dict[str, str]
+):
     """It is not stamped with --adopt either."""
+    project.write(**database)
     project.do("init")
     project.do("revision", "-m", "first", "--autogenerate")
-    project.write(more="\nBase.metadata.create_all(db.engine)\n")
+    project.write(**database, more=MADE)
     project.run("current")
     project.write(
+        **database,
         more="\nfrom sqlalchemy import Integer\nItem.price = mapped_column('price', Integer)\n"
         "class Other(Base):\n    __tablename__ = 'other'\n"
-        "    id: Mapped[int] = mapped_column(primary_key=True)\n"
+        "    id: Mapped[int] = mapped_column(primary_key=True)\n",
     )
     for command in (["upgrade"], ["upgrade", "--adopt"]):
         result = project.run(*command)

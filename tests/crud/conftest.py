@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import MetaData, create_engine, make_url
 
 from tests.crud import library as books
+from tests.crud import relations  # noqa: F401  (more tables of the same base)
 from tests.crud.shop import Base
 from tests.fixtures import LASTING
 from tests.support.look import Onlooker

@@ -155,8 +155,8 @@ def test_the_row_may_be_newer_than_this_transaction(shop: World) -> None:
         ({"sku": "a"}, [], r"the values that are unique: on=\(\.\.\.\)"),
         ({"name": "a"}, ["sku"], "the values that are unique: sku"),
         ({"sku": None}, ["sku"], "the values that are unique: sku"),
-        ({"sku": "a"}, ["skew"], "Product.skew is none"),
-        ({"sku": "a", "tags": []}, ["sku"], "Product.tags is none"),
+        ({"sku": "a"}, ["skew"], "Product.skew is not one"),
+        ({"sku": "a", "tags": []}, ["sku"], "Product.tags is not one"),
     ],
     ids=str,
 )
@@ -191,7 +191,7 @@ def test_a_model_that_inherits_is_refused(shop: World) -> None:
     """Its columns are in two tables, and one statement fills one."""
 
     def body(db: Both) -> None:
-        with pytest.raises(ConfigurationError, match="inherits"):
+        with pytest.raises(ConfigurationError, match="inheritance"):
             BothCRUD(db, Sofa).upsert({"id": 1}, on=["id"])
 
     shop.run(body)

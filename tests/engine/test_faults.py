@@ -20,7 +20,7 @@ from dbscope import (
     TransactionOutcomeUnknown,
     UnexpectedRollback,
 )
-from dbscope.backends import errors
+from dbscope.backends import conflicts
 from tests.conflicts import HeldLock, be_stale, counters, overtake, with_options
 from tests.worlds import Both, Item, World, insert, is_postgresql, is_sqlite
 
@@ -61,7 +61,7 @@ def test_a_serialization_failure_of_a_statement_is_retryable(world: World) -> No
     counters(world, 1)
     error = failure(world, lambda db: overtake(world, db))
     assert isinstance(error, DBAPIError)
-    assert errors.conflict_of(error) == "40001"
+    assert conflicts.conflict_of(error) == "40001"
     assert is_retryable(world, error)
 
 
@@ -84,7 +84,7 @@ def test_a_serialization_failure_at_commit_is_retryable(world: World) -> None:
 
     error = failure(world, body)
     assert returned, "the statements themselves went well"
-    assert errors.conflict_of(error) == "40001"
+    assert conflicts.conflict_of(error) == "40001"
 
 
 @postgres
@@ -106,7 +106,7 @@ def test_a_deadlock_is_retryable(world: World) -> None:
 
     error = failure(world, body)
     threads[0].join()
-    assert errors.conflict_of(error) == "40P01"
+    assert conflicts.conflict_of(error) == "40P01"
 
 
 def cross(url: str, has_second: threading.Event) -> None:
@@ -130,7 +130,7 @@ def test_a_busy_database_is_retryable(world: World) -> None:
     with HeldLock(world):
         error = failure(world, lambda db: insert(db, "a"))
     assert isinstance(error, DatabaseUnavailable)
-    assert errors.is_retryable(error)
+    assert conflicts.is_retryable(error)
 
 
 @sqlite
@@ -139,7 +139,7 @@ def test_a_snapshot_that_is_too_old_is_retryable(world: World) -> None:
     with pytest.raises(sqlite3.OperationalError) as raised:
         read_then_write(world.url)
     error = OperationalError("UPDATE", None, raised.value)
-    assert errors.conflict_of(error) == "SQLITE_BUSY_SNAPSHOT"
+    assert conflicts.conflict_of(error) == "SQLITE_BUSY_SNAPSHOT"
 
 
 def read_then_write(url: str) -> None:
@@ -166,7 +166,7 @@ def test_a_locked_table_is_not_retryable() -> None:
         connection.execute("DROP TABLE item")
     connection.close()
     assert raised.value.sqlite_errorname == "SQLITE_LOCKED"
-    assert not errors.is_retryable(OperationalError("DROP", None, raised.value))
+    assert not conflicts.is_retryable(OperationalError("DROP", None, raised.value))
 
 
 @once
@@ -242,20 +242,20 @@ STALE = StaleDataError("stale")
 )
 def test_what_may_be_stored_is_never_retryable(error: BaseException) -> None:
     """An unknown or partial outcome; nor what the application made of a conflict."""
-    assert not errors.is_retryable(error)
+    assert not conflicts.is_retryable(error)
 
 
 def test_unavailable_and_nothing_stored_is_retryable() -> None:
     """Where it is certain that nothing was stored, it says so."""
     error = DatabaseUnavailable()
-    assert not errors.is_retryable(error)
+    assert not conflicts.is_retryable(error)
     error.nothing_was_stored = True
-    assert errors.is_retryable(error)
-    assert errors.is_retryable(caused(UnexpectedRollback(), error))
+    assert conflicts.is_retryable(error)
+    assert conflicts.is_retryable(caused(UnexpectedRollback(), error))
 
 
 def test_a_deadlock_of_mariadb_is_retryable() -> None:
     """1213 and 1020, in the first argument as its drivers have it; a lock wait, 1205, is not."""
     for code, wanted in ((1213, True), (1020, True), (1205, False), (1062, False), ("1213", False)):
         driver_error = Exception(code, "Deadlock found")
-        assert errors.is_retryable(OperationalError("", None, driver_error)) is wanted
+        assert conflicts.is_retryable(OperationalError("", None, driver_error)) is wanted

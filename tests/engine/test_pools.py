@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from dbscope import ConfigurationError, Database, PoolTimeout
 from dbscope.engine.pool import capacity
+from tests.support.look import until
 from tests.worlds import Both, Item, World, insert, is_postgresql, plain_engine
 
 QUEUES = {True: pools.AsyncAdaptedQueuePool, False: pools.QueuePool}
@@ -81,6 +82,35 @@ def test_after_dispose_it_begins_anew(world: World, name: str) -> None:
         db.dispose()
         world.inside(db, lambda db: insert(db, "b"))
         assert len(heard) > before > 0
+
+    world.play(story)
+    assert world.items() == ["a", "b"]
+
+
+def clients(world: World) -> set[int]:
+    """Return whom the server serves; none where there is none."""
+    return set() if world.is_sqlite else {each.pid for each in world.look.backends()}
+
+
+@in_scope
+def test_what_is_out_when_all_are_closed_is_closed_when_it_comes_back(world: World) -> None:
+    """Its pool was left, and nobody would ever close what that keeps."""
+    opened: list[Any] = []
+    closed: list[Any] = []
+
+    def story(db: Both) -> None:
+        engine, before = plain_engine(world.database), clients(world)
+        event.listen(engine, "connect", lambda connection, record: opened.append(connection))
+        event.listen(engine, "close", lambda connection, record: closed.append(connection))
+        with db.scope():
+            insert(db, "a")
+            db.dispose()
+            assert len(closed) == len(opened) - 1
+        assert closed == opened
+        assert until(lambda: clients(world) == before)
+        world.inside(db, lambda db: insert(db, "b"))
+        assert len(closed) == len(opened) - 1
+        assert db.stats()["pool_checked_out"] == 0
 
     world.play(story)
     assert world.items() == ["a", "b"]

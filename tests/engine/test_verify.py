@@ -5,21 +5,15 @@ from typing import Any
 import pytest
 
 from dbscope import ConfigurationError, DatabaseUnavailable, TransactionOutcomeUnknown
-from dbscope.engine import lost_answer
 from tests.support.proxy import Proxy
 from tests.worlds import Both, World, insert, is_postgresql, is_sqlite
 
 HOW = ["scope", "block", "by hand"]
 pytestmark = [
+    pytest.mark.usefixtures("late_outcome"),
     pytest.mark.worlds(drivers=is_postgresql, places=["scope"]),
     pytest.mark.parametrize("how", HOW),
 ]
-
-
-@pytest.fixture(autouse=True)
-def late_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One on a machine that stalls comes to it later than we would ask."""
-    monkeypatch.setattr(lost_answer, "PAUSES", (*lost_answer.PAUSES, *[0.5] * 40))
 
 
 def end(db: Both, how: str, hooks: list[str]) -> None:

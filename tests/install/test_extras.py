@@ -22,8 +22,11 @@ EXTRAS = [
     "celery",
     "dramatiq",
     "faststream",
+    "opentelemetry",
     "procrastinate",
+    "prometheus",
     "saq",
+    "sentry",
     "taskiq",
     "all",
 ]

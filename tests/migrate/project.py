@@ -35,7 +35,7 @@ ON_MYSQL = ["pymysql", "asyncmy"]
 USUAL = [*ON_SQLITE, *ON_POSTGRESQL]  # MySQL cannot undo a revision that fails half way
 
 APPLICATION = """\
-from sqlalchemy import ForeignKey, MetaData
+from sqlalchemy import ForeignKey, MetaData, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from dbscope import AsyncDatabase, Database
@@ -52,7 +52,7 @@ class Base(DeclarativeBase):
 class Item(Base):
     __tablename__ = "item"
     id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str] = mapped_column(String(50), unique=True)
 """
 
 REVISION = """\
@@ -81,7 +81,7 @@ ITEMS = """
 op.create_table(
     "item",
     sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("name", sa.String, nullable=False),
+    sa.Column("name", sa.String(50), nullable=False),
     sa.PrimaryKeyConstraint("id", name="pk_item"),
     sa.UniqueConstraint("name", name="uq_item_name"),
 )

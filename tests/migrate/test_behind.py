@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import psycopg
 import pytest
@@ -17,6 +18,8 @@ from dbscope.backends.postgresql import migration_lock as postgresql
 from dbscope.migrate import Migrations
 from tests.migrate.project import ON_MYSQL, ON_POSTGRESQL, Project, environment
 from tests.migrate.test_ends import failure
+from tests.support import galera
+from tests.support.look import Onlooker
 from tests.support.pgbouncer import PROGRAM, pgbouncer
 
 ROUNDS = int(os.environ.get("ROUNDS", "2"))
@@ -28,6 +31,17 @@ from dbscope.migrate import Migrations
 db = {kind}(sys.argv[1])
 print(sys.stdin.readline() and "go", flush=True)
 print([each.id for each in Migrations(db, {config!r}).upgrade()])
+"""
+WORKER = """
+import sys
+from dbscope import {kind}, MigrationError
+from dbscope.migrate import Migrations
+for _ in sys.stdin:
+    try:
+        done = Migrations({kind}(sys.argv[1]), {config!r}).upgrade()
+        print([each.id for each in done], flush=True)
+    except MigrationError as error:
+        print(str(error).splitlines()[0], flush=True)
 """
 ADVISORY = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = {}"
 
@@ -162,30 +176,47 @@ def test_on_galera_it_is_refused_with_the_remedy(project: Project, monkeypatch):
     assert project.migrations.upgrade() == ()  # what has nothing to do needs no lock
 
 
-GALERA = os.environ.get("TEST_GALERA_URLS", "").split()
-
-
-@pytest.mark.skipif(not GALERA, reason="TEST_GALERA_URLS names no nodes")
+@pytest.mark.skipif(not galera.NODES, reason="TEST_GALERA_URLS names no nodes")
 @pytest.mark.worlds(drivers=ON_MYSQL)
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_many_start_at_once_on_the_nodes_of_a_galera_cluster(project: Project):
     """All refuse and name the remedy, and change nothing; by it each revision is run once."""
     project.write("items", 'op.execute("CREATE TABLE item (id int primary key)")')
-    driver = make_url(project.url).drivername
-    urls = [make_url(url).set(drivername=driver) for url in GALERA]
-    nodes = [url.render_as_string(hide_password=False) for url in urls]
-    for _ in range(ROUNDS):
-        ended = at_once(project, [nodes[number % len(nodes)] for number in range(AT_ONCE)])
-        assert [status for status, _ in ended] == [1] * AT_ONCE, ended
-        assert all("`dbscope upgrade --alone`" in printed for _, printed in ended)
-        db = Database(nodes[0].replace("asyncmy", "pymysql"))
-        assert len(Migrations(db, project.config, alone=True).upgrade()) == 1
-        ended = at_once(project, [nodes[number % len(nodes)] for number in range(AT_ONCE)])
-        assert ended == [(0, "go\n[]\n")] * AT_ONCE
-        with db.scope():
-            for table in ("item", "alembic_version"):
-                db.execute(mysql.text(f"DROP TABLE {table}"))
-        db.dispose()
+    nodes = galera.urls(make_url(project.url).get_driver_name())
+    clean(nodes[0])
+    with workers(project, [nodes[number % len(nodes)] for number in range(AT_ONCE)]) as start:
+        for _ in range(ROUNDS):
+            refused = start()
+            assert all("`dbscope upgrade --alone`" in each for each in refused), refused
+            db = Database(galera.urls("pymysql")[0])
+            assert len(Migrations(db, project.config, alone=True).upgrade()) == 1
+            db.dispose()
+            assert start() == ["[]"] * AT_ONCE
+            clean(nodes[0])
+
+
+@contextmanager
+def workers(project: Project, urls: list[str]) -> Iterator[Callable[[], list[str]]]:
+    """Start a process for each URL; give what has all migrate at once, and tells what each said."""
+    kind = type(project.db).__name__
+    code = WORKER.format(kind=kind, config=str(project.config))
+    with ExitStack() as stack:
+        started = [stack.enter_context(project.spawn("-c", code, url)) for url in urls]
+
+        def start() -> list[str]:
+            for process in started:
+                assert process.stdin is not None
+                process.stdin.write("\n")
+                process.stdin.flush()
+            return [process.stdout.readline().strip() for process in started if process.stdout]
+
+        yield start
+
+
+def clean(url: str) -> None:
+    """Drop what a round has made."""
+    with Onlooker(url) as look:
+        look.execute("DROP TABLE IF EXISTS item, alembic_version")
 
 
 @pytest.mark.worlds(drivers=[*ON_POSTGRESQL, *ON_MYSQL, "sqlite3"])

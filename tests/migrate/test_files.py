@@ -95,6 +95,17 @@ def test_a_folder_may_have_a_percent_sign_in_its_name(bare_project: Project, nam
     assert "CREATE TABLE item" in migrations.sql()
 
 
+@anywhere
+def test_a_module_that_is_run_is_the_one_that_env_imports(project: Project):
+    """Python imports it a second time, by its name; it is the same line that makes the database."""
+    project.write("items", ITEMS)
+    script = project.root / f"{project.module}.py"
+    with script.open("a") as file:
+        file.write("\n\nif __name__ == '__main__':\n    print(len(Migrations(db).upgrade()))\n")
+    done = project.python(script.name)
+    assert (done.stdout, project.stored()) == ("1\n", ["items"]), done.stderr
+
+
 # -- revision --------------------------------------------------------------------------------------
 
 
@@ -146,7 +157,7 @@ def test_autogenerate_needs_a_database_that_is_up_to_date(project: Project):
 @on_sqlite
 def test_autogenerate_writes_batch_mode_on_sqlite(project: Project):
     """What it writes runs: SQLite itself cannot change a column."""
-    project.write("items", ITEMS.replace('"name", sa.String, nullable=False', '"name", sa.String'))
+    project.write("items", ITEMS.replace(", nullable=False", ""))
     project.migrations.upgrade()
     made = project.migrations.revision("not null", autogenerate=True)
     assert made is not None

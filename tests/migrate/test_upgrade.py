@@ -36,7 +36,9 @@ def ids(revisions) -> list[str]:
 def test_upgrade_runs_both_branches_in_the_order_of_their_dependencies(project: Project):
     """`heads` works where `head` fails; what a data revision depends on comes before it."""
     project.write_shop()
-    with pytest.raises(MigrationError, match="There are several heads: not 'head', but `heads`"):
+    with pytest.raises(
+        MigrationError, match="There are several heads, so 'head' is ambiguous: use `heads`"
+    ):
         project.migrations.upgrade("head")
     assert ids(project.migrations.upgrade()) == ["items", "seed"]
     assert project.column("SELECT name FROM item") == ["a"]

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -399,6 +400,36 @@ async def test_a_rollback_by_hand_takes_no_key_away(stage: Stage, streamed: bool
     assert statuses == [200, 409 if streamed else 200]
     assert (calls, stage.world.items()) == ([1], ["payment 1"])
     assert keys(stage.world.look) == ["http::k"]
+
+
+@simply
+async def test_a_request_that_commits_by_hand_and_fails_is_told_so(stage: Stage) -> None:
+    """What it has stored is stored, so it is not done again; and nothing is said of a stream."""
+
+    def body() -> None:
+        stage.insert("first half")
+        stage.db.session.commit()
+        stage.insert("second half")
+        raise Trouble
+
+    stage.route(body)
+    stage.install = {"idempotency": True}
+    with pytest.raises(Trouble):
+        await ask(stage)
+    again = await ask(stage)
+    assert again.status == 409
+    assert (
+        problem(again)["title"] == "The request with this Idempotency-Key was not done to its end"
+    )
+    assert "stream" not in problem(again)["detail"]
+    assert stage.world.items() == ["first half"]
+
+
+@pytest.mark.parametrize("keep", [timedelta.max, timedelta(), 1])
+def test_a_time_that_nothing_can_be_kept_for_is_refused_at_the_start(keep: Any) -> None:
+    """And not with the first key that comes."""
+    with pytest.raises(ConfigurationError, match="keep must be a"):
+        Idempotency(keep=keep)
 
 
 @simply

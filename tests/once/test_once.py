@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
-from dbscope import KeyReused, TransactionRequired
+from dbscope import KeyReused, ScopeClosed, TransactionRequired
 from dbscope.once import metadata, once_table, purge
 from tests.once.conftest import keys
 from tests.worlds import Base, Both, Item, World, insert, is_postgresql, is_sqlite, waiting
@@ -275,6 +276,23 @@ def test_a_result_comes_back_as_it_was(world: World, result: Any) -> None:
 
 
 @only_scope
+@pytest.mark.parametrize("how", ["well", "failed"])
+def test_a_result_that_comes_too_late_is_an_error(world: World, how: str) -> None:
+    """It would be stored nowhere, and the next call return something else."""
+
+    def body(db: Both) -> None:
+        with suppress(Trouble), db.once("k") as once:
+            once.result = 1
+            if how == "failed":
+                raise Trouble
+        with pytest.raises(ScopeClosed, match="Assign it inside"):
+            once.result = 2
+        assert once.result == 1
+
+    world.run(body)
+
+
+@only_scope
 @pytest.mark.parametrize(
     "result",
     [{1: 2}, (1,), object(), timedelta(1), float("nan")],
@@ -366,15 +384,23 @@ def test_what_cannot_be_a_key_is_refused(world: World) -> None:
     for keep in (timedelta(), 1, None):
         with pytest.raises(TypeError, match="keep must be a positive timedelta"):
             world.database.once("k", keep=keep)  # type: ignore[arg-type]
+    for keep in (timedelta.max, timedelta(days=36_501)):
+        with pytest.raises(ValueError, match="at most 36500 days"):
+            world.database.once("k", keep=keep)
 
     def body(db: Both) -> None:
-        with pytest.raises(TypeError, match="for the decorator"), db.once(lambda: "k"):
+        with pytest.raises(TypeError, match="needs the decorator"), db.once(lambda: "k"):
             pass
         with pytest.raises(TypeError, match="fingerprint must be"), db.once("k", fingerprint={1}):
             pass
         assert db.decorated(db.real.once(lambda: "k"), lambda: 1)() == 1
         with pytest.raises(TypeError, match="a text that is not empty, not 3"):
             db.decorated(db.real.once(lambda: 3), lambda: 1)()
+        for key in ("a\0b", "\ud800"):
+            with pytest.raises(ValueError, match="not every database can store"), db.once(key):
+                pass
+            with pytest.raises(ValueError, match="not every database can store"):
+                db.decorated(db.real.once(lambda key=key: key), lambda: 1)()
 
     world.run(body)
     assert keys(world.look) == ["k"]

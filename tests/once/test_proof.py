@@ -6,23 +6,16 @@ from typing import Any
 import pytest
 
 from dbscope import DatabaseUnavailable, TransactionOutcomeUnknown
-from dbscope.engine import lost_answer
 from dbscope.once import store
 from tests.once.conftest import keys
 from tests.scopes.stage import ALONE, SERVERS, Stage, only
 from tests.support.proxy import Proxy
 from tests.worlds import Both, World, insert, is_sqlite, plain_engine
 
-pytestmark = pytest.mark.usefixtures("once")
+pytestmark = pytest.mark.usefixtures("once", "late_outcome")
 only_scope = pytest.mark.worlds(places=["scope"])
 on_servers = pytest.mark.worlds(drivers=lambda each: not is_sqlite(each), places=["scope"])
 HOW = ["scope", "block", "by hand"]
-
-
-@pytest.fixture(autouse=True)
-def late_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One on a machine that stalls comes to it later than we would ask."""
-    monkeypatch.setattr(lost_answer, "PAUSES", (*lost_answer.PAUSES, *[0.5] * 40))
 
 
 def end(db: Both, how: str, hooks: list[str]) -> None:

@@ -4,10 +4,12 @@ import asyncio
 import threading
 from collections.abc import Callable
 from functools import partial
+from types import MethodType
 from typing import Any
 
 import pytest
 from fastapi import BackgroundTasks, HTTPException, WebSocket
+from sqlalchemy import insert as core_insert
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm.exc import StaleDataError
@@ -15,7 +17,7 @@ from sqlalchemy.util import greenlet_spawn
 from starlette.background import BackgroundTask
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from dbscope import ScopeMissing
+from dbscope import DurableError, ScopeMissing
 from tests.scopes.stage import (
     ALONE,
     ASYNC,
@@ -30,7 +32,7 @@ from tests.scopes.stage import (
     work,
 )
 from tests.sockets import Socket
-from tests.worlds import SYNC, Both, World, insert, needs_late_check
+from tests.worlds import SYNC, Both, Item, World, insert, needs_late_check
 
 pytestmark = pytest.mark.anyio
 
@@ -474,6 +476,54 @@ def test_what_cannot_be_called_is_refused(world: World, wrong: Any) -> None:
             db.real.background(wrong)
 
     world.run(body)
+
+
+@pytest.mark.worlds(places=["scope"])
+@pytest.mark.parametrize(
+    "how", ["durable", "atomic", "retried", "never", "inside", "partial", "method"]
+)
+def test_what_refuses_a_transaction_is_refused_where_it_is_said(world: World, how: str) -> None:
+    """Behind the answer, where it is run in one, nobody would hear of it."""
+
+    def body(db: Both) -> None:
+        decorators = {
+            "atomic": db.real.atomic(durable=True),
+            "retried": db.real.atomic(durable=True, retry=1),
+            "never": db.real.atomic(propagation="never"),
+        }
+        store = db.awaitable(lambda: insert(db, "a"))
+        given: Any = decorators.get(how, db.real.durable)(store)
+        if how == "inside":
+            given = db.real.atomic(given)
+        if how == "partial":
+            given = partial(given)
+        if how == "method":
+            given = MethodType(db.real.durable(db.awaitable(lambda self: None)), object())
+        with pytest.raises(DurableError, match=r"scope\(atomic=False\)"):
+            db.real.background(given)
+        insert(db, "b")
+
+    world.run(body)
+    assert world.items() == ["b"]
+
+
+@pytest.mark.worlds(places=["scope"])
+@pytest.mark.parametrize("around", ["scope", "not_supported"])
+def test_with_a_scope_of_its_own_it_is_run(world: World, around: str) -> None:
+    """In which each statement is stored at once, as a durable function may ask for."""
+
+    def body(db: Both) -> None:
+        task = db.real.durable(db.awaitable(lambda: insert_now(db)))
+        if around == "scope":
+            db.real.background(db.real.scope(atomic=False)(task))
+        else:
+            db.real.background(db.real.atomic(propagation="not_supported")(task))
+
+    def insert_now(db: Both) -> None:
+        db.execute(core_insert(Item).values(name="a"))
+
+    world.run(body)
+    assert world.items() == ["a"]
 
 
 @pytest.mark.worlds(drivers=lambda each: each in SYNC, places=["scope"])

@@ -409,11 +409,11 @@ def test_calls_are_not_functions() -> None:
             await db.gather(function(), function())  # type: ignore[arg-type]
 
     asyncio.run(main())
-    with pytest.raises(TypeError, match="is none"):
+    with pytest.raises(TypeError, match="is not callable"):
         Database("sqlite://").gather(7)  # type: ignore[arg-type]
 
 
 def test_a_limit_lets_somebody_run() -> None:
     """Zero would wait for ever."""
-    with pytest.raises(ValueError, match="limit is 1 or more, or None, not 0"):
+    with pytest.raises(ValueError, match="limit must be at least 1, or None, not 0"):
         Database("sqlite://").gather(dict, limit=0)

@@ -217,7 +217,7 @@ def test_a_block_keeps_its_connection(world: World) -> None:
     def story(db: Both) -> None:
         with db.scope(), db.atomic():
             item_of(db)
-            with pytest.raises(TransactionManagementError, match="The connection of the block"):
+            with pytest.raises(TransactionManagementError, match="called inside the block"):
                 db.release()
 
     with_item(world, story)

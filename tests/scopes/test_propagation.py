@@ -189,7 +189,7 @@ def test_a_failure_in_what_joins_is_one_of_the_transaction(world: World) -> None
 @pytest.mark.parametrize("asked", [{"readonly": True}, {"isolation": "SERIALIZABLE"}])
 def test_without_a_transaction_there_is_nothing_to_be_so(world: World, asked: Any) -> None:
     """Attributes of a block that begins none are refused, rather than ignored."""
-    with pytest.raises(ConfigurationError, match="no attributes"):
+    with pytest.raises(ConfigurationError, match="no other arguments"):
         world.database.atomic(propagation="never", **asked)
 
 

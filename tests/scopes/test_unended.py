@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import pytest
 from fastapi import Depends
 from pymysql.connections import MySQLResult
+from pymysql.cursors import SSCursor
 from sqlalchemy import select, text
 from sqlalchemy.util import greenlet_spawn
 from starlette.background import BackgroundTask
@@ -510,16 +511,21 @@ async def test_the_body_of_a_stream_may_have_a_scope_of_its_own(stage: Stage) ->
 # -- results that are read in pieces ---------------------------------------------------------------
 
 
-def end_quietly(result: Any, end: Any = MySQLResult.__del__) -> None:
-    """Collect a half-read result of PyMySQL, which would read from a connection that is closed."""
-    with suppress(Exception):
-        end(result)
+def quietly(end: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Return how to collect a half-read result, whose connection may be closed already."""
+
+    def end_quietly(result: Any) -> None:
+        with suppress(Exception):
+            end(result)
+
+    return end_quietly
 
 
 @pytest.fixture(autouse=True, scope="module")
 def half_read_results_of_pymysql() -> None:
     """Whenever they are collected, perhaps in another test, they say nothing."""
-    MySQLResult.__del__ = end_quietly
+    for of_pymysql in (MySQLResult, SSCursor):
+        of_pymysql.__del__ = quietly(of_pymysql.__del__)
 
 
 @pytest.fixture

@@ -67,6 +67,7 @@ class Onlooker:
         self.is_mysql = self.url.get_backend_name() in {"mysql", "mariadb"}
         self._connection: Any = self._connect(patience)
         self._mutex = threading.Lock()  # answers that start at once look at once
+        self._news_at = 0.0  # when InnoDB's cache is renewed, if nobody looks until then
 
     def rows(self, sql: str, *params: object) -> list[tuple[Any, ...]]:
         """Return all rows of a query."""
@@ -96,7 +97,11 @@ class Onlooker:
 
     def backends(self) -> list[Backend]:
         """Return the other clients of this database (not SQLite)."""
-        rows = self.rows(MYSQL_BACKENDS if self.is_mysql else POSTGRES_BACKENDS)
+        if not self.is_mysql:
+            return [Backend(*row) for row in self.rows(POSTGRES_BACKENDS)]
+        time.sleep(max(0, self._news_at - time.monotonic()))  # a look keeps the cache as it is
+        rows = self.rows(MYSQL_BACKENDS)
+        self._news_at = time.monotonic() + pause()
         return [Backend(*row) for row in rows]
 
     def idle_in_transaction(self, patience: float = PATIENCE) -> list[Backend]:

@@ -26,7 +26,9 @@ from dbscope import (
     TransactionManagementError,
     UnexpectedRollback,
 )
+from dbscope.once import metadata
 from tests.scopes.stage import ASYNC, SERVERS, handle_conflict
+from tests.support.look import until
 from tests.testing.conftest import NAMES, Booth
 from tests.worlds import MYSQL, SYNC, Both, Item, insert, is_postgresql, needs_late_check
 
@@ -262,6 +264,85 @@ def test_the_companion_is_in_the_same_sandbox(booth: Booth) -> None:
         assert client.post("/async").json() == ["plain", "async"]
         assert booth.names() == ["plain", "async"]
     assert booth.stored() == []
+
+
+def test_sessions_of_the_companion_made_by_hand_are_in_it_too(booth: Booth) -> None:
+    """Those of its factory, which belong to no scope: a script that the test calls, say."""
+    stage = booth.stage
+    companion = stage.real.sync if stage.world.is_async else stage.real.async_
+    factory = companion.sessionmaker  # made before the sandbox
+
+    def store_plainly() -> list[str]:
+        with factory() as session:
+            session.add(Item(name="by hand"))
+            session.commit()
+            session.add(Item(name="never"))
+            session.flush()
+            session.rollback()
+            return list(session.scalars(select(Item.name)))
+
+    async def store() -> list[str]:
+        async with factory() as session:
+            session.add(Item(name="by hand"))
+            await session.commit()
+            return list(await session.scalars(select(Item.name)))
+
+    with booth.real.sandbox():
+        seen = store_plainly() if stage.world.is_async else asyncio.run(store())
+        assert seen == booth.names() == ["by hand"]
+    assert booth.stored() == []
+
+
+@pytest.mark.parametrize("ends", ["well", "badly"])
+def test_a_request_with_a_key_may_open_a_scope_inside(booth: Booth, ends: str) -> None:
+    """The row of its key is written with its end, so nothing is in the way of the other one."""
+    stage = booth.stage
+    stage.install = {"idempotency": True}
+
+    calls: list[int] = []
+
+    def work() -> str:
+        calls.append(1)
+        with stage.db.scope():
+            insert(stage.db, f"inside {len(calls)}")
+        insert(stage.db, "outside")
+        if ends == "badly":
+            raise HTTPException(409)
+        return "done"
+
+    stage.route(work)
+    booth.run(lambda db: db.ensure_schema(metadata))
+    with booth.real.sandbox():
+        client = booth.client()
+        first, again = (client.post("/", headers={"Idempotency-Key": "k"}) for _ in range(2))
+        other = client.post("/", headers={"Idempotency-Key": "k"}, content="other")
+        if ends == "well":
+            assert [first.status_code, again.status_code, other.status_code] == [200, 200, 422]
+            assert again.headers["idempotent-replayed"] == "true"
+            assert booth.names() == ["inside 1", "outside"]
+        else:
+            assert [first.status_code, again.status_code, other.status_code] == [409] * 3
+            assert booth.names() == ["inside 1", "inside 2", "inside 3"]
+    assert booth.stored() == []
+
+
+def test_a_request_with_a_key_that_commits_by_hand_has_stored_it(booth: Booth) -> None:
+    """As ever: with the first work that is stored, so that nothing of it is done again."""
+    stage = booth.stage
+    stage.install = {"idempotency": True}
+
+    def work() -> None:
+        insert(stage.db, "a")
+        stage.db.session.commit()
+        raise HTTPException(409)
+
+    stage.route(work)
+    booth.run(lambda db: db.ensure_schema(metadata))
+    with booth.real.sandbox():
+        client = booth.client()
+        answers = [client.post("/", headers={"Idempotency-Key": "k"}) for _ in range(2)]
+        assert "not done to its end" in answers[1].json()["title"]
+        assert booth.names() == ["a"]
 
 
 # -- scopes and blocks -----------------------------------------------------------------------------
@@ -589,6 +670,33 @@ def test_code_that_outlives_its_sandbox_is_refused(booth: Booth, later: str) -> 
             assert "has ended" in in_its_thread()
             assert booth.names() == []
     assert run() == "fine"
+
+
+def test_a_thread_that_outlives_its_sandbox_is_refused(booth: Booth) -> None:
+    """Threads have no context of who has started them; one of a pool may be anybody's."""
+    go, told = threading.Event(), []
+
+    def run() -> None:
+        told.append(booth.names())
+        go.wait(30)
+        try:
+            booth.names()
+        except ConfigurationError as error:
+            told.append(str(error))
+
+    with ThreadPoolExecutor(1) as pool:
+        with booth.real.sandbox():
+            booth.run(lambda db: db.run(lambda: insert(db, "a")))
+            stray = threading.Thread(target=run)
+            stray.start()
+            assert pool.submit(booth.names).result() == ["a"]
+            assert until(lambda: bool(told))
+        go.set()
+        stray.join()
+        assert pool.submit(booth.names).result() == []
+    assert told[0] == ["a"]
+    assert "This thread was started in a sandbox that has ended" in told[1]
+    assert booth.stored() == []
 
 
 def test_a_sandbox_in_a_sandbox_ends_alone(booth: Booth) -> None:

@@ -293,7 +293,7 @@ def test_a_commit_by_hand_does_not_keep_what_is_to_be_rolled_back(
 
     def body(db: Both) -> None:
         if how == "begin":
-            with pytest.raises(ManualCommitForbidden, match="to be rolled back"):
+            with pytest.raises(ManualCommitForbidden, match="marked for rollback"):
                 transaction = db.begin()
                 insert(db, "a")
                 getattr(db, said)()
@@ -301,7 +301,7 @@ def test_a_commit_by_hand_does_not_keep_what_is_to_be_rolled_back(
             return
         insert(db, "a")
         getattr(db, said)()
-        with pytest.raises(ManualCommitForbidden, match=r"to be rolled back.*\.py:\d+"):
+        with pytest.raises(ManualCommitForbidden, match=r"marked for rollback.*\.py:\d+"):
             db.session.commit()
 
     world.run(body)

@@ -24,6 +24,23 @@ def test_an_answer_that_was_lost_is_not_made_up() -> None:
     assert state.now is Commit.IDLE
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_transaction_that_is_over_is_not_committed_again(kept: bool) -> None:
+    """Nor lost, nor the other of the two: first a new one has to begin."""
+    state, session = CommitState(), Session(create_engine("sqlite://"))
+    with session.begin() as transaction:
+        if kept:
+            state.confirm(transaction)
+        assert state.end(transaction) is kept
+    for claim in (state.send, state.lose):
+        with pytest.raises(AssertionError, match=f"{state.now} to"):
+            claim()
+    assert NEXT[state.now] == {Commit.IDLE}
+    state.begin()
+    state.send()
+    assert state.is_sent
+
+
 def test_the_release_of_a_savepoint_is_no_commit() -> None:
     """It is confirmed like one."""
     state, session = CommitState(), Session(create_engine("sqlite://"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ForeignKey
+from sqlalchemy import ForeignKey, String
 from sqlalchemy.ext.asyncio import AsyncAttrs
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -18,8 +18,8 @@ class Base(AsyncAttrs, DeclarativeBase):
 class Author(Base):
     __tablename__ = "author"
     id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str]
-    life: Mapped[str] = mapped_column(deferred=True)
+    name: Mapped[str] = mapped_column(String(50))
+    life: Mapped[str] = mapped_column(String(50), deferred=True)
     books: Mapped[list[Book]] = relationship(back_populates="author")
 
 

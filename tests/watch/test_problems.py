@@ -8,7 +8,15 @@ import pytest
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import select, text
-from sqlalchemy.orm import joinedload, selectinload, undefer
+from sqlalchemy.orm import (
+    aliased,
+    defaultload,
+    defer,
+    joinedload,
+    load_only,
+    selectinload,
+    undefer,
+)
 from sqlalchemy.util import await_only
 
 from dbscope import ConfigurationError
@@ -26,6 +34,9 @@ NAMES = {
     "selectinload": selectinload,
     "joinedload": joinedload,
     "undefer": undefer,
+    "defaultload": defaultload,
+    "defer": defer,
+    "load_only": load_only,
     "Author": Author,
     "Book": Book,
     "Copy": Copy,
@@ -106,6 +117,68 @@ def test_what_is_loaded_for_each_row(world: World, watch: Any, name: str) -> Non
     problems, sent = found(world, cured)
     assert problems == []
     assert sent <= 3
+
+
+alias = aliased(Author)
+WRITTEN: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
+    "an alias": ("select(alias)", "Author.books", lambda each: list(each.books)),
+    "a column of an alias": ("select(alias)", "Author.life", lambda each: each.life),
+    "behind a joinedload": (
+        "select(Author).options(joinedload(Author.books))",
+        "Book.copies",
+        lambda each: [list(book.copies) for book in each.books],
+    ),
+    "behind a joinedload of an alias": (
+        "select(alias).options(joinedload(alias.books))",
+        "Book.copies",
+        lambda each: [list(book.copies) for book in each.books],
+    ),
+    "a column that the query leaves out": (
+        "select(Author).options(load_only(Author.id))",
+        "Author.name",
+        lambda each: each.name,
+    ),
+}
+
+
+NAMES |= {"alias": alias}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_what_is_written_already_is_kept(world: World, watch: Any, name: str) -> None:
+    """A remedy is added to the query as it is: to its alias, and to its options."""
+    query, what, load = WRITTEN[name]
+
+    def story(db: Both) -> None:
+        for each in authors(db, eval(query, NAMES)):
+            load(each)
+
+    problems, _ = found(world, story)
+    problem = next(each for each in problems if each.what == what)
+    assert problem.kind == "N+1"
+    remedy = problem.remedy
+
+    def cured(db: Both) -> None:
+        for each in authors(db, pasted(remedy, query)):
+            load(each)
+
+    problems, sent = found(world, cured)
+    assert problems == []
+    assert sent <= 2
+
+
+def test_a_column_that_the_query_defers(world: World, watch: Any) -> None:
+    """SQLAlchemy refuses a second option for it: the first one is to go."""
+    query = "select(Author).options(defer(Author.name))"
+
+    def names(db: Both, query: str) -> None:
+        for each in authors(db, eval(query, NAMES)):
+            _ = each.name
+
+    (problem,), _ = found(world, lambda db: names(db, query))
+    assert problem.remedy == "take `defer(Author.name)` out of its options"
+    cured = query.replace(problem.remedy.split("`")[1], "")
+    assert found(world, lambda db: names(db, cured)) == ([], 1)
 
 
 def check_lines(watch: Any, parents: str, loop: str) -> None:

@@ -156,6 +156,11 @@ class Threads:
             function()
 
 
+def new_gate() -> LoopGate | ThreadGate:
+    """Return what the running code can wait at."""
+    return LoopGate() if is_in_greenlet() else ThreadGate()
+
+
 def is_in_greenlet() -> bool:
     """Tell whether a greenlet of SQLAlchemy's carries the code that runs now."""
     try:

@@ -6,23 +6,19 @@ driver whose state can be known; nothing else names a database or a driver.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from dbscope.backends import errors
+from dbscope.backends.connecting import Connecting
 from dbscope.backends.driver import Driver
-from dbscope.backends.features import Features
-from dbscope.backends.sql_text import ending
 from dbscope.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from sqlalchemy import URL, Column, ColumnElement, Connection, Engine, Insert, Table
+    from sqlalchemy import Column, ColumnElement, Connection, Engine, Insert, Table
     from sqlalchemy.engine import ExceptionContext
-    from sqlalchemy.engine.interfaces import Dialect
     from sqlalchemy.ext.asyncio import AsyncEngine
     from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -41,57 +37,22 @@ Renew = Callable[[Any, Any, Exception, bool], bool]
 NOTHING: Options = {}
 CANCEL_TIMEOUT = 1.0  # seconds, for what asks a server to end a statement
 REFUSES = "dbscope.refuses"  # in the info of a connection that was made one that cannot write
-NO_CLASS = "ours goes on top of it, so it has to be a subclass of `sqlite3.Connection`"
-AUTOCOMMIT = "it keeps the work of a scope that fails; autocommit is `atomic_requests=False`"
 # What is known of the files that were open, in a child that was forked.
 after_fork: list[Callable[[Iterable[str | None]], None]] = []
 
-# How messages call what is asked for.
-WORDS = {
-    "readonly": "`readonly`",
-    "statement_timeout": "`timeout`",
-    "isolation": "`isolation`",
-    "session_settings": "`session_settings`",
-    "verify_commit": "`verify_commit`",
-    "advisory_locks": "`advisory_lock`",
-    "reset_session": "`reset_session`",
-}
 
+class Backend(Connecting):
+    """One database: what it can do, and how it is told. Whatever is not overridden is not there."""
 
-class Backend:
-    """One database: what it can do, and how it is told. Whatever is not overridden is not there.
-
-    Args:
-        url: with the driver that is to be used.
-        name: what messages call the database.
-        dialect: of SQLAlchemy's, or a class of them.
-    """
-
-    features: Features
     drivers: ClassVar[Mapping[str, Driver]] = {}
     default_drivers: ClassVar[tuple[str, str]] = ("", "")  # of `Database`, of `AsyncDatabase`
     alone_options: ClassVar[Options] = NOTHING  # of a statement that needs no transaction
     readonly_options: ClassVar[Options] = NOTHING  # of BEGIN READ ONLY
 
-    def __init__(self, url: URL, name: str, dialect: Dialect | type[Dialect]) -> None:
-        self.url = url
-        self.name = name
-        if not hasattr(type(self), "features"):
-            self.features = self.features_of(dialect)
-
-    @classmethod
-    def features_of(cls, dialect: Dialect | type[Dialect]) -> Features:  # noqa: ARG003
-        """Return what a dialect of this family can do."""
-        return cls.features
-
     @classmethod
     def resetting_drivers(cls) -> list[str]:
         """Return the drivers of which it is known how they make a session what it was."""
         return [name for name, driver in cls.drivers.items() if driver.resets_session]
-
-    def refuse(self, feature: str) -> NoReturn:
-        """Raise ConfigurationError for a feature that the database has not."""
-        raise ConfigurationError(f"{WORDS[feature]} is not there in {self.name}.")
 
     # -- tools -------------------------------------------------------------------------------
 
@@ -108,72 +69,6 @@ class Backend:
         from dbscope.backends.migrating import Migrating
 
         return Migrating()
-
-    # -- engines -------------------------------------------------------------------------------
-
-    @classmethod
-    def check_url(cls, url: URL) -> None:
-        """Raise ConfigurationError for what a URL of this kind cannot mean."""
-
-    @property
-    def file(self) -> str | None:
-        """The path of the file that the database is; None: it is a server, or in memory."""
-        return None
-
-    @property
-    def is_memory(self) -> bool:
-        """Whether the database is in the memory of this process, and ends with its connections."""
-        return False
-
-    @property
-    def is_pooled(self) -> bool:
-        """Whether a pooler is known to be in between, so that no session is ours."""
-        return False
-
-    @property
-    def has_reader(self) -> bool:
-        """Whether an engine of its own can be made for what only reads."""
-        return self.features.reader
-
-    def engine_options(self, *, is_async: bool) -> dict[str, Any]:  # noqa: ARG002
-        """Return what `create_engine` needs."""
-        return {}
-
-    def connect_args(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Return the arguments of the driver's `connect`, with what ours need on top."""
-        return given
-
-    @classmethod
-    def wrong_argument(cls, name: str, value: Any) -> str | None:
-        """Say what is wrong with an argument of the driver's `connect`; None: nothing."""
-        if name == "init_command" and ending(str(value or ""), "mysql"):
-            return AUTOCOMMIT
-        if name != "factory" or value is None:
-            return None
-        fits = isinstance(value, type) and issubclass(value, sqlite3.Connection)
-        return None if fits else NO_CLASS
-
-    def install(self, engine: Engine) -> None:
-        """Listen to an engine before all others do: once for its life."""
-
-    def install_last(self, engine: Engine) -> None:
-        """Listen to an engine when all others do."""
-
-    def refuse_writes(self, connection: Any, dialect: Any) -> None:  # noqa: ARG002
-        """Make a new connection one that cannot write."""
-        self.refuse("reader")
-
-    def why_not_connected(self, error: Exception) -> str | None:  # noqa: ARG002
-        """Say what has to be there first, so that one can connect; None: that is not known."""
-        return None
-
-    def login_state(self, error: Exception) -> str | None:
-        """Return the SQLSTATE of an error of connecting."""
-        return errors.sqlstate(error)
-
-    def blame(self, error: BaseException) -> str | None:  # noqa: ARG002
-        """Say whether an error is that of somebody in between; None: it is not."""
-        return None
 
     # -- transactions --------------------------------------------------------------------------
 
@@ -215,6 +110,10 @@ class Backend:
 
     def after_failure(self, unit: Unit, connection: Connection, error: BaseException) -> None:
         """See whether a failed statement has ended more than itself."""
+
+    def blame(self, error: BaseException) -> str | None:  # noqa: ARG002
+        """Say whether an error is that of somebody in between; None: it is not."""
+        return None
 
     def is_too_large(self, context: ExceptionContext) -> bool:  # noqa: ARG002
         """Tell whether a statement was larger than the server takes: the fault of who sends it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,9 +28,11 @@ class Driver:
     says_goodbye = False  # what there is to be read of an idle connection may be the last word
     resets_session = False
     package = ""  # that brings it, where it has another name
+    statement_cache = ""  # what becomes of it if each statement has a text of its own
     of_python = ""  # how it is called, where Python itself brings it
 
-    def futures_only(self, dialect: Any) -> bool:  # noqa: ARG002
+    @cached_property
+    def futures_only(self) -> bool:
         """Tell whether COMMIT and ROLLBACK are known to wait for plain futures only."""
         return False
 

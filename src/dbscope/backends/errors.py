@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm.exc import StaleDataError
 
 from dbscope.errors import (
     DatabaseUnavailable,
-    DBScopeError,
-    ImplicitCommit,
-    PartialCommit,
-    TransactionOutcomeUnknown,
 )
 from dbscope.unit.commit import OUTCOME_OPEN
 
@@ -47,17 +41,9 @@ QUERY_CANCELED = "57014"
 LEFT_OVER = "dbscope.left_over"
 PRIMARY = 0xFF  # of SQLite's extended result codes (https://sqlite.org/rescode.html)
 
-# Two transactions met, one was rolled back, and would succeed if it came again: serialization
-# failure and deadlock (PostgreSQL, "13.5. Serialization Failure Handling"). MariaDB's lock wait
-# timeout, 1205, is not one: it has waited long enough, and has rolled back a statement only.
-CONFLICTS = frozenset({"40001", "40P01"})
 SQLITE_BUSY = 5  # and its kin, SQLITE_BUSY_SNAPSHOT for one, which add to it in the higher byte
 
 # MySQL and MariaDB, "Server Error Message Reference" and "Client Error Message Reference".
-DEADLOCK = 1213
-# Of a snapshot that is out of date: MariaDB's innodb_snapshot_isolation, on since 11.6.2
-# (https://mariadb.com/docs/server/server-usage/storage-engines/innodb/innodb-system-variables).
-CHANGED_SINCE_READ = 1020
 # Connecting: too many connections, of all or of this user; a host that failed too often; nobody
 # there, or the connection was lost.
 MYSQL_AWAY = frozenset({1040, 1129, 1203, 1226, 2002, 2003, 2005, 2006, 2013, 2055})
@@ -126,12 +112,12 @@ def is_stale_plan(error: BaseException) -> bool:
 
 def source_of(error: BaseException) -> tuple[str | None, str | None]:
     """Return the file and the function of PostgreSQL's source in which an error was raised."""
-    told: Any = getattr(error, "diag", None)  # psycopg's
-    if told is not None:
-        return told.source_file, told.source_function
-    told = error.__cause__ or error
+    raised_at: Any = getattr(error, "diag", None)  # psycopg's
+    if raised_at is not None:
+        return raised_at.source_file, raised_at.source_function
+    raised_at = error.__cause__ or error
     names = ("server_source_filename", "server_source_function")
-    return getattr(told, names[0], None), getattr(told, names[1], None)
+    return getattr(raised_at, names[0], None), getattr(raised_at, names[1], None)
 
 
 def cannot_serve(error: BaseException | None) -> bool:
@@ -183,12 +169,12 @@ def is_locked(error: BaseException | None) -> bool:
 
 def locked(who: object, error: BaseException) -> DatabaseUnavailable:
     """Return the error for a lock of SQLite's that was not given in time; it is safe to retry."""
-    told = DatabaseUnavailable(
-        f"{who} has waited for the lock of another connection or process: {error}."
+    found = DatabaseUnavailable(
+        f"{who} has waited too long for a lock that another connection or process holds: {error}."
     )
-    told.nothing_was_stored = True
-    told.__cause__ = error
-    return told
+    found.nothing_was_stored = True
+    found.__cause__ = error
+    return found
 
 
 def is_away(error: BaseException, state: str | None) -> bool:
@@ -225,48 +211,6 @@ def is_permanent(error: BaseException, state: str | None) -> bool:
     if state is None or state == PROTOCOL_VIOLATION:
         return PERMANENT_WORDS.search(str(error)) is not None
     return state in PERMANENT
-
-
-def is_retryable(error: BaseException | None, also: Collection[str] = ()) -> bool:
-    """Tell whether the work that failed may succeed if all of it is done again."""
-    return conflict_of(error, also) is not None
-
-
-def conflict_of(error: BaseException | None, also: Collection[str] = ()) -> str | None:
-    """Return the code of the conflict with somebody else's transaction, None if it was none.
-
-    Errors of ours and of SQLAlchemy stand for what caused them; any other stands for itself. If
-    the outcome of a COMMIT is unknown, or part of the work is stored, nothing may be done again.
-
-    Args:
-        error: the error.
-        also: codes that are taken for conflicts, too: SQLSTATEs, or numbers of MySQL's.
-    """
-    while isinstance(error, DBScopeError | DBAPIError):
-        if isinstance(error, TransactionOutcomeUnknown | ImplicitCommit | PartialCommit):
-            return None
-        if isinstance(error, DatabaseUnavailable):
-            return "DatabaseUnavailable" if error.nothing_was_stored else None
-        error = error.orig if isinstance(error, DBAPIError) else error.__cause__
-    if isinstance(error, StaleDataError):
-        return "StaleDataError"
-    state = sqlstate(error)
-    if state in CONFLICTS or state in also or (error is not None and is_stale_plan(error)):
-        return state
-    return _native_conflict(error) or _listed(error, also)
-
-
-def _listed(error: BaseException | None, also: Collection[str]) -> str | None:
-    code = str(native_code(error))
-    return code if code in also else None
-
-
-def _native_conflict(error: Any) -> str | None:
-    code = getattr(error, "sqlite_errorcode", None)
-    if isinstance(code, int):
-        return str(error.sqlite_errorname) if code & 0xFF == SQLITE_BUSY else None
-    native = native_code(error)
-    return str(native) if native in {DEADLOCK, CHANGED_SINCE_READ} else None
 
 
 LOCK_NOT_AVAILABLE = "55P03"

@@ -23,4 +23,4 @@ class Features:
     upsert: bool = False
     upsert_returns: bool = False  # … the rows, from the same statement
     nulls_last: bool = True  # as the standard says it
-    enums_by_place: bool = False  # its own ENUM is sorted by the place of a name, not by the name
+    enums_by_position: bool = False  # its own ENUM is sorted as it lists its names

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
     Limit = Callable[[Connection, int | None], str]
 
-STALE = 0.9  # of the time that was told: it is told again when less than this part is left
+STALE = 0.9  # of the time that was set: it is set again when less than this part is left
 
 
 def tell(unit: Unit, connection: Connection, limit: Limit) -> None:
     """Set the longest time of a statement, for this transaction.
 
-    A statement may take all that was told, so it is told again when a tenth of it has passed.
+    A statement may take all that was set, so it is set again when a tenth of it has passed.
 
     Args:
         unit: whose deadline it is.
@@ -30,16 +30,16 @@ def tell(unit: Unit, connection: Connection, limit: Limit) -> None:
     """
     end = unit.deadline
     left = inf if end is None else max(end - monotonic(), 0.001)
-    told_end, told_left = unit.told or (None, 0.0)
-    if told_end == end and left > told_left * STALE:
+    set_end, set_left = unit.server_limit or (None, 0.0)
+    if set_end == end and left > set_left * STALE:
         return
-    unit.told = (end, left)
+    unit.server_limit = (end, left)
     milliseconds = None if end is None else max(1, round(left * 1000))
     connection.exec_driver_sql(limit(connection, milliseconds)).close()
 
 
 def forget(unit: Unit, connection: Connection, limit: Limit) -> None:
     """Set it to what it is without us."""
-    if unit.told is not None and unit.told[0] is not None:
+    if unit.server_limit is not None and unit.server_limit[0] is not None:
         connection.exec_driver_sql(limit(connection, None)).close()
-    unit.told = None
+    unit.server_limit = None

@@ -11,7 +11,7 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from dbscope.backends import base
+from dbscope.backends import connecting
 from dbscope.backends.driver import Driver
 from dbscope.errors import ConfigurationError
 
@@ -96,8 +96,8 @@ def inserting_of(dialect: Dialect, table: Table, writer: Column[Any]) -> Inserti
     """
     found = class_of(dialect.name).inserting(table, writer)
     if found is None:
-        told = f"`once` is for PostgreSQL, MySQL, MariaDB, SQLite: {dialect.name!r}."
-        raise ConfigurationError(told)
+        message = f"`once` needs PostgreSQL, MySQL, MariaDB or SQLite, not {dialect.name!r}."
+        raise ConfigurationError(message)
     return found
 
 
@@ -117,7 +117,7 @@ def require(backend: Backend, *features: str, where: str = "") -> None:
     for feature in features:
         if not getattr(backend.features, feature):
             raise ConfigurationError(
-                f"{where}{base.WORDS[feature]} was asked of a database that is called "
+                f"{where}{connecting.WORDS[feature]} was asked of a database that is called "
                 f"{backend.features.name!r}, where it would be ignored; leave it out, or use "
                 f"{', '.join(able_to(feature))}."
             )

@@ -25,6 +25,10 @@ class Rules:
     cancels = False  # a statement can be cancelled, and the transaction goes on
     read_only: tuple[str, str] | None = None  # how a savepoint is made one, and how that ends
 
+    def is_begun(self, driver: Any) -> bool:  # noqa: ARG002
+        """Tell whether a transaction that SQLAlchemy has begun is one, for a savepoint to be in."""
+        return True
+
     def check(self, ask: Ask) -> None:
         """Look at what COMMIT would look at; raise what it would raise."""
 
@@ -105,8 +109,8 @@ class MySQL(Rules):
 
     def refused_write(self, dbapi: Any) -> Exception | None:
         """Return the server's own: in a transaction it cannot be told to refuse."""
-        told = "Cannot execute statement in a READ ONLY transaction"
-        return dbapi.OperationalError(self.READ_ONLY, told)  # type: ignore[no-any-return]
+        message = "Cannot execute statement in a READ ONLY transaction"
+        return dbapi.OperationalError(self.READ_ONLY, message)  # type: ignore[no-any-return]
 
     def conflict(self, dbapi: Any) -> Exception:
         """Return a deadlock."""
@@ -123,6 +127,10 @@ class SQLite(Rules):
     begin = ("BEGIN",)
     begin_to_write = ("ROLLBACK", "BEGIN IMMEDIATE")
     read_only = ("PRAGMA query_only=ON", "PRAGMA query_only=OFF")
+
+    def is_begun(self, driver: Any) -> bool:
+        """Tell whether the driver has sent BEGIN, which it does before the first write only."""
+        return not self.is_over(BaseException(), driver)
 
     def check(self, ask: Ask) -> None:
         """Look for rows without a parent, if there are keys that may wait for one."""

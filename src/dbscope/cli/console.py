@@ -20,7 +20,7 @@ from dbscope.cli.say import echo_err
 Names = dict[str, Any]
 
 
-class Place:
+class Workspace:
     """Where the code runs: one context, one event loop, one scope.
 
     The loop turns only while something is awaited, so plain code runs beside it, not on it.
@@ -60,18 +60,18 @@ class Place:
 
 
 class Console(code.InteractiveConsole):
-    """Python's own console, whose code runs at a place."""
+    """Python's own console, whose code runs in a workspace."""
 
-    def __init__(self, place: Place, names: Names) -> None:
+    def __init__(self, workspace: Workspace, names: Names) -> None:
         super().__init__(names)
         self.names = names
-        self.place = place
+        self.workspace = workspace
         self.compile.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 
     def runcode(self, code: CodeType) -> None:
         """Run what was typed, and show its error."""
         try:
-            self.place.run(code, self.names)
+            self.workspace.run(code, self.names)
         except SystemExit:
             raise
         except BaseException as error:

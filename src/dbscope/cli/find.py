@@ -63,23 +63,23 @@ def find(given: str | None, chosen: str | None = None) -> Found:
     Raises:
         Refusal: there is no application, or it has no database.
     """
-    told = target(given)
-    path, _, name = told.partition(":")
+    address = target(given)
+    path, _, name = address.partition(":")
     module = load(path)
     there = attribute(module, name) if name else None
     if is_database(there):
-        return Found(told, module, None, {name: there}, chosen)
+        return Found(address, module, None, {name: there}, chosen)
     if there is not None and not is_application(there):
         kind = type(there).__name__
-        raise Refusal(f"{told} is no application and no database, but of type {kind}.")
+        raise Refusal(f"{address} is no application and no database, but of type {kind}.")
     application = there or application_of(module)
     databases = databases_of(module, application)
     if not databases:
         raise Refusal(
-            f"{told} has no database: neither was one installed (db.install(app)), nor does a "
+            f"{address} has no database: neither was one installed (db.install(app)), nor does a "
             f"module of {module.__name__.partition('.')[0]!r} hold a Database or an AsyncDatabase."
         )
-    return Found(told, module, application, databases, chosen)
+    return Found(address, module, application, databases, chosen)
 
 
 def attribute(module: ModuleType, name: str) -> Any:

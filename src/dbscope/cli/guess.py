@@ -65,7 +65,7 @@ def metadata_of(found: Found) -> str:
     if len(there) != 1:
         several = f"several ({', '.join(sorted(there.values()))})" if there else "none"
         raise Refusal(
-            f"one base class of models was looked for, and {several} found; "
+            f"the base class of the models was looked for, and {several} found; "
             "say where its tables are: --metadata module:Base.metadata."
         )
     return there.popitem()[1]

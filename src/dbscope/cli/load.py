@@ -54,11 +54,11 @@ def target(given: str | None) -> str:
     raise Refusal(NOT_FOUND)
 
 
-def checked(told: str, where: str) -> str:
-    """Return what was told, if it looks like `module:name` or `module`."""
-    if not re.fullmatch(r"\w+(\.\w+)*(:\w+(\.\w+)*)?", told):
-        raise Refusal(f"{where} should be module:name, like main:app, and not {told!r}.")
-    return told
+def checked(address: str, where: str) -> str:
+    """Return the address, if it looks like `module:name` or `module`."""
+    if not re.fullmatch(r"\w+(\.\w+)*(:\w+(\.\w+)*)?", address):
+        raise Refusal(f"{where} should be module:name, like main:app, and not {address!r}.")
+    return address
 
 
 def import_from(folder: Path) -> None:
@@ -94,12 +94,12 @@ def load(module: str) -> ModuleType:
         if missing and f"{module}.".startswith(f"{missing}."):
             raise Refusal(f"there is no module {missing!r} in {Path.cwd()}.") from error
         raise Refusal(
-            f"{module} cannot be imported: {one_line(error)}{place(error)}. "
+            f"{module} cannot be imported: {one_line(error)}{line_of(error)}. "
             "(--traceback shows all of it.)"
         ) from error
 
 
-def place(error: BaseException) -> str:
+def line_of(error: BaseException) -> str:
     """Return where in the application an error came from: the last line that is not installed."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if not is_installed(frame.filename)]

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 Message = Annotated[str, typer.Option("--message", "-m", help="What it does.")]
 Branch = Annotated[str, typer.Option("--branch", help="schema, or data.")]
-Alone = Annotated[bool, typer.Option("--alone", help="Nobody else migrates: where no lock holds.")]
+Alone = Annotated[
+    bool, typer.Option("--alone", help="Migrate without a lock; nobody else may migrate meanwhile.")
+]
 TARGET = "heads, schema@head, data@+1, a revision …; as in Alembic."
 Target = Annotated[str, typer.Argument(help=TARGET)]
 
@@ -33,7 +35,11 @@ def init(
     *,
     metadata: Annotated[
         str | None,
-        typer.Option("--metadata", metavar="MODULE:NAME", help="Else it is looked for."),
+        typer.Option(
+            "--metadata",
+            metavar="MODULE:NAME",
+            help="Where the tables are; found by itself if there is one.",
+        ),
     ] = None,
 ) -> None:
     """Write the folder of the migrations, and the settings."""
@@ -142,9 +148,7 @@ def stamp(
     found: Found,
     target: Target = "heads",
     *,
-    purge: Annotated[
-        bool, typer.Option("--purge", help="Forget first what the database says.")
-    ] = False,
+    purge: Annotated[bool, typer.Option("--purge", help="Empty the version table first.")] = False,
     alone: Alone = False,
 ) -> None:
     """Note that the database is at the target, and run nothing."""
@@ -160,7 +164,7 @@ def check(found: Found) -> None:
 
 def sql(
     found: Found,
-    target: Annotated[str, typer.Argument(help="To where, or from:to.")] = "heads",
+    target: Annotated[str, typer.Argument(help="The target, or from:to.")] = "heads",
     *,
     down: Annotated[bool, typer.Option("--downgrade", help="The other way.")] = False,
 ) -> None:

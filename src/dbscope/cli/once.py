@@ -68,8 +68,8 @@ def outbox_of(found: Found) -> Any:
     """
     boxes = {id(box): box for box in outboxes(found, found.database)}
     if len(boxes) != 1:
-        told = "several outboxes; one module should hold one" if boxes else "no outbox"
-        raise Refusal(f"{found.target} has {told}: `outbox = AsyncOutbox(db, publish)`.")
+        problem = "several outboxes; one module should hold one" if boxes else "no outbox"
+        raise Refusal(f"{found.target} has {problem}: `outbox = AsyncOutbox(db, publish)`.")
     return next(iter(boxes.values()))
 
 

@@ -94,10 +94,10 @@ def in_one_sentence(*, traceback: bool) -> Generator[None]:
     except Exception as error:
         if traceback:
             echo_err(tracebacks.format_exc())
-        raise fail(*told(error)) from None
+        raise fail(*sentence_of(error)) from None
 
 
-def told(error: Exception) -> tuple[str, int]:
+def sentence_of(error: Exception) -> tuple[str, int]:
     """Return what to say about an error, and the status to end with."""
     if isinstance(error, Refusal):
         return str(error), 2

@@ -52,7 +52,7 @@ def own_migrations(found: Found, db: AnyDatabase) -> Iterator[Migrations]:
 
 def beside(found: Found) -> Path | None:
     """Return the nearest settings of Alembic, from the folder of the application upwards."""
-    from dbscope.migrate.place import INI, TOML, has_section
+    from dbscope.migrate.settings import INI, TOML, has_section
 
     file = found.module.__file__
     for folder in Path(file).resolve().parents if file else ():

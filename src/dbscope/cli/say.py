@@ -57,9 +57,12 @@ def fail(text: str, status: int) -> typer.Exit:
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error as one short line; with its type, if it is not ours."""
+    """Return an error as one line; if it is not ours, with its type, and short.
+
+    Ours ends with what is to be done, so nothing is cut off.
+    """
     if isinstance(error, DBScopeError):
-        return shortened(error.what or error.rule).rstrip(".")
+        return " ".join((error.what or error.rule).split()).rstrip(".")
     return f"{type(error).__name__}: {shortened(str(error))}".removesuffix(": ")
 
 

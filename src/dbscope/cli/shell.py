@@ -11,12 +11,12 @@ import sqlalchemy
 import typer
 
 from dbscope import Rollback
-from dbscope.cli.console import Console, Names, Place, compiled, show_error
+from dbscope.cli.console import Console, Names, Workspace, compiled, show_error
 from dbscope.cli.find import Found, modules_of
 from dbscope.cli.say import echo_err
 
 STDIN = "<stdin>"
-Commit = Annotated[bool, typer.Option("--commit", help="Keep the work at the end.")]
+Commit = Annotated[bool, typer.Option("--commit", help="Commit at the end.")]
 
 
 def shell(found: Found, *, commit: Commit = False) -> None:
@@ -25,29 +25,29 @@ def shell(found: Found, *, commit: Commit = False) -> None:
     What is piped in is run as a script. All is rolled back at the end, but for --commit, and for
     what db.session.commit() has stored.
     """
-    place = Place(found.database)
+    workspace = Workspace(found.database)
     names = names_of(found)
     run = interact if sys.stdin.isatty() else run_script
     status = 1
     try:
-        status = run(place, names)
+        status = run(workspace, names)
     except SystemExit as error:
         status = status_of(error)
     finally:
         keep = commit and status == 0
-        if not keep and is_open(place):
+        if not keep and is_open(workspace):
             echo_err("Rolled back. (To keep the work: --commit, or db.session.commit().)")
-        place.end(None if keep else Rollback())
+        workspace.end(None if keep else Rollback())
     raise typer.Exit(status)
 
 
-def is_open(place: Place) -> bool:
+def is_open(workspace: Workspace) -> bool:
     """Tell whether a transaction has been begun and not ended."""
-    stats = place.database.stats()
+    stats = workspace.database.stats()
     return stats["transactions"] > stats["commits"] + stats["rollbacks"]
 
 
-def interact(place: Place, names: Names) -> int:
+def interact(workspace: Workspace, names: Names) -> int:
     """Let somebody type, until the end of input or `exit()`."""
     with suppress(ImportError):  # not on Windows
         import readline
@@ -55,16 +55,16 @@ def interact(place: Place, names: Names) -> int:
 
         readline.set_completer(rlcompleter.Completer(names).complete)
         readline.parse_and_bind("tab: complete")
-    Console(place, names).interact(banner(place, names), exitmsg="")
+    Console(workspace, names).interact(banner(workspace, names), exitmsg="")
     return 0
 
 
-def run_script(place: Place, names: Names) -> int:
+def run_script(workspace: Workspace, names: Names) -> int:
     """Run what is piped in, as one script; return the status, which for an error is 1."""
     source = sys.stdin.read()
     linecache.cache[STDIN] = (len(source), None, source.splitlines(keepends=True), STDIN)
     try:
-        place.run(compiled(source, STDIN), names)
+        workspace.run(compiled(source, STDIN), names)
     except Exception as error:
         show_error(error, STDIN)
         return 1
@@ -78,12 +78,12 @@ def status_of(error: SystemExit) -> int:
     return error.code if isinstance(error.code, int) else int(error.code is not None)
 
 
-def banner(place: Place, names: Names) -> str:
+def banner(workspace: Workspace, names: Names) -> str:
     """Return what is said at the beginning."""
     models = ", ".join(name for name, value in names.items() if is_model(value))
-    wait = "await " if place.is_async else ""
+    wait = "await " if workspace.is_async else ""
     return (
-        f"db is {place.database!r}; the models: {models or 'none'}.\n"
+        f"db is {workspace.database!r}; the models: {models or 'none'}.\n"
         f"Try: {wait}db.scalars(select(…)). "
         f"All is rolled back at the end, but for --commit and: {wait}db.session.commit()"
     )

@@ -41,7 +41,9 @@ class CommonCRUD(Generic[Model, Create, Update]):
                 f" base: `[Item, ItemCreate, ItemUpdate]`; there is {model!r}."
             )
         if isinstance(self.sortable, str):
-            raise ConfigurationError(f"{name}.sortable is a tuple of names: ({self.sortable!r},).")
+            raise ConfigurationError(
+                f"{name}.sortable must be a tuple of names: ({self.sortable!r},)."
+            )
         self.db: Any = db
         self.model: type[Model] = model
 

@@ -51,8 +51,8 @@ def encode(order: str, values: Sequence[Any]) -> str:
         ConfigurationError: a value is of a type that has no cursor.
     """
     written = [_written(value) for value in values]
-    told = json.dumps([_checksum(order, written), *written], separators=(",", ":"))
-    return base64.urlsafe_b64encode(told.encode()).rstrip(b"=").decode()
+    content = json.dumps([_checksum(order, written), *written], separators=(",", ":"))
+    return base64.urlsafe_b64encode(content.encode()).rstrip(b"=").decode()
 
 
 def decode(cursor: str, order: str, length: int) -> list[Any]:
@@ -68,8 +68,8 @@ def decode(cursor: str, order: str, length: int) -> list[Any]:
             this order.
     """
     padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
-    told: list[Any] = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-    checksum, *written = told
+    content: list[Any] = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+    checksum, *written = content
     if checksum != _checksum(order, written) or len(written) != length:
         raise ValueError(cursor)
     return [None if one is None else READERS[one[:1]](one[1:]) for one in written]

@@ -27,10 +27,12 @@ def fields(
     for name in values.keys() & set(related) - more.keys():
         if not isinstance(data, Mapping):  # a nested model knows which of its fields were set
             values[name] = getattr(data, name, values[name])
+            if values[name] is None and name not in getattr(data, "model_fields_set", values):
+                del values[name]  # the client has not said that there are none
     known = mapper.all_orm_descriptors.keys()
     if unknown := sorted(set(values) - set(known)):
-        told = ", ".join(unknown)
-        raise TypeError(f"{mapper.class_.__name__} has no {told}; it has {', '.join(known)}.")
+        names = ", ".join(unknown)
+        raise TypeError(f"{mapper.class_.__name__} has no {names}; it has {', '.join(known)}.")
     return values
 
 
@@ -39,7 +41,7 @@ def values_of(data: Any, *, only_set: bool) -> dict[str, Any]:
     if isinstance(data, Mapping):
         return dict(cast("Mapping[str, Any]", data))
     if isinstance(data, type) or not hasattr(data, "model_dump"):
-        raise TypeError(f"The fields are given as a pydantic model or a mapping, not {data!r}.")
+        raise TypeError(f"The fields must be a pydantic model or a mapping, not {data!r}.")
     kind = cast("Any", type(data))
     options: dict[str, Any] = {"exclude_unset": only_set}
     if hasattr(kind, "model_computed_fields"):  # pydantic's own, which can dump more than fields

@@ -12,7 +12,7 @@ from sqlalchemy.orm.interfaces import ONETOMANY
 
 from dbscope import ConfigurationError
 from dbscope.crud.fields import fields
-from dbscope.crud.nulls import refuse_nulls, takes_no_null
+from dbscope.crud.nulls import columns_of, refuse_nulls, takes_no_null
 from dbscope.crud.refusals import NullRefused
 from dbscope.crud.refusing import refusal
 from dbscope.crud.sources import refuse_foreign_values
@@ -125,7 +125,9 @@ def related(
             and has to have one.
     """
     if prop.viewonly or prop.lazy in ("dynamic", "write_only", "write-only"):
-        raise ConfigurationError(f"{prop} is not set as a whole: change what it holds by itself.")
+        raise ConfigurationError(
+            f"{prop} cannot be set as a whole: add and remove its objects one by one."
+        )
     now = [] if row is None else _held(row, prop.key)
     if not prop.uselist:
         found = None if value is None else _one(session, prop, value, now, path)
@@ -141,7 +143,7 @@ def _several(value: Any, path: str) -> list[Any]:
     if value is None:
         raise refusal(NullRefused, f"{path} must not be null.")
     if isinstance(value, (str, bytes, Mapping)) or not hasattr(value, "__iter__"):
-        raise TypeError(f"{path} is a list of rows or of their fields, not {value!r}.")
+        raise TypeError(f"{path} must be a list of rows or of their fields, not {value!r}.")
     return list(value)
 
 
@@ -155,9 +157,22 @@ def _one(
         raise TypeError(f"{path} is of {name}: an object of it or its fields, not {value!r}.")
     there = _there(session, prop, value, now)
     if there is None:
-        return build(session, prop.mapper, value, path=f"{path}.")
+        return build(session, prop.mapper, _without_parent(prop, value), path=f"{path}.")
     change(session, prop.mapper, there, value, path=f"{path}.")
     return there
+
+
+def _without_parent(prop: RelationshipProperty[Any], value: Any) -> dict[str, Any]:
+    """Return the fields of a new child, without those at None that its parent will give it."""
+    values = fields(prop.mapper, value, NOTHING)
+    if prop.direction is not ONETOMANY:
+        return values
+    copied = {remote for _, remote in prop.synchronize_pairs}
+    empty = {name for name, given in values.items() if given is None}
+    for name in empty:
+        if copied.intersection(columns_of(prop.mapper, name)):
+            del values[name]
+    return values
 
 
 def _there(
@@ -225,6 +240,6 @@ def _refuse_orphans(prop: RelationshipProperty[Any], lost: list[Any], path: str)
     needed = [str(c) for c in prop.remote_side if takes_no_null(cast("Any", c), is_new=False)]
     if needed:
         raise ConfigurationError(
-            f"{path} leaves out a row that cannot be without: {', '.join(needed)} is NOT NULL, and"
-            f" {prop} has no cascade of delete-orphan."
+            f"{path} leaves out a row that cannot exist without its parent: {', '.join(needed)} is "
+            f"NOT NULL, and {prop} has no cascade of delete-orphan."
         )

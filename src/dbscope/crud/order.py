@@ -59,9 +59,9 @@ class Key:
 
         Not every type of SQLAlchemy gives back what is stored: on SQLite a time that the database
         has made lacks the microseconds that are compared with, and rows would come twice or never.
-        An ENUM may be sorted by the place of its names, and compared as text.
+        An ENUM may be sorted by the position of its names, and compared as text.
         """
-        if self.features.enums_by_place and is_native_enum(self.expression.type):
+        if self.features.enums_by_position and is_native_enum(self.expression.type):
             return cast(self.expression, Integer())
         return type_coerce(self.expression, NullType())
 
@@ -154,7 +154,7 @@ def _named(mapper: Mapper[Any], names: str, sortable: Collection[str]) -> list[K
         plain = name.removeprefix("-")
         if plain not in sortable or plain in seen:
             known = ", ".join(sortable) or "nothing"
-            raise refusal(BadRequest, f"This list cannot be sorted by that; it can by: {known}.")
+            raise refusal(BadRequest, f"This list cannot be sorted by that; choose from: {known}.")
         if plain not in mapper.column_attrs:
             raise ConfigurationError(f"`sortable` names {plain}, and {mapper} has no such column.")
         seen.add(plain)

@@ -83,9 +83,9 @@ def list_page(
 def check(wanted: Wanted, max_limit: int) -> None:
     """Raise BadRequest if there can be no such page."""
     if not 1 <= wanted.limit <= max_limit:
-        raise refusal(BadRequest, f"The limit of a page is from 1 to {max_limit}.")
+        raise refusal(BadRequest, f"The limit of a page must be from 1 to {max_limit}.")
     if not 0 <= wanted.offset <= MAX_OFFSET:
-        raise refusal(BadRequest, f"The offset of a page is from 0 to {MAX_OFFSET}.")
+        raise refusal(BadRequest, f"The offset of a page must be from 0 to {MAX_OFFSET}.")
     if wanted.offset and wanted.after is not None:
         raise refusal(BadRequest, "A page begins at an offset or after a cursor, not both.")
 

@@ -90,30 +90,30 @@ def upsert_many(
     rows = [row_of(target, each, more) for each in data]
     session.flush()
     stored: list[Any] = [None] * len(rows)
-    for places in batches(target, rows):
-        found = _store(session, target, [rows[place] for place in places])
-        for place, row in zip(places, found, strict=True):
-            stored[place] = row
+    for positions in batches(target, rows):
+        found = _store(session, target, [rows[position] for position in positions])
+        for position, row in zip(positions, found, strict=True):
+            stored[position] = row
     return stored
 
 
 def batches(target: Target, rows: Sequence[Row]) -> list[list[int]]:
-    """Return the places of the rows that go together: alike, and none twice.
+    """Return the positions of the rows that go together: alike, and none twice.
 
     A row that comes twice is stored twice, in its order, as if there were no batches.
     """
     size = _rows_at_once(target)
     turns: dict[Any, int] = {}
     groups: dict[Any, list[int]] = {}
-    for place, row in enumerate(rows):
+    for position, row in enumerate(rows):
         key = tuple(str(row.values[name]).casefold() for name in target.on)
         turns[key] = turns.get(key, -1) + 1
-        groups.setdefault((turns[key], row.shape), []).append(place)
+        groups.setdefault((turns[key], row.shape), []).append(position)
     ordered = sorted(groups.items(), key=lambda item: item[0][0])
     return [
-        places[first : first + size]
-        for _, places in ordered
-        for first in range(0, len(places), size)
+        positions[first : first + size]
+        for _, positions in ordered
+        for first in range(0, len(positions), size)
     ]
 
 
@@ -133,20 +133,22 @@ def target_of(mapper: Mapper[Any], on: list[str], where: Any) -> Target:
         ConfigurationError: the model inherits.
     """
     if mapper.polymorphic_on is not None or mapper.inherits is not None:
-        raise ConfigurationError(f"{mapper} inherits, and upsert does not know how.")
+        raise ConfigurationError(f"upsert does not support inheritance, as {mapper} has it.")
     for name in on:
         _must_be_a_column(mapper, name)
     if not on:
         raise TypeError("upsert needs the values that are unique: on=(...).")
     if strangers := foreign(mapper, where):
-        told = ", ".join(strangers)
-        raise TypeError(f"where= is the condition of an index, and has no columns of {told}.")
+        names = ", ".join(strangers)
+        raise TypeError(
+            f"where= is the condition of an index, and must not have columns of {names}."
+        )
     return Target(mapper, on, where)
 
 
 def _must_be_a_column(mapper: Mapper[Any], name: str) -> None:
     if name not in mapper.c:
-        raise TypeError(f"upsert stores columns, and {mapper.class_.__name__}.{name} is none.")
+        raise TypeError(f"upsert stores columns; {mapper.class_.__name__}.{name} is not one.")
 
 
 def row_of(target: Target, data: object, more: Mapping[str, Any]) -> Row:
@@ -281,7 +283,7 @@ def _selected(
 
 
 def _in_order(target: Target, rows: Sequence[Row], found: Sequence[Any]) -> Sequence[Any]:
-    """Return what was found in the order of the rows; by place if the database spells keys anew."""
+    """Return what was found in the order of the rows; by position if keys are spelled anew."""
     if len(found) == 1:
         return found
     by_key = {tuple(getattr(each, name) for name in target.on): each for each in found}

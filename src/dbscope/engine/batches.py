@@ -29,7 +29,7 @@ def are_wanted(unit: Unit, statement: Any) -> bool:
     into one result.
     """
     return (
-        unit.source.runs_in_batches
+        unit.source.driver.batches_parameters
         and unit.is_in_transaction
         and not getattr(statement, "_returning", ())
     )

@@ -49,7 +49,7 @@ def meaning(engine: Engine, backend: Backend, name: str, error: Exception) -> DB
         return ConfigurationError(f"{name} cannot be connected to: {error}.")
     state = in_its_world(engine, backend.login_state, error)
     if errors.is_permanent(error, state):
-        return ConfigurationError(f"{name} does not let us in: {error}.")
+        return ConfigurationError(f"{name} refused to connect us: {error}.")
     if why := in_its_world(engine, backend.why_not_connected, error):
         return ConfigurationError(f"{name} cannot be opened: {why}.")
     if errors.is_away(error, state):

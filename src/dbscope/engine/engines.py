@@ -16,6 +16,7 @@ from sqlalchemy.ext import asyncio as sqlalchemy_asyncio
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import StaticPool
 
+from dbscope.engine import disposal
 from dbscope.engine import pool as pools
 from dbscope.engine.options import TRANSLATED, keywords
 from dbscope.engine.reader import ReaderEngine
@@ -100,7 +101,7 @@ class Engines:
         """Tell whether a second engine can be made that sees the same data."""
         return self.given is None and self.backend.has_reader
 
-    def require(self, bind: Engine | Connection, told: object) -> None:
+    def require(self, bind: Engine | Connection, scope: object) -> None:
         """Make an engine that a session routes to one of ours, the first time that it is seen.
 
         Raises:
@@ -113,7 +114,7 @@ class Engines:
             return
         if engine.dialect.name != main.dialect.name:
             raise ConfigurationError(
-                f"{told} was routed to {engine!r}, and this database is one of "
+                f"{scope} was routed to {engine!r}, and this database is one of "
                 f"{main.dialect.name}; another kind of database needs an object of its own."
             )
         with self._mutex:
@@ -128,19 +129,16 @@ class Engines:
         made = [plain(engine) for engine in engines if engine is not None]
         return list({engine.pool: engine for engine in made}.values())
 
-    def dispose(self, *, close: bool) -> None:
-        """Give up all connections.
-
-        Args:
-            close: False: somebody else has them, a parent process or another event loop.
-        """
+    def dispose(self) -> None:
+        """Close all connections."""
         for engine in self.made:
-            engine.dispose(close=close)
+            disposal.dispose(engine)
 
     def forget(self) -> None:
         """Start anew in a forked child: the parent's sockets and locks are not ours to use."""
         self._mutex = threading.Lock()
-        self.dispose(close=False)
+        for engine in self.made:
+            engine.dispose(close=False)
 
     def _refuse_writes(self, connection: Any) -> None:
         self.backend.refuse_writes(connection, plain(self.main).dialect)

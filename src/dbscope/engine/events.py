@@ -130,7 +130,7 @@ def _failed_commit(
     try:
         connection.dialect.do_rollback(connection.connection)
     except Exception as failure:
-        logger.exception("The rollback failed, so the connection is discarded.")
+        logger.exception("The rollback of %s failed, so its connection is discarded.", unit.scope)
         error.add_note(f"The rollback after this error failed too: {failure!r}")
         connection.invalidate(failure)
     is_unfit = errors.cannot_serve(error.orig)

@@ -37,9 +37,9 @@ def unavailable(unit: Unit, error: DBAPIError) -> DatabaseUnavailable:
     What the server has refused it has not done.
     """
     refused = errors.is_refused(error.orig)
-    told = f"The connection of {unit.scope} was lost"
+    what = f"The connection of {unit.scope} was lost"
     if refused:
-        told = f"The server cannot serve {unit.scope} now"
-    found = DatabaseUnavailable(f"{told}: {error.orig}.")
+        what = f"The server cannot serve {unit.scope} now"
+    found = DatabaseUnavailable(f"{what}: {error.orig}.")
     found.nothing_was_stored = refused and not unit.scope.stored
     return found

@@ -55,13 +55,13 @@ def install(engine: Engine, driver: Driver, events: Events) -> None:
     @event.listens_for(engine, "checkout")
     def on_checkout(connection: Any, record: Any, proxy: Any) -> None:
         state = status(connection)
-        is_told = polled and has_unread_bytes(connection, record.info)
-        if state is not ConnectionStatus.IDLE or is_told:
+        has_unread = polled and has_unread_bytes(connection, record.info)
+        if state is not ConnectionStatus.IDLE or has_unread:
             events.tell(ConnectionDiscarded, None, "")
             refused = record.record_info.get("dbscope.refused")
             if refused is not None and refused() is proxy:
                 # SQLAlchemy gives up here, by an error that does not say why.
-                raise DatabaseUnavailable("A connection was lost as soon as it was made.")
+                raise DatabaseUnavailable("A new connection was closed as soon as it was made.")
             record.record_info["dbscope.refused"] = weakref.ref(proxy)
             raise DisconnectionError(f"found {state.value} in the pool")
 

@@ -19,6 +19,7 @@ from sqlalchemy.util.queue import AsyncAdaptedQueue, Empty
 
 from dbscope.aio import threads
 from dbscope.backends import registry
+from dbscope.engine import disposal
 from dbscope.errors import ConfigurationError, SynchronousOnlyOperation
 from dbscope.unit import callsite
 from dbscope.unit.serving import is_starting_or_ending
@@ -174,7 +175,7 @@ class Loops:
         loop, self.loop = self.loop, None
         for engine in engines:
             if loop is None or loop is asyncio.get_running_loop() or serves_any(engine):
-                engine.dispose()
+                disposal.dispose(engine)
             elif loop.is_closed():
                 forget(engine)
             else:

@@ -67,8 +67,8 @@ class SecondConnections:
         with self._mutex:
             self.source.events.tell(SecondConnectionTaken, who, nearest)
             if room is not None and len(holders.union(*self._waiting.values())) >= room:
-                told = getattr(who, "scope", who)
-                raise PoolTimeout(f"{told} would wait for ever. {describe(nearest)}")
+                name = getattr(who, "scope", who)
+                raise PoolTimeout(f"{name} would wait for ever. {describe(nearest)}")
             self._waiting[who] = holders
 
     def have(self, who: Any) -> None:

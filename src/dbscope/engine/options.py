@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
-from dbscope.backends.base import AUTOCOMMIT
+from dbscope.backends.connecting import AUTOCOMMIT
 from dbscope.engine import pool
 from dbscope.errors import ConfigurationError
 from dbscope.unit.options import ISOLATION_LEVELS
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     Rule = Callable[[Any], str | None]  # returns what is wrong with a value
 
 ENGINE_IS_OURS = "the session belongs to the engine of its database; give the URL, or `engine=`"
-ONE_ENGINE = "a transaction is one of one engine; make a database for each of them"
+ONE_ENGINE = "a transaction belongs to one engine; make a database for each engine"
 READY = "give the ready engine instead: `engine=create_engine(...)`"
 
 
@@ -66,10 +66,10 @@ SESSION: dict[str, Rule] = {
     "binds": never(ONE_ENGINE),
     "class_": never("the class of the session is `session_class=`"),
     "twophase": only(False, why="two-phase commit is not supported"),
-    "autobegin": only(True, why="a transaction begins with what needs it"),
+    "autobegin": only(True, why="a transaction begins by itself with the first statement"),
     "autocommit": only(False, why=AUTOCOMMIT),
-    "future": only(True, why="SQLAlchemy has no other sessions any more"),
-    "close_resets_only": only(False, why="a session that has ended would be opened again unseen"),
+    "future": only(True, why="SQLAlchemy 2 has no other kind of session"),
+    "close_resets_only": only(False, why="a session that was closed could be used again unnoticed"),
     "join_transaction_mode": never("there is no connection to join; its engine is that of the URL"),
     "execution_options": no_autocommit_inside,
 }
@@ -97,30 +97,30 @@ ENGINE: dict[str, Rule] = {
     "isolation_level": no_autocommit,
     "execution_options": no_autocommit_inside,
     "pool": never(f"read-only scopes need a pool of their own; give `poolclass=`, or {READY}"),
-    "creator": never(f"it connects past what a connection is told; use `connect_args`, or {READY}"),
+    "creator": never(f"dbscope could not set up its connections; use `connect_args`, or {READY}"),
     "async_creator": never(
-        f"it connects past what a connection is told; use `connect_args`, or {READY}"
+        f"dbscope could not set up its connections; use `connect_args`, or {READY}"
     ),
-    "module": never(f"nothing is known about how it ends a transaction; {READY}"),
-    "dbapi": never(f"SQLAlchemy passes it over; {READY}"),
+    "module": never(f"dbscope does not know how it ends a transaction; {READY}"),
+    "dbapi": never(f"SQLAlchemy ignores it; {READY}"),
     "strategy": never("it makes an engine that connects to nothing"),
     "server_side_cursors": only(
-        False, None, why="ask for it by statement: `execution_options(stream_results=True)`"
+        False, None, why="ask for it with each statement: `execution_options(stream_results=True)`"
     ),
     "pool_reset_on_return": only(
-        True, False, None, "rollback", why="it would store what was to be undone"
+        True, False, None, "rollback", why="it would commit what is to be rolled back"
     ),
-    "future": only(True, why="SQLAlchemy has no other engines any more"),
-    "_is_async": never("that is the kind of database"),
-    "_initialize": never("SQLAlchemy would not get to know the server"),
-    "_coerce_config": only(False, why="give values instead of words"),
+    "future": only(True, why="SQLAlchemy 2 has no other kind of engine"),
+    "_is_async": never("`Database` or `AsyncDatabase` decides it"),
+    "_initialize": never("SQLAlchemy would not ask the server for its version"),
+    "_coerce_config": only(False, why="give values of the right type instead of texts"),
     "_dispatch": never("it is SQLAlchemy's own"),
-    "dialect": never("it is told by the URL"),
+    "dialect": never("it is part of the URL"),
     "url": never("it is the first argument of the database"),
 }
 CONNECT: dict[str, Rule] = {
     "autocommit": only(False, None, why=AUTOCOMMIT),
-    "async_creator_fn": never(f"it connects past what a connection is told; {READY}"),
+    "async_creator_fn": never(f"dbscope could not set up its connections; {READY}"),
 }
 UNNAMED = {Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL}
 # What `create_engine` takes by itself, and hands to nobody.

@@ -80,7 +80,8 @@ def class_for(
     _check(asked, is_async=is_async)
     if asked is NullPool and backend.is_memory:
         raise ConfigurationError(
-            "engine_options: poolclass=NullPool would end a database in memory with each scope."
+            "engine_options: poolclass=NullPool would lose a database in memory at the end of each "
+            "scope."
         )
     return asked  # type: ignore[no-any-return]
 
@@ -114,6 +115,12 @@ def size(engine: Engine) -> int:
     if isinstance(engine.pool, SINGLE):
         return 1
     return int(pool.size()) if hasattr(pool, "size") else 0
+
+
+def idle(engine: Engine) -> int:
+    """Return how many connections the pool has that nobody uses."""
+    pool: Any = engine.pool
+    return int(pool.checkedin()) if hasattr(pool, "checkedin") else 0
 
 
 class Out:

@@ -6,11 +6,12 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import TextClause, event
+from sqlalchemy import TextClause
 from sqlalchemy.exc import PendingRollbackError, ResourceClosedError
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
-from dbscope.engine import batches
+from dbscope.engine import batches, sandboxed, session_events
+from dbscope.engine.healing import HealingSession, forget
 from dbscope.engine.results import context_of, hold_rows
 from dbscope.engine.session_transaction import UnitSessionTransaction
 from dbscope.engine.sql_text import (
@@ -21,7 +22,6 @@ from dbscope.engine.sql_text import (
     is_utility,
     writes,
 )
-from dbscope.engine.transaction import UNIT
 from dbscope.errors import ImplicitCommit, TransactionBroken, UnexpectedRollback
 from dbscope.unit import callsite, manual, results
 from dbscope.unit.ownership import InternalEnd
@@ -39,22 +39,33 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dbscope")
 
 
-class UnitSession(Session):
+class UnitSession(HealingSession):
     """A `Session` of a unit: every operation takes the unit's turn, or is refused unsent.
 
     Without a unit (made by `db.sessionmaker()` by hand) it is a plain session.
     """
 
     dbscope_unit: Unit | None = None
-    dbscope_asked: Any = None  # what was executed last, for whoever listens
+    dbscope_asked: Any = None  # what it executes now, for whoever watches
 
     # Session.execute, scalar, scalars and SQLModel's exec all end here, in 2.0 and in 2.1.
     def _execute_internal(self, statement: Any, params: Any = None, **kwargs: Any) -> Any:
-        unit, execute = self.dbscope_unit, super()._execute_internal
+        unit = self.dbscope_unit
         if unit is None:
-            return execute(statement, params, **kwargs)
-        if unit.source.events.listeners:
-            self.dbscope_asked = statement, kwargs
+            return super()._execute_internal(statement, params, **kwargs)
+        watch = unit.source.events.listeners.direct
+        if watch is None:
+            return self._execute(unit, statement, params, kwargs)
+        around, self.dbscope_asked = self.dbscope_asked, watch.ask(statement, kwargs)
+        try:
+            return self._execute(unit, statement, params, kwargs)
+        finally:
+            self.dbscope_asked = around
+
+    def _execute(self, unit: Unit, statement: Any, params: Any, kwargs: dict[str, Any]) -> Any:
+        execute, peers = super()._execute_internal, self.dbscope_peers
+        if peers is not None:
+            execute = partial(peers.execute, execute)
         if isinstance(statement, TextClause):
             check_text(unit, statement, unit.source.sql_family)
         given: Any = kwargs.get("execution_options") or NONE
@@ -72,6 +83,8 @@ class UnitSession(Session):
             unit.check_lock()
         will_write = locks or writes(statement, unit.source.sql_family)
         is_alone = will_write and not unit.blocks and is_utility(statement, unit.source.sql_family)
+        if will_write and peers is not None:
+            peers.forget()
         if is_alone:
             self.flush()  # it is no part of what the database commits by itself
         result = self._use(operation, will_write=will_write, is_alone=is_alone)
@@ -103,18 +116,27 @@ class UnitSession(Session):
         self._use(operation, will_write=True)
 
     def _marked(self, flush: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+        forget(self)
+        unit, around = self.dbscope_unit, self.dbscope_asked
+        watch = None if unit is None else unit.source.events.listeners.direct
+        if watch is not None:
+            self.dbscope_asked = watch.ask(None, NONE)
         try:
             flush(*args, **kwargs)
         except BaseException as error:
             # Whatever the error is, SQLAlchemy has rolled back what the flush was part of.
-            if self.dbscope_unit is not None:
-                self.dbscope_unit.mark_broken(error)
+            if unit is not None:
+                unit.mark_broken(error)
             raise
+        finally:
+            self.dbscope_asked = around
 
     def _autobegin_t(self, begin: bool = False) -> SessionTransaction:
-        # add(), merge(), delete() and begin() come here first.
+        # add(), merge(), delete(), begin(), statements and commit() come here first.
         if self.dbscope_unit is None:
             return super()._autobegin_t(begin)
+        if self._transaction is None:
+            self.dbscope_unit.commit.begin()
         self.dbscope_unit.check_open()
         if not self.dbscope_unit.turn.is_mine():
             self.dbscope_unit.turn.note_writer()
@@ -134,7 +156,7 @@ class UnitSession(Session):
         """Return the engine that a statement belongs to; or another in its place."""
         bind = super().get_bind(*args, **kwargs)
         unit = self.dbscope_unit
-        return bind if unit is None else unit.source.bind_of(unit, bind)
+        return sandboxed.bind_of(bind) if unit is None else unit.source.bind_of(unit, bind)
 
     def _use(
         self,
@@ -210,7 +232,6 @@ class UnitSession(Session):
         try:
             manual.about_to_commit(unit)
             mine = unit.turn.take()
-            unit.commit.begin()
             super().commit()
         except (UnexpectedRollback, ImplicitCommit):
             super().rollback()
@@ -279,38 +300,4 @@ def session_class(base: type[Session]) -> type[Session]:
     return type("UnitSession", (UnitSession, base), {"__module__": __name__})
 
 
-@event.listens_for(UnitSession, "after_begin", propagate=True)
-def _after_begin(session: UnitSession, transaction: Any, connection: Connection) -> None:
-    unit = session.dbscope_unit
-    if unit is not None:
-        connection.info["dbscope.unit"] = vars(connection)[UNIT] = unit
-        manual.transaction_begun(unit, transaction, connection)
-        unit.source.after_begin(unit, connection)
-
-
-@event.listens_for(UnitSession, "before_commit", propagate=True)
-def _before_commit(session: UnitSession) -> None:
-    unit = session.dbscope_unit
-    if unit is not None:
-        manual.about_to_commit(unit)
-        if not session.in_nested_transaction():
-            manual.check_wanted(unit)
-            if not is_clean(session):
-                session.flush()
-            unit.source.before_commit(unit)
-
-
-@event.listens_for(UnitSession, "after_commit", propagate=True)
-def _after_commit(session: UnitSession) -> None:
-    if session.dbscope_unit is not None:
-        transaction = session.get_nested_transaction() or session.get_transaction()
-        session.dbscope_unit.commit.confirm(transaction)
-
-
-@event.listens_for(UnitSession, "after_transaction_end", propagate=True)
-def _after_transaction_end(session: UnitSession, transaction: SessionTransaction) -> None:
-    unit = session.dbscope_unit
-    if unit is not None and (transaction.nested or transaction.parent is None):
-        manual.transaction_ended(unit, transaction)
-        if unit.pending_hooks and not unit.leaving:
-            unit.source.run_pending_hooks(unit)
+session_events.listen(UnitSession)

@@ -53,7 +53,10 @@ def install(engine: Engine, events: Events, backend: Backend) -> None:
         try:
             record.info[KEPT] = backend.remember_session(connection, engine.dialect)
         except Exception as error:
-            raise DatabaseUnavailable(f"A new session cannot be looked at: {error}.") from error
+            raise DatabaseUnavailable(
+                f"The settings of a new session cannot be read, so `reset_session` could not "
+                f"restore them: {error}."
+            ) from error
 
     @event.listens_for(engine, "reset")
     def on_reset(connection: Any, record: Any, state: PoolResetState) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import Engine
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import Connection, Engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
 from dbscope import arguments
@@ -24,8 +24,15 @@ SessionSettings = Callable[[], Mapping[str, object]]
 
 
 OF_KIND = {
-    True: or_none(Rule("an AsyncEngine", lambda value: isinstance(value, AsyncEngine))),
-    False: or_none(Rule("an Engine", lambda value: isinstance(value, Engine))),
+    True: or_none(
+        Rule(
+            "an AsyncEngine or AsyncConnection",
+            lambda value: isinstance(value, AsyncEngine | AsyncConnection),
+        )
+    ),
+    False: or_none(
+        Rule("an Engine or Connection", lambda value: isinstance(value, Engine | Connection))
+    ),
 }
 RULES = {
     "name": arguments.TEXT,
@@ -72,7 +79,8 @@ class Settings:
             arguments.check(name, getattr(self, name), rule)
         if self.engine is not None and self.engine_options:
             raise ConfigurationError(
-                "engine_options are for an engine that is to be made; this one is there already."
+                "engine_options are for an engine that dbscope creates, and a ready one was given; "
+                "give them to `create_engine`."
             )
 
     def check(self, backend: Backend, session_class: type[Any], *, is_async: bool) -> None:

@@ -31,13 +31,24 @@ def execute(unit: Unit, send: Callable[..., None], *args: Any, **kwargs: Any) ->
     """
     listeners, context = unit.source.events.listeners, args[-1]
     parameters = args[2] if len(args) == WITH_PARAMETERS else None
-    call(StatementBegun(unit, args[1], parameters, context), listeners)
+    direct, others = listeners.direct, listeners.of_statements
+    if direct is not None:
+        direct.begin(unit, args[1], parameters, context)
+    if others:
+        call(StatementBegun(unit, args[1], parameters, context), others)
+    if listeners.comment is not None:  # behind the listeners, to whom it is the same statement
+        args = listeners.comment(unit, args)
+    failure: BaseException | None = None
     try:
         send(*args, **kwargs)
     except BaseException as error:
-        call(StatementEnded(unit, context, error), listeners)
+        failure = error
         raise
-    call(StatementEnded(unit, context, None), listeners)
+    finally:
+        if direct is not None:
+            direct.end(unit, context, failure)
+        if others:
+            call(StatementEnded(unit, context, failure), others)
 
 
 def want(unit: Unit, engine: Engine) -> None:

@@ -117,7 +117,7 @@ def send_commit(commit: Callable[[Any], None], connection: Any) -> None:
         connection: of the pool.
     """
     unit: Unit | None = getattr(connection, "info", NOTHING).get("dbscope.unit")
-    if unit is not None:
+    if unit is not None and unit.connection is not None:
         unit.commit.send()
         if unit.source.events.listeners:
             unit.source.events.tell(CommitSent, unit)

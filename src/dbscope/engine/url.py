@@ -33,9 +33,9 @@ def _instead(value: Any) -> str | None:
     if isinstance(value, PathLike):
         return f'A file is f"{registry.OF_FILE}{{path}}".'
     if hasattr(value, "dialect"):
-        return "An engine is given by its name: `engine=...`."
+        return "Pass an engine as `engine=...`."
     if hasattr(value, "get_secret_value"):
-        return "Give what is in it: `.get_secret_value()`."
+        return "Pass its value: `.get_secret_value()`."
     return None
 
 

@@ -10,16 +10,18 @@ from sqlalchemy.exc import SQLAlchemyError
 from dbscope.aio import threads
 from dbscope.aio.concurrency import in_greenlet
 from dbscope.backends import errors
-from dbscope.backends.without_data import without_data
+from dbscope.backends.registry import driver_of
+from dbscope.backends.without_data import code_of, without_data
 from dbscope.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+
+    from sqlalchemy import Dialect, Engine
 
     from dbscope.backends.base import Backend
     from dbscope.backends.lock_waits import LockWait, LockWaits
     from dbscope.engine.settings import Settings
-    from dbscope.engine.source import EngineSource
     from dbscope.unit.unit import Unit
 
 
@@ -27,13 +29,24 @@ class Watching:
     """What one database can be asked.
 
     Args:
-        source: of the database.
+        backend: that of the database.
+        settings: what was given to the database.
+        engine: gives the plain engine, which is made at the first call.
+        is_async: whether that waits in greenlets.
     """
 
-    def __init__(self, source: EngineSource) -> None:
-        self.source = source
-        self.backend: Backend = source.backend
-        self.settings: Settings = source.settings
+    def __init__(
+        self,
+        backend: Backend,
+        settings: Settings,
+        engine: Callable[[], Engine],
+        *,
+        is_async: bool,
+    ) -> None:
+        self.backend = backend
+        self.settings = settings
+        self.engine = engine
+        self.is_async = is_async
 
     def process_of(self, unit: Unit) -> int | None:
         """Return the process of the server that a unit has now; None if that is not known."""
@@ -54,6 +67,14 @@ class Watching:
         """Say what an error of a driver is, without what people have entered."""
         return without_data(error)
 
+    def code_of(self, error: BaseException) -> str | None:
+        """Return the code of an error of a driver; None if it has none."""
+        return code_of(error)
+
+    def statement_cache(self, dialect: Dialect) -> str:
+        """Say what becomes of a driver's statements if each has a text of its own; "": nothing."""
+        return driver_of(dialect).statement_cache
+
     async def plan(self, sql: str) -> list[str]:
         """Return how the database would do a SELECT, which is not done.
 
@@ -63,11 +84,11 @@ class Watching:
         Raises:
             ConfigurationError: the database cannot tell without the values.
         """
-        carried = in_greenlet if self.source.is_async else threads.in_thread
+        carried = in_greenlet if self.is_async else threads.in_thread
         return await carried(self._plan, sql)
 
     def _plan(self, sql: str) -> list[str]:
-        with self.source.sync_engine.connect() as connection:
+        with self.engine().connect() as connection:
             try:
                 return self.backend.plan(connection, sql)
             except SQLAlchemyError as error:

@@ -56,7 +56,7 @@ def portable(error: BaseException) -> BaseException:
     kind = PORTABLE.get(type(error))
     if kind is None:
         return error
-    told: BaseException = kind(masked(str(error)))
-    told.__dict__.update(error.__dict__)
-    told.__cause__ = error.__cause__
-    return told.with_traceback(error.__traceback__)
+    copy: BaseException = kind(masked(str(error)))
+    copy.__dict__.update(error.__dict__)
+    copy.__cause__ = error.__cause__
+    return copy.with_traceback(error.__traceback__)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from contextvars import Token
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from dbscope.jobs import message
 from dbscope.jobs.databases import AnyDatabase, plain, waiting
 from dbscope.jobs.errors import portable
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 Keeps = Callable[[BaseException], bool]
 
@@ -58,8 +56,25 @@ class Job:
 
     def _raise_portable(self, error: BaseException) -> None:
         """Raise what is told instead, if another process needs that to know its type."""
-        if (told := portable(error)) is not error:
-            raise told from error.__cause__
+        if (raised := portable(error)) is not error:
+            raise raised from error.__cause__
+
+    @contextmanager
+    def _leaving(self) -> Generator[None]:
+        """End the scope inside, whose error may have to be portable."""
+        try:
+            yield
+        except BaseException as failed:
+            self._raise_portable(failed)
+            raise
+        finally:
+            self._exit()
+
+    def _left(self, error: BaseException | None, *, swallowed: bool) -> bool:
+        """Return what an exit returns; an error that goes on is made portable."""
+        if error is not None and not swallowed:
+            self._raise_portable(error)
+        return swallowed
 
 
 class PlainJob(Job):
@@ -75,22 +90,10 @@ class PlainJob(Job):
         self._opened.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool:
-        try:
-            left: bool = self._opened.__exit__(*self._left_by(error))
-        except BaseException as failed:
-            self._raise_portable(failed)
-            raise
-        finally:
-            self._exit()
-        if error is not None and not left:
-            self._raise_portable(error)
-        return left
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        with self._leaving():
+            swallowed: bool = self._opened.__exit__(*self._left_by(error))
+        return self._left(error, swallowed=swallowed)
 
 
 class AsyncJob(Job):
@@ -106,19 +109,7 @@ class AsyncJob(Job):
         await self._opened.__aenter__()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool:
-        try:
-            left: bool = await self._opened.__aexit__(*self._left_by(error))
-        except BaseException as failed:
-            self._raise_portable(failed)
-            raise
-        finally:
-            self._exit()
-        if error is not None and not left:
-            self._raise_portable(error)
-        return left
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        with self._leaving():
+            swallowed: bool = await self._opened.__aexit__(*self._left_by(error))
+        return self._left(error, swallowed=swallowed)

@@ -59,7 +59,7 @@ def install(db: AnyDatabase, broker: AsyncBroker) -> None:
         setattr(broker, LOCK, LOCK_TIMEOUT)
     elif type(broker).__name__ in {"ListQueueBroker", "PubSubBroker"}:
         logger.warning(
-            "%s forgets a message before its task has run: what a killed worker was at is lost. "
+            "%s acknowledges a message before its task has run: that of a killed worker is lost. "
             "Use RedisStreamBroker.",
             type(broker).__name__,
         )

@@ -35,7 +35,7 @@ def compared(status: Status, migration: MigrationContext) -> Status:
     if not made.intersection(known, inspect(connection).get_table_names()):
         return status
     found = compare_metadata(migration, metadata)
-    return replace(status, differences=tuple(_told(found, known)))
+    return replace(status, differences=tuple(_described(found, known)))
 
 
 def refusal(database: object, status: Status) -> MigrationError | None:
@@ -51,10 +51,10 @@ def refusal(database: object, status: Status) -> MigrationError | None:
             f"{has}. All that the models have is there: `dbscope stamp heads` notes that, and "
             "`dbscope upgrade --adopt` does so too."
         )
-    told = "; ".join(status.differences[:MOST])
+    shown = "; ".join(status.differences[:MOST])
     more = len(status.differences) - MOST
     return MigrationError(
-        f"{has}. It differs from the models: {told}{f'; and {more} more' if more > 0 else ''}. "
+        f"{has}. It differs from the models: {shown}{f'; and {more} more' if more > 0 else ''}. "
         "Stamp the revision that it is at (`dbscope stamp <revision>`); or bring it to the models "
         "by hand, and `dbscope stamp heads`; or undo what was half done, and start again."
     )
@@ -71,7 +71,7 @@ def _made(pending: Iterable[Revision]) -> Iterator[str]:
             yield from (found[1] or found[2] for found in MADE.finditer(text))
 
 
-def _told(differences: Iterable[Difference], known: set[str]) -> Iterator[str]:
+def _described(differences: Iterable[Difference], known: set[str]) -> Iterator[str]:
     """Tell each in words; a table that only the database has is somebody else's."""
     for each in differences:
         if isinstance(each, list):  # several changes of one column

@@ -17,10 +17,10 @@ from sqlalchemy import Connection, MetaData
 from dbscope import AsyncDatabase, Database, DBScopeError
 from dbscope.backends import registry
 from dbscope.backends.migrating import Migrating
-from dbscope.migrate import connect, place, rendering
+from dbscope.migrate import branches, connect, rendering, settings
 from dbscope.migrate.comparing import compare_type
 from dbscope.migrate.connect import Patience
-from dbscope.migrate.faults import told
+from dbscope.migrate.faults import as_migration_error
 from dbscope.migrate.work import KEY, Work
 
 CONNECTION = "connection"  # in `Config.attributes`, as in Alembic's own recipes
@@ -54,8 +54,8 @@ def run(
         >>> from server.models import Base, db
         >>> run(db, Base.metadata)
     """
-    place.refuse_other(context.config, db, context.config.attributes.get(OWNER))
-    settings = {
+    settings.refuse_other(context.config, db, context.config.attributes.get(OWNER))
+    given = {
         "target_metadata": metadata,
         "compare_type": compare_type,
         "render_item": rendering.render_item,
@@ -65,25 +65,25 @@ def run(
     }
     connection = context.config.attributes.get(CONNECTION)
     if context.is_offline_mode():
-        _offline(db, settings)
+        _offline(db, given)
     elif connection is not None:
-        _online(settings, before, connection)
+        _online(given, before, connection)
     else:
-        _from_command_line(db, partial(_online, settings, before))
+        _from_command_line(db, partial(_online, given, before))
 
 
 def _online(
-    settings: dict[str, Any], before: Callable[[Connection], None] | None, connection: Connection
+    given: dict[str, Any], before: Callable[[Connection], None] | None, connection: Connection
 ) -> None:
     if before is not None and _changes_something():
         before(connection)
         connection.commit()
     work = Work(connection, context.config.attributes.setdefault(DONE, []))
     migrating = registry.migrating_of(connection.dialect)
-    settings = settings | _without_hidden(connection, settings)
-    after = (work.finish, *to_tuple(settings.get("on_version_apply"), default=()))
-    settings = _of(migrating) | settings | {"on_version_apply": after, KEY: work}
-    context.configure(connection=connection, **settings)
+    given = given | _without_hidden(connection, given)
+    after = (work.finish, *to_tuple(given.get("on_version_apply"), default=()))
+    given = _of(migrating) | given | {"on_version_apply": after, KEY: work}
+    context.configure(connection=connection, **given)
     with (
         work.watched(context.get_context()),
         migrating.around(connection),
@@ -99,10 +99,10 @@ def _of(migrating: Migrating) -> dict[str, Any]:
     }
 
 
-def _without_hidden(connection: Connection, settings: dict[str, Any]) -> dict[str, Any]:
+def _without_hidden(connection: Connection, given: dict[str, Any]) -> dict[str, Any]:
     """Leave out tables that no `create_table` makes."""
     hidden = cache(lambda: registry.migrating_of(connection.dialect).hidden_tables(connection))
-    of_name, of_object = settings.get("include_name"), settings.get("include_object")
+    of_name, of_object = given.get("include_name"), given.get("include_object")
 
     def include_name(name: Any, kind: str, parents: Any) -> bool:
         if kind == "table" and name in hidden():
@@ -117,9 +117,9 @@ def _without_hidden(connection: Connection, settings: dict[str, Any]) -> dict[st
     return {"include_name": include_name, "include_object": include_object}
 
 
-def _offline(db: Database[Any] | AsyncDatabase[Any], settings: dict[str, Any]) -> None:
+def _offline(db: Database[Any] | AsyncDatabase[Any], given: dict[str, Any]) -> None:
     ours: dict[str, Any] = {"literal_binds": True, "dialect_opts": {"paramstyle": "named"}}
-    context.configure(url=db.url, **(ours | _of(db.backend.migrating()) | settings))
+    context.configure(url=db.url, **(ours | _of(db.backend.migrating()) | given))
     with context.begin_transaction():
         context.run_migrations()
 
@@ -128,7 +128,7 @@ def _from_command_line(db: Database[Any] | AsyncDatabase[Any], work: Any) -> Non
     """Do what Alembic's own command wants, and fail in its way: a sentence, no traceback."""
     _log(context.config)
     try:
-        with told(f"{db}"):
+        with as_migration_error(f"{db}"):
             if _changes_something():
                 connect.alone(db, work, Patience())
             else:
@@ -173,4 +173,4 @@ def _directives(migration: MigrationContext, _revision: Any, directives: list[An
     for backend in registry.known():  # the revision may run on any of them
         backend.migrating().complete(up, down, models)
     if directive.head in (None, "head"):
-        place.put(directive, writing.script_directory, "schema")
+        branches.put(directive, writing.script_directory, "schema")

@@ -15,7 +15,7 @@ from dbscope.backends.errors import has_waited_for_lock
 
 
 @contextmanager
-def told(doing: str) -> Generator[None, None, None]:
+def as_migration_error(doing: str) -> Generator[None, None, None]:
     """Turn whatever leaves the block into a MigrationError, but for errors of ours."""
     try:
         yield
@@ -32,7 +32,8 @@ def _of_alembic(error: CommandError) -> str:
     if isinstance(cause, ResolutionError):
         return f"There is no revision or branch {cause.argument!r}. `dbscope history` shows them."
     if isinstance(cause, MultipleHeads):
-        return f"There are several heads: not {cause.argument!r}, but `heads`, or one: schema@head."
+        many = f"There are several heads, so {cause.argument!r} is ambiguous"
+        return f"{many}: use `heads`, or one: schema@head."
     return _sentence(str(error))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dbscope import ConfigurationError
-from dbscope.migrate.place import INI, TOML, has_section
+from dbscope.migrate.settings import INI, TOML, has_section
 
 ENV = """\
 from dbscope.migrate import run
@@ -67,13 +67,13 @@ NAME = "%%(year)d-%%(month).2d-%%(day).2d_%%(rev)s_%%(slug)s"
 
 def write(root: Path, folder: Path, *, database: str, metadata: str) -> tuple[Path, ...]:
     """Write the files, and return what was written or added to."""
-    place = root / folder
-    _refuse_a_second(root, place)
+    target = root / folder
+    _refuse_a_second(root, target)
     files = {
-        place / "env.py": _env(database, metadata),
-        place / "script.py.mako": SCRIPT,
-        place / "schema" / ".gitkeep": "",
-        place / "data" / ".gitkeep": "",
+        target / "env.py": _env(database, metadata),
+        target / "script.py.mako": SCRIPT,
+        target / "schema" / ".gitkeep": "",
+        target / "data" / ".gitkeep": "",
     }
     for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,11 +81,11 @@ def write(root: Path, folder: Path, *, database: str, metadata: str) -> tuple[Pa
     return (*files, _configure(root, folder.as_posix()))
 
 
-def _refuse_a_second(root: Path, place: Path) -> None:
+def _refuse_a_second(root: Path, target: Path) -> None:
     if (root / INI).exists() or has_section(root / TOML):
         raise ConfigurationError(f"{root.absolute()} is configured for Alembic already.")
-    if place.exists() and any(place.iterdir()):
-        raise ConfigurationError(f"{place} is not empty.")
+    if target.exists() and any(target.iterdir()):
+        raise ConfigurationError(f"{target} is not empty.")
 
 
 def _configure(root: Path, folder: str) -> Path:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
-from io import StringIO
 from os import PathLike
-from pathlib import Path
 from time import time
 from typing import Any, Literal
 
@@ -21,17 +18,17 @@ from sqlalchemy import Connection
 
 from dbscope import AsyncDatabase, ConfigurationError, Database, MigrationError
 from dbscope.migrate import adopt as adoption
-from dbscope.migrate import connect, layout, place
+from dbscope.migrate import branches, connect
+from dbscope.migrate.branches import revision_of
 from dbscope.migrate.connect import Patience
-from dbscope.migrate.environment import CONNECTION, DONE, OWNER
-from dbscope.migrate.place import revision_of
+from dbscope.migrate.environment import CONNECTION, DONE
 from dbscope.migrate.revisions import Revision, Status
-from dbscope.migrate.turn import turn
+from dbscope.migrate.tree import Tree
 
 Mode = Literal["upgrade", "check", "off"]
 
 
-class Migrations:
+class Migrations(Tree):
     """The migrations of one database; all but `at_start` are plain functions, for commands.
 
     Args:
@@ -56,8 +53,7 @@ class Migrations:
         ddl_timeout: float = 10.0,
         alone: bool = False,
     ) -> None:
-        self.db = db
-        self.config = config
+        super().__init__(db, config)
         self.alone = alone
         self.ran: dict[str, float] = {}  # by this process: revision, seconds since 1970
         self._patience = Patience(lock_timeout, ddl_timeout)
@@ -96,7 +92,7 @@ class Migrations:
         with self._turn():
             status = self._status()
             self._refuse_if_ahead(status)
-            if not place.to_run(self._script(), target, status):
+            if not branches.to_run(self._script(), target, status):
                 return ()
         if adopt and status.differences == ():
             self.stamp("heads")
@@ -113,7 +109,7 @@ class Migrations:
             MigrationError: see `upgrade`.
         """
         return self._change(
-            command.downgrade, lambda status: place.below(self._script(), target, status)
+            command.downgrade, lambda status: branches.below(self._script(), target, status)
         )
 
     def stamp(self, target: str = "heads", *, purge: bool = False) -> None:
@@ -138,8 +134,6 @@ class Migrations:
         """Return where the database is; nothing is locked or changed."""
         with self._turn():
             return self._status()
-
-    # -- with the files ------------------------------------------------------------------------
 
     def revision(
         self,
@@ -168,9 +162,9 @@ class Migrations:
             self.check()
         with self._turn():
             script = self._script()
-            if depends_on is None and branch == "data" and place.has_branches(script):
-                depends_on = place.heads_of(script, "schema")
-            where = place.position(script, branch)
+            if depends_on is None and branch == "data" and branches.has_branches(script):
+                depends_on = branches.heads_of(script, "schema")
+            where = branches.position(script, branch)
 
             def write(connection: Connection | None) -> Any:
                 config = self._load(**{CONNECTION: connection})
@@ -184,89 +178,6 @@ class Migrations:
 
             written = connect.look(self.db, write) if autogenerate else write(None)
             return revision_of(written) if isinstance(written, Script) else None
-
-    def merge(
-        self, message: str = "merge", branch: str = "schema", *, revisions: Sequence[str] = ()
-    ) -> Revision:
-        """Write a revision that joins the heads of one branch, which two people have made.
-
-        Args:
-            message: what it is about.
-            branch: all of its heads are joined.
-            revisions: or these.
-
-        Raises:
-            MigrationError: there is one head only.
-        """
-        with self._turn():
-            script = self._script()
-            place.require(script, branch)
-            heads = revisions or place.heads_of(script, branch)
-            if len(heads) <= 1:
-                raise MigrationError(f"There is nothing to merge: {branch} has {len(heads)} head.")
-            merged = command.merge(self._load(), list(heads), message)
-            assert merged is not None
-            return revision_of(merged)
-
-    def history(self) -> tuple[Revision, ...]:
-        """Return all revisions, newest first."""
-        with self._turn():
-            return tuple(map(revision_of, self._script().walk_revisions()))
-
-    def heads(self) -> tuple[Revision, ...]:
-        """Return the newest revision of each branch, by the files."""
-        with self._turn():
-            script = self._script()
-            return tuple(map(revision_of, script.get_revisions(script.get_heads())))
-
-    def branches(self) -> dict[str, tuple[Revision, ...]]:
-        """Return the heads of each branch, by its label."""
-        heads: dict[str, tuple[Revision, ...]] = {}
-        for head in self.heads():
-            for label in head.branches:
-                heads[label] = (*heads.get(label, ()), head)
-        return heads
-
-    def sql(self, target: str = "heads", *, downgrade: bool = False) -> str:
-        """Return the SQL of an upgrade, for somebody else to run; nothing is connected.
-
-        Args:
-            target: where to, from the beginning; or `from:to`, which a downgrade needs.
-            downgrade: the other way.
-
-        Raises:
-            MigrationError: no such revision, or one that has to read (`session()`).
-        """
-        with self._turn():
-            config = self._load()
-            config.output_buffer = StringIO()
-            change = command.downgrade if downgrade else command.upgrade
-            change(config, target, sql=True)
-            return config.output_buffer.getvalue()
-
-    @staticmethod
-    def init(
-        folder: str | PathLike[str] = "migrations",
-        *,
-        database: str,
-        metadata: str,
-        root: str | PathLike[str] = ".",
-    ) -> tuple[Path, ...]:
-        """Write what `alembic init` would, in our shape, and return what was written.
-
-        `env.py`, `script.py.mako`, the folders `schema/` and `data/`, and the settings: the section
-        `[tool.alembic]` if there is a `pyproject.toml`, else an `alembic.ini`.
-
-        Args:
-            folder: of the migrations, from the root.
-            database: where env.py finds it: "app.database:db".
-            metadata: where env.py finds it: "app.models:Base.metadata".
-            root: of the project; the settings are there.
-
-        Raises:
-            ConfigurationError: there are migrations already.
-        """
-        return layout.write(Path(root), Path(folder), database=database, metadata=metadata)
 
     # -- inside --------------------------------------------------------------------------------
 
@@ -301,23 +212,12 @@ class Migrations:
         found: list[Status] = []
 
         def keep(heads: tuple[str, ...], migration: MigrationContext) -> list[Any]:
-            found.append(adoption.compared(place.status_of(script, heads), migration))
+            found.append(adoption.compared(branches.status_of(script, heads), migration))
             return []
 
         with EnvironmentContext(config, script, fn=keep, dont_mutate=True):
             script.run_env()
-        return found[0] if found else place.status_of(script, ())
-
-    def _load(self, **attributes: Any) -> Config:
-        if place.depends_on_where(self.config):
-            attributes[OWNER] = self.db
-        return place.load(self.config, **attributes)
-
-    def _turn(self) -> AbstractContextManager[None]:
-        return turn(f"Migrations of {self.db}")
-
-    def _script(self) -> ScriptDirectory:
-        return ScriptDirectory.from_config(self._load())
+        return found[0] if found else branches.status_of(script, ())
 
     def _refuse_if_ahead(self, status: Status) -> None:
         if status.unknown:

@@ -23,7 +23,7 @@ from dbscope.backends import registry
 from dbscope.backends.stored_types import Existing, Original, stored, variants_of
 
 FAMILIES = {each.features.family for each in registry.known()}
-PLACES: dict[str, Any] = {
+PREFIXES: dict[str, Any] = {
     "sa": sa,
     **{name: import_module(f"sqlalchemy.dialects.{name}") for name in sorted(FAMILIES)},
     "sa.types": sa.types,
@@ -129,8 +129,8 @@ def _bare(type_: Type) -> Type:
 
 def _variants(type_: Type) -> str:
     """Write what other databases have instead."""
-    told = sorted(variants_of(type_).items())
-    return "".join(f".with_variant({_written(_bare(each))}, {name!r})" for name, each in told)
+    variants = sorted(variants_of(type_).items())
+    return "".join(f".with_variant({_written(_bare(each))}, {name!r})" for name, each in variants)
 
 
 def _as_stored(type_: Type, dialects: list[Dialect]) -> Iterator[str]:
@@ -164,23 +164,23 @@ def _written(type_: Type) -> str:
     if isinstance(type_, PickleType):
         type_ = type_.impl_instance
     for kind in type(type_).__mro__:
-        for place, module in PLACES.items():
+        for prefix, module in PREFIXES.items():
             if getattr(module, kind.__name__, None) is kind:
-                return _call(kind, place, type_)
+                return _call(kind, prefix, type_)
     raise TypeError(type_)
 
 
-def _call(kind: type, place: str, type_: Any) -> str:
+def _call(kind: type, prefix: str, type_: Any) -> str:
     values = getattr(type_, "enums", None) or getattr(type_, "values", None) or ()
-    told = [repr(str(each)) for each in values]
+    arguments = [repr(str(each)) for each in values]
     for name, default in dict(reversed([*_parameters(kind, type_)])).items():
         value: Any = getattr(type_, name, getattr(type_, f"_{name}", default))
         if isinstance(value, TypeEngine):
-            told.append(f"{name}={_nested(value)}")  # pyright: ignore[reportUnknownArgumentType]
+            arguments.append(f"{name}={_nested(value)}")  # pyright: ignore[reportUnknownArgumentType]
         elif value != default and isinstance(value, bool | int | float | str):
             plain = str(value) if isinstance(value, str) else value
-            told.append(f"{name}={plain!r}")
-    return f"{place}.{kind.__qualname__}({', '.join(told)})"
+            arguments.append(f"{name}={plain!r}")
+    return f"{prefix}.{kind.__qualname__}({', '.join(arguments)})"
 
 
 def _nested(type_: Type) -> str:
@@ -247,7 +247,7 @@ def _column(type_: Type, dialect: Dialect, *, copied: bool = False) -> str | Non
 
 
 def _namespace(text: str) -> dict[str, Any]:
-    names = dict(PLACES)
+    names = dict(PREFIXES)
     for line in _imports(text):
         if line.startswith("import "):
             module = line.removeprefix("import ")
@@ -261,9 +261,9 @@ def _imports(text: str) -> set[str]:
     found: set[str] = set()
     for node in ast.walk(ast.parse(text, mode="eval")):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            place = ast.unparse(node.func.value)
-            if place in FAMILIES:
-                found.add(f"from sqlalchemy.dialects import {place}")
-            elif place not in PLACES and isinstance(node.func.value, ast.Name | ast.Attribute):
-                found.add(f"import {place}")
+            prefix = ast.unparse(node.func.value)
+            if prefix in FAMILIES:
+                found.add(f"from sqlalchemy.dialects import {prefix}")
+            elif prefix not in PREFIXES and isinstance(node.func.value, ast.Name | ast.Attribute):
+                found.add(f"import {prefix}")
     return found

@@ -75,7 +75,7 @@ class Traces:
         migrating = migrating_of(self._connection.dialect)
         return sorted(self._tried & migrating.invalid_indexes(self._connection))
 
-    def told(self, revision: str, said: str) -> str:
+    def describe(self, revision: str, said: str) -> str:
         """Return what stays of a revision that failed, and what to do about it."""
         words = ""
         invalid = self.invalid()

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from threading import Lock
 
 from dbscope import MigrationError
-from dbscope.migrate.faults import told
+from dbscope.migrate.faults import as_migration_error
 
 _one_at_a_time = Lock()
 _inside: ContextVar[bool] = ContextVar("dbscope_migrating", default=False)
@@ -29,7 +29,7 @@ def turn(doing: str) -> Generator[None, None, None]:
             f"{doing} were called by a revision, or by what env.py imports, while they are running."
             " Call them in the lifespan, or below `if __name__ == '__main__':`."
         )
-    with _one_at_a_time, told(doing):
+    with _one_at_a_time, as_migration_error(doing):
         token = _inside.set(True)
         try:
             yield

@@ -170,8 +170,8 @@ class Work:
     def _blame(self, migration: MigrationContext, step: MigrationInfo, error: Exception) -> str:
         script: Any = step.up_revision
         way = "Revision" if step.is_upgrade else "The downgrade of revision"
-        place = f"{_short(script.path)}{_line(script.path, error)}"
-        message = f"{way} {script.revision} ({script.doc}) in {place} failed: "
+        where = f"{_short(script.path)}{_line(script.path, error)}"
+        message = f"{way} {script.revision} ({script.doc}) in {where} failed: "
         words = said(error)
         message += f"{words} {self._stored(migration)}"
         return message + self._left(str(script.revision), words)
@@ -180,11 +180,11 @@ class Work:
         if self._traces is None:
             return ""
         try:
-            told = self._traces.told(revision, words)
+            left = self._traces.describe(revision, words)
             self.connection.rollback()
         except Exception:  # the connection is lost, which was said already
             return ""
-        return told
+        return left
 
     def _stored(self, migration: MigrationContext) -> str:
         try:

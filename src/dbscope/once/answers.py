@@ -9,6 +9,7 @@ from typing import Any
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 WITHOUT_BODY = frozenset({204, 205, 304})
+NOT_KEPT = b""  # an answer that was given, and is not there to be repeated
 REPLAYED = (b"idempotent-replayed", b"true")
 
 
@@ -27,11 +28,11 @@ def encoded(start: Message, body: bytes, kept: Collection[str]) -> bytes:
 def decoded(stored: bytes) -> list[Message]:
     """Return the messages that repeat an answer."""
     head, _, body = stored.partition(b"\n")
-    told = json.loads(head)
-    headers = [(n.encode("latin-1"), v.encode("latin-1")) for n, v in told["headers"]]
+    kept = json.loads(head)
+    headers = [(n.encode("latin-1"), v.encode("latin-1")) for n, v in kept["headers"]]
     start: Message = {
         "type": "http.response.start",
-        "status": told["status"],
+        "status": kept["status"],
         "headers": [*headers, REPLAYED],
     }
     return [start, {"type": "http.response.body", "body": body}]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from sqlalchemy.exc import DBAPIError
 
-from dbscope.backends import errors
+from dbscope.backends import conflicts, errors
 from dbscope.once import store
 from dbscope.once.proof import prove
 from dbscope.unit.ownership import InternalEnd
@@ -37,9 +37,8 @@ def claim(unit: Unit, wanted: Claim, *, wait: bool = True) -> Found | None:
         try:
             found = store.claim(session, wanted, wait=wait)
         except DBAPIError as error:
-            if errors.is_missing_table(error.orig):
-                error.add_note(NOTE)
-            if not (is_first and tries_left and errors.is_retryable(error)):
+            _note(error)
+            if not (is_first and tries_left and conflicts.is_retryable(error)):
                 raise
         else:
             if found is None:
@@ -50,6 +49,20 @@ def claim(unit: Unit, wanted: Claim, *, wait: bool = True) -> Found | None:
         _begin_again(unit, session)
         unit.turn.world.sleep(RANDOM.random() * PAUSE)
     raise AssertionError
+
+
+def find(unit: Unit, wanted: Claim) -> Found | None:
+    """Look what was done under the key; see `store.find`."""
+    try:
+        return store.find(session_of(unit), wanted)
+    except DBAPIError as error:
+        _note(error)
+        raise
+
+
+def _note(error: DBAPIError) -> None:
+    if errors.is_missing_table(error.orig):
+        error.add_note(NOTE)
 
 
 def _is_first(unit: Unit) -> bool:

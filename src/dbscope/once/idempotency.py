@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from dbscope import arguments
 from dbscope.errors import ConfigurationError
-from dbscope.once.values import digest
+from dbscope.once.values import KEEP, NOT_FOR_EVER, digest
 
 # Not cookies, and nothing that belongs to one connection or one moment.
 KEPT_HEADERS = (
@@ -43,14 +44,14 @@ def by_authorization(request: Any) -> str:
         ConfigurationError: the request has cookies instead. Which of them says who it is, only the
             application knows; a guess would give one user what was answered to another.
     """
-    told: str | None = request.headers.get("authorization")
-    if told is None and request.headers.get("cookie"):
+    credentials: str | None = request.headers.get("authorization")
+    if credentials is None and request.headers.get("cookie"):
         raise ConfigurationError(
             "A request with an Idempotency-Key has cookies and no Authorization, so it is not "
             "known whose key it is: Idempotency(user=lambda request: ...) tells it, for example "
             "by `request.session.get('user')`; `user=lambda request: None`: all share their keys."
         )
-    return "" if told is None else digest(told)
+    return "" if credentials is None else digest(credentials)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,9 @@ class Idempotency:
         headers: of the answer, which are kept beside status and body.
         header: its name.
 
+    Raises:
+        ConfigurationError: `keep` is no time for which something could be kept.
+
     Example:
         >>> db.install(app, idempotency=Idempotency(user=lambda request: request.user.name))
     """
@@ -80,6 +84,11 @@ class Idempotency:
     body_limit: int = 1024 * 1024
     headers: Collection[str] = KEPT_HEADERS
     header: str = "Idempotency-Key"
+
+    def __post_init__(self) -> None:
+        """Refuse at the start what would fail with the first key."""
+        arguments.check("keep", self.keep, KEEP)
+        arguments.check("keep", self.keep, NOT_FOR_EVER)
 
     def key(self, asgi: Any) -> str | None:
         """Return the key of a request, None if it has none.
@@ -141,26 +150,35 @@ class Refused(Exception):
 
 def missing(header: str) -> Refused:
     """Return the refusal of a request without the header, where it is required."""
-    told = "This operation is done once for each key: send one."
-    return Refused(400, f"{header} is missing", told)
+    detail = "This operation is done once for each key: send one."
+    return Refused(400, f"{header} is missing", detail)
 
 
 def reused(header: str) -> Refused:
     """Return the refusal of a key that came with another request."""
-    told = "Another request came with this key before. Send a new key with a new request."
-    return Refused(422, f"{header} is already used", told)
+    detail = "Another request came with this key before. Send a new key with a new request."
+    return Refused(422, f"{header} is already used", detail)
 
 
 def under_way(header: str) -> Refused:
     """Return the refusal of a key whose request is still being done."""
-    told = "A request with this key is being done. Send it again later."
-    return Refused(409, f"A request with the same {header} is outstanding", told, again=True)
+    detail = "A request with this key is being done. Send it again later."
+    return Refused(409, f"A request with the same {header} is outstanding", detail, again=True)
 
 
 def not_kept(header: str) -> Refused:
     """Return the refusal of a key whose answer cannot be repeated."""
-    told = "It was done, and nothing is done again; its answer was a stream, or was too large."
-    return Refused(409, f"The answer for this {header} was not kept", told)
+    detail = "It was done, and nothing is done again; its answer was a stream, or was too large."
+    return Refused(409, f"The answer for this {header} was not kept", detail)
+
+
+def cut_short(header: str) -> Refused:
+    """Return the refusal of a key whose request has committed by itself, and then not ended."""
+    told = (
+        "A part of it was stored before it failed, and nothing is done again. Look what is there, "
+        "and send what is missing with a new key."
+    )
+    return Refused(409, f"The request with this {header} was not done to its end", told)
 
 
 def too_large(limit: int) -> Refused:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from dbscope import arguments
 from dbscope.aio import concurrency
 from dbscope.arguments import Rule
+from dbscope.errors import ScopeClosed
 from dbscope.once import store
 from dbscope.once.claiming import claim, session_of
 from dbscope.once.store import Claim
-from dbscope.once.values import fingerprint_of, restored, stored
+from dbscope.once.values import KEEP, NOT_FOR_EVER, fingerprint_of, restored, stored
 from dbscope.scopes.atomic import AsyncAtomic, SyncAtomic
 from dbscope.scopes.decorating import must_be_async, must_be_plain, wraps
 from dbscope.scopes.entering import Plain, Waiting
@@ -31,7 +32,6 @@ KEY = Rule(
     "a text that is not empty, or a function of the arguments",
     lambda value: callable(value) or (isinstance(value, str) and bool(value)),
 )
-KEEP = Rule("a positive timedelta", lambda v: isinstance(v, timedelta) and v > timedelta())
 NOTHING = object()
 
 
@@ -48,18 +48,35 @@ class Once:
         self.key = key
         self.done = done
         self._result = result
+        self._is_left = False
 
     @property
     def result(self) -> Any:
-        """What came of it, then or now; assign it where it is done. What JSON can hold."""
+        """What came of it, then or now; what JSON can hold.
+
+        Assign it where it is done, inside the block.
+
+        Raises:
+            TypeError: it was done before, or JSON cannot hold it.
+            ScopeClosed: the block was left.
+        """
         return None if self._result is NOTHING else self._result
 
     @result.setter
     def result(self, value: Any) -> None:
         if self.done:
             raise TypeError(f"{self.key!r} was done before: its result is not to be changed.")
+        if self._is_left:
+            raise ScopeClosed(
+                f"The block of once({self.key!r}) was left: what is assigned to its result now is "
+                "stored nowhere. Assign it inside."
+            )
         stored(value)
         self._result = value
+
+    def leave(self) -> None:
+        """Take no result from now on."""
+        self._is_left = True
 
     def __repr__(self) -> str:
         return f"<Once {self.key!r} {'done before' if self.done else 'being done'}>"
@@ -93,7 +110,8 @@ class OnceBase:
         self.source = source
         self.key = arguments.check("key", key, KEY, TypeError)
         self.fingerprint = fingerprint
-        self.keep = arguments.check("keep", keep, KEEP, TypeError)
+        arguments.check("keep", keep, KEEP, TypeError)
+        self.keep = arguments.check("keep", keep, NOT_FOR_EVER, ValueError)
         self.where = where or callsite.here()
         self._entered: list[Any] = []
 
@@ -104,7 +122,9 @@ class OnceBase:
             TypeError: key or fingerprint is a function, and there are no arguments for it.
         """
         if callable(self.key) or callable(self.fingerprint):
-            raise TypeError("A function of the arguments is for the decorator: @db.once(...).")
+            raise TypeError(
+                "A key that is a function of the arguments needs the decorator: `@db.once(...)`."
+            )
         return Claim(self.key, fingerprint_of(self.fingerprint), self.keep)
 
     def of_call(self, where: object, args: Any, kwargs: Any) -> Any:
@@ -127,7 +147,10 @@ class AsyncOnce(OnceBase, Waiting):
         async with AsyncAtomic(self.source, where=self.where):
             unit = unit_of(self.source)
             once = await concurrency.in_greenlet(begin, unit, wanted)
-            yield once
+            try:
+                yield once
+            finally:
+                once.leave()
             await concurrency.in_greenlet(end, unit, wanted, once)
 
     async def __aenter__(self) -> Once:
@@ -170,7 +193,10 @@ class SyncOnce(OnceBase, Plain):
         with SyncAtomic(self.source, where=self.where):
             unit = unit_of(self.source)
             once = begin(unit, wanted)
-            yield once
+            try:
+                yield once
+            finally:
+                once.leave()
             end(unit, wanted, once)
 
     def __enter__(self) -> Once:

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import inspect
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 from urllib.parse import quote
 
 from sqlalchemy.exc import DBAPIError
 
-from dbscope.backends import errors
+from dbscope.backends import conflicts
 from dbscope.backends.inserting import UnderWay
 from dbscope.errors import ConfigurationError, KeyReused
 from dbscope.once import idempotency, routes, store
-from dbscope.once.answers import Held, Message, Send, decoded, encoded
-from dbscope.once.claiming import claim, session_of
+from dbscope.once.answers import NOT_KEPT, Held, Message, Send, decoded, encoded
+from dbscope.once.claiming import claim, find, session_of
 from dbscope.once.idempotency import Idempotency, Refused
 from dbscope.once.store import Claim, Found
 from dbscope.once.values import digest
@@ -52,7 +52,13 @@ def install(app: Any, database: Any, settings: object) -> None:
 class KeyedRoutes:
     """What a database has for routes."""
 
-    def idempotent(self, function: F | None = None, /, **settings: Any) -> F:
+    @overload
+    def idempotent(self, function: F, /) -> F: ...
+
+    @overload
+    def idempotent(self, /, **settings: Any) -> Callable[[F], F]: ...
+
+    def idempotent(self, function: Any = None, /, **settings: Any) -> Any:
         """Decorate a route: its requests may have an `Idempotency-Key`, see `Idempotency`.
 
         Args:
@@ -65,8 +71,8 @@ class KeyedRoutes:
             ... async def pay(payment: Payment) -> Receipt: ...
         """
         if function is None:
-            return cast("F", partial(self._keyed, settings))
-        return cast("F", self._keyed(settings, function))
+            return partial(self._keyed, settings)
+        return self._keyed(settings, function)
 
     def _keyed(self, settings: dict[str, Any], function: Any) -> Any:
         Routes.around = serve
@@ -212,6 +218,8 @@ class Keyed:
 
     def _again(self, found: Found) -> list[Message]:
         if found.result is None:
+            raise idempotency.cut_short(self.settings.header)
+        if found.result == NOT_KEPT:
             raise idempotency.not_kept(self.settings.header)
         return decoded(found.result)
 
@@ -228,25 +236,32 @@ class Keyed:
                 "be stored apart from the work. Let the route be one transaction."
             )
         try:
-            return await carrying.carried(
-                [unit], claim, unit, self.claimed, wait=self.settings.wait
-            )
+            return await carrying.carried([unit], self._claim_in, unit)
         except KeyReused as error:
             raise idempotency.reused(self.settings.header) from error
         except UnderWay as error:
             raise idempotency.under_way(self.settings.header) from error
         except DBAPIError as error:
-            if errors.is_retryable(error):  # a deadlock of those who want the same key
+            if conflicts.is_retryable(error):  # a deadlock of those who want the same key
                 raise idempotency.under_way(self.settings.header) from error
             raise
+
+    def _claim_in(self, unit: Unit) -> Found | None:
+        if not self.source.sandboxes.opened:
+            return claim(unit, self.claimed, wait=self.settings.wait)
+        # There a second transaction has to wait for whoever has written: the row is written last.
+        found = find(unit, self.claimed)
+        if found is None:
+            unit.blocks[0].before_commit(partial(self._finish, unit, None))
+        return found
 
     def _store(self, start: Message, body: bytes | None) -> None:
         """See to it that the answer is stored with the work, if that is.
 
-        The row without an answer says that it was done.
+        A row without one is of a request that has committed by hand, and has not come to its end.
         """
         unit = unit_of(self.source)
-        answer = None if body is None else encoded(start, body, self.settings.headers)
+        answer = NOT_KEPT if body is None else encoded(start, body, self.settings.headers)
         if unit.blocks and unit.blocks[0].outcome is None:
             unit.blocks[0].before_commit(partial(self._finish, unit, answer))
 

@@ -15,7 +15,7 @@ from sqlalchemy import delete, select, update
 from dbscope.backends.inserting import UnderWay
 from dbscope.errors import KeyReused
 from dbscope.once.table import SHOWN, TABLE, inserting
-from dbscope.once.values import digest
+from dbscope.once.values import check_key, digest
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
@@ -35,12 +35,19 @@ class Claim:
         key: it.
         fingerprint: of the input; None: not compared.
         keep: for how long it is kept.
+
+    Raises:
+        ValueError: no database could store the key.
     """
 
     key: str
     fingerprint: str | None
     keep: timedelta
     attempt: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def __post_init__(self) -> None:
+        """Refuse a key that cannot be one, before anything is sent."""
+        check_key(self.key)
 
     @property
     def id(self) -> str:
@@ -100,6 +107,16 @@ def claim(session: Session, wanted: Claim, *, wait: bool = True) -> Found | None
     if row is not None and _take_over(session, wanted, row):
         return None
     return claim(session, wanted, wait=wait)  # it was purged, or taken over, in this very moment
+
+
+def find(session: Session, wanted: Claim) -> Found | None:
+    """Return what was done under a key, and claim nothing: nobody is waited for.
+
+    Raises:
+        KeyReused: it was used with another input.
+    """
+    row = session.execute(select(TABLE).where(TABLE.c.id == wanted.id)).first()
+    return _found(wanted, row) if row is not None and row.expires_at > now() else None
 
 
 def _take_over(session: Session, wanted: Claim, row: Row[Any]) -> bool:

@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import timedelta
 from typing import Any
 
-Key = str
+from dbscope.arguments import Rule
+
+LONGEST = timedelta(days=36_500)  # no table of ours is older; what is stored stays a date
+KEEP = Rule("a positive timedelta", lambda v: isinstance(v, timedelta) and v > timedelta())
+NOT_FOR_EVER = Rule(f"a timedelta of at most {LONGEST.days} days", lambda v: v <= LONGEST)
 
 
 def digest(value: str | bytes) -> str:
     """Return the SHA-256 of a text, as 64 characters."""
     return hashlib.sha256(value.encode() if isinstance(value, str) else value).hexdigest()
+
+
+def check_key(key: str) -> None:
+    """Refuse a text that not every database can store.
+
+    Raises:
+        ValueError: it has a NUL, or half of a surrogate pair.
+    """
+    if "\0" in key or any("\ud800" <= character <= "\udfff" for character in key):
+        raise ValueError(
+            f"The key {key!r} has a character that not every database can store: NUL, or half of "
+            "a surrogate pair. Take the digest of what it is made of, or leave them out."
+        )
 
 
 def fingerprint_of(value: Any) -> str | None:

@@ -24,6 +24,8 @@ logger = logging.getLogger("dbscope")
 Publish = Callable[[Message], Any]
 AWAY = (DBScopeError, SQLAlchemyError, OSError)  # what a relay survives, since it may come back
 LONGEST_PAUSE = 300.0  # seconds
+ISOLATION = "READ COMMITTED"  # MySQL would else lock the gaps that new messages come into
+PATIENCE = 5.0  # seconds for a relay to end by itself
 
 
 def usual_backoff(failed: int) -> float:
@@ -54,7 +56,7 @@ class OutboxBase:
         backoff: seconds until the next attempt, by the number of those that failed.
         poll: seconds after which a relay looks without being told.
         timeout: seconds for one message.
-        notify: let PostgreSQL tell relays of new messages.
+        notify: let PostgreSQL tell relays of new messages; False: nobody tells, nobody listens.
     """
 
     def __init__(
@@ -91,6 +93,11 @@ class OutboxBase:
     def _waits(self) -> bool:
         """Tell whether `publish` is async."""
         return is_async(cast("Any", self.publish))
+
+    @property
+    def rests(self) -> bool:
+        """Tell whether a sandbox is open: what the test has not asked for would be in its way."""
+        return bool(self.db._source.sandboxes.opened)  # noqa: SLF001
 
     def stop(self) -> None:
         """Let the relays of this process end, after the message that they are at."""

@@ -22,8 +22,8 @@ def _nats(message: Message) -> Options:
 
 def _rabbit(message: Message) -> Options:
     # The connection confirms what it publishes, unless it was told not to.
-    told = {"queue": message.topic, "message_id": message.id, "headers": dict(message.headers)}
-    return {**told, "persist": True}
+    arguments = {"queue": message.topic, "message_id": message.id, "headers": dict(message.headers)}
+    return {**arguments, "persist": True}
 
 
 def _redis(message: Message) -> Options:

@@ -13,8 +13,11 @@ from dbscope.outbox.store import CHANNEL
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
 
+    from dbscope.backends.notifications import Notifications
+    from dbscope.outbox.base import OutboxBase
+
 logger = logging.getLogger("dbscope")
-NOT_NOW = "The relay of %s does not hear of new messages now: %s"
+NOT_NOW = "The relay of %s gets no notifications now, and looks for messages from time to time: %s"
 PAUSE = 0.5  # seconds at most, until a thread sees that it is to end
 
 
@@ -53,17 +56,28 @@ class Bell:
         self._event.clear()
 
 
+def notifications_of(outbox: OutboxBase) -> Notifications | None:
+    """Return who tells a relay of new messages; None: nobody does.
+
+    In a sandbox there is one connection, which nobody may keep.
+    """
+    if outbox.rests or not outbox.notify:
+        return None
+    found: Notifications | None = outbox.db.backend.notifications(outbox.db.engine, CHANNEL)
+    return found
+
+
 @asynccontextmanager
-async def listening(db: Any, ring: Callable[[], None], poll: float) -> AsyncGenerator[None]:
+async def listening(outbox: OutboxBase, ring: Callable[[], None]) -> AsyncGenerator[None]:
     """Ring whenever the server tells of a message that somebody else has committed.
 
     It takes a connection; while there is none, the relay only looks from time to time.
     """
-    notifications = db.backend.notifications(db.engine, CHANNEL)
+    notifications = notifications_of(outbox)
     if notifications is None:
         yield
         return
-    task = asyncio.create_task(_listen(db, notifications, ring, poll))
+    task = asyncio.create_task(_listen(outbox.db, notifications, ring, outbox.poll))
     try:
         yield
     finally:
@@ -81,14 +95,14 @@ async def _listen(db: Any, notifications: Any, ring: Callable[[], None], poll: f
 
 
 @contextmanager
-def listening_in_thread(db: Any, ring: Callable[[], None], poll: float) -> Generator[None]:
+def listening_in_thread(outbox: OutboxBase, ring: Callable[[], None]) -> Generator[None]:
     """Do the same for a relay in a thread, by another thread."""
-    notifications = db.backend.notifications(db.engine, CHANNEL)
+    notifications = notifications_of(outbox)
     if notifications is None:
         yield
         return
     stopped = threading.Event()
-    arguments = (db, notifications, ring, poll, stopped)
+    arguments = (outbox.db, notifications, ring, outbox.poll, stopped)
     thread = threading.Thread(target=_listen_in_thread, args=arguments, daemon=True)
     thread.start()
     try:

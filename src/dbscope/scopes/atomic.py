@@ -9,7 +9,7 @@ from dbscope.aio import concurrency, shield
 from dbscope.errors import Rollback, TransactionRequired
 from dbscope.scopes import forgotten, timeout, unserved
 from dbscope.scopes import retry as retrying
-from dbscope.scopes.decorating import must_be_async, must_be_plain, wraps
+from dbscope.scopes.decorating import Place, must_be_async, must_be_plain, wraps
 from dbscope.scopes.entering import Plain, Waiting
 from dbscope.scopes.guards import unit_here
 from dbscope.scopes.scope import AsyncF, AsyncJobScope, F, SyncJobScope
@@ -59,6 +59,11 @@ class AtomicBase:
         if self.asked.required and unit.block is None:
             raise TransactionRequired(f"At {self.where}:")
         return unit
+
+    @property
+    def place(self) -> Place | None:
+        """Where it can be opened, if not everywhere."""
+        return Place.OUTERMOST if self.asked.durable and not self.asked.own else None
 
     def enter(self, unit: Unit) -> Block:
         """Open the block."""
@@ -156,7 +161,7 @@ class AsyncAtomic(AtomicBase, Waiting):
         if self.asked.retry:
             return retrying.decorated_async(atomic, function, self.asked.retry)
 
-        @wraps(function, "atomic")
+        @wraps(function, "atomic", self.place)
         async def in_block(*args: Any, **kwargs: Any) -> Any:
             async with atomic.at(atomic.where):
                 return await function(*args, **kwargs)
@@ -227,7 +232,7 @@ class SyncAtomic(AtomicBase, Plain):
         if self.asked.retry:
             return retrying.decorated(atomic, function, self.asked.retry)
 
-        @wraps(function, "atomic")
+        @wraps(function, "atomic", self.place)
         def in_block(*args: Any, **kwargs: Any) -> Any:
             with atomic.at(atomic.where):
                 return function(*args, **kwargs)

@@ -13,8 +13,9 @@ from typing import Any, ClassVar, ParamSpec, cast
 
 from dbscope import arguments
 from dbscope.aio.threads import in_thread
-from dbscope.errors import ScopeMissing
+from dbscope.errors import DurableError, ScopeMissing
 from dbscope.scopes.client import ClientScope
+from dbscope.scopes.decorating import must_be_outermost
 from dbscope.unit.current import Scope, current
 from dbscope.unit.hooks import is_async
 
@@ -53,6 +54,7 @@ class Background:
         Raises:
             ScopeMissing: outside any scope.
             TypeError: it cannot be called, or is async where nobody can await it.
+            DurableError: it is durable, and is to be run in a transaction.
 
         Example:
             >>> db.background(send_receipt, order.id)
@@ -60,6 +62,11 @@ class Background:
         given: Any = function
         if not callable(given):
             arguments.check_call("the function of background()", given)
+        if must_be_outermost(given):
+            raise DurableError(
+                f"background() runs {given!r} in a transaction. Give it the scope that it needs, "
+                f"`db.background(db.scope(atomic=False)(function))`."
+            )
         runner = runner_of(current.get())
         if is_async(function) and not runner.can_await:
             raise TypeError(f"{function!r} is async, and {runner} is ended by plain code.")
@@ -83,7 +90,9 @@ def runner_of(scope: Scope | None) -> Scope:
         if isinstance(each, ClientScope):
             break
     if found is None:
-        raise ScopeMissing("background() was called outside any scope, so behind nothing.")
+        raise ScopeMissing(
+            "background() was called outside any scope, so there is no end to run after."
+        )
     return found
 
 
@@ -121,7 +130,11 @@ async def _run_all(scope: Scope) -> None:
         except CancelledError:
             work.cancel()
             names = ", ".join(map(name_of, (task, *scope.background)))
-            logger.warning("Cancelled before it was done, behind %s: %s.", scope, names)
+            logger.warning(
+                "The background functions of %s were cancelled before they were done: %s.",
+                scope,
+                names,
+            )
             await asyncio.wait([work])
             raise
         if work.cancelled():

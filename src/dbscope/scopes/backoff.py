@@ -6,7 +6,7 @@ import random
 from collections.abc import Collection
 
 from dbscope import arguments
-from dbscope.backends import errors
+from dbscope.backends import conflicts
 from dbscope.watch.dispatch import tell_all
 from dbscope.watch.events import AttemptFailed
 
@@ -38,7 +38,7 @@ class Attempts:
             what: the scope or block that failed, for the log.
             also: codes that are conflicts by the setting of a database.
         """
-        code = errors.conflict_of(error, also)
+        code = conflicts.conflict_of(error, also)
         if code is None or self.failed >= self.retries:
             return None
         seconds = pause(self.failed)

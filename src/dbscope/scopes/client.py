@@ -30,7 +30,7 @@ T = TypeVar("T")
 logger = logging.getLogger("dbscope")
 LOOK_AGAIN = 5.0  # seconds; whether another task of the request has begun a transaction
 WORTH_A_WORD = 0.1  # seconds; a middleware takes some time for a body that is there, too
-told: set[str] = set()  # the places that were warned of
+warned: set[str] = set()  # lines of code that were warned of
 
 
 class ClientScope(Scope):
@@ -105,9 +105,9 @@ class Client:
 
     def warn(self) -> None:
         """Name the line that waits; once for each, since every request may come by."""
-        where = place_of_wait()
-        if self.spent > WORTH_A_WORD and where not in told:
-            told.add(where)
+        where = line_of_wait()
+        if self.spent > WORTH_A_WORD and where not in warned:
+            warned.add(where)
             logger.warning(
                 "%s %s at %s while it holds a transaction: %s.",
                 self.scope,
@@ -118,7 +118,7 @@ class Client:
 
     def give_up(self) -> ClientTimeout:
         """Keep nothing of these transactions, and let no other answer leave; return the error."""
-        seconds = f"{self.spent:.1f} s, at {place_of_wait()}"
+        seconds = f"{self.spent:.1f} s, at {line_of_wait()}"
         error = ClientTimeout(f"{self.scope} {self.waits}, and has done so for {seconds}.")
         for unit in self.waiting():
             unit.source.events.tell(ClientTimedOut, unit)
@@ -211,7 +211,7 @@ class Wait:
         return True
 
 
-def place_of_wait() -> str:
+def line_of_wait() -> str:
     """Return the line of the application that waits now; a library's, if none of its does."""
     last = None
     for frame in frames_of(asyncio.current_task()):

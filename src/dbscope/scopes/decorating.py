@@ -10,6 +10,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from enum import Enum
 from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -20,13 +21,50 @@ from dbscope.unit.hooks import is_async
 F = TypeVar("F", bound=Callable[..., Any])
 
 _decorated: WeakKeyDictionary[Callable[..., Any], str] = WeakKeyDictionary()
+_places: WeakKeyDictionary[Callable[..., Any], Place] = WeakKeyDictionary()
 
 
-def wraps(function: F, what: str) -> Callable[[Callable[..., Any]], F]:
-    """Do what `functools.wraps` does, and note what the function was decorated with."""
+class Place(Enum):
+    """Where what a decorator has made can be called."""
+
+    OUTERMOST = "in no transaction"
+    ANYWHERE = "anywhere, for it opens a scope of its own"
+
+
+def wraps(function: F, what: str, place: Place | None = None) -> Callable[[Callable[..., Any]], F]:
+    """Do what `functools.wraps` does, and note what the function was decorated with.
+
+    Args:
+        function: that is decorated.
+        what: the name of the decorator.
+        place: where the result can be called, if the decorator says so.
+    """
     with suppress(TypeError):  # an object that can be called, and not referred to weakly
         _decorated[function] = what
-    return cast("Any", functools.wraps(function))  # type: ignore[no-any-return]
+
+    def noted(wrapper: Callable[..., Any]) -> F:
+        if place is not None:
+            _places[wrapper] = place
+        return cast("F", functools.wraps(function)(wrapper))
+
+    return noted
+
+
+def must_be_outermost(function: Any) -> bool:
+    """Tell whether a function refuses to be called in a transaction, by a decorator of ours."""
+    place = None
+    while function is not None and place is None:
+        with suppress(TypeError):
+            place = _places.get(function)
+        function = _inside(function)
+    return place is Place.OUTERMOST
+
+
+def _inside(function: Any) -> Any:
+    """Return the function in a partial, a method or a wrapper, None if there is none."""
+    if isinstance(function, functools.partial):
+        return cast("Any", function).func
+    return getattr(function, "__func__", None) or getattr(function, "__wrapped__", None)
 
 
 def check_routes(app: Any) -> None:

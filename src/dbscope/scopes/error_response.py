@@ -80,8 +80,8 @@ async def of_ours(error: BaseException, send: Any, *, stored: bool) -> bool:
 async def too_slow(error: ClientTimeout, send: Any, stored: bool) -> None:
     """Answer 408 (RFC 9110, 15.5.9), and close: what is still to come of the body is not read."""
     logger.warning("Answered 408: %s", error)
-    told = f"The request took too long to arrive; {PARTLY if stored else 'nothing was stored'}."
-    await answer(408, told, [(b"connection", b"close")], send)
+    detail = f"The request took too long to arrive; {PARTLY if stored else 'nothing was stored'}."
+    await answer(408, detail, [(b"connection", b"close")], send)
 
 
 async def unavailable(error: Exception, send: Any, stored: bool) -> None:
@@ -89,8 +89,8 @@ async def unavailable(error: Exception, send: Any, stored: bool) -> None:
     # All at once, when the pool is used up: a thousand tracebacks would take the loop seconds.
     shown = None if isinstance(error, PoolTimeout) else error
     logger.error("Answered 503: %s", error, exc_info=shown)
-    told = f"The database is not available; {PARTLY if stored else 'try again'}."
-    await answer(503, told, [] if stored else [(b"retry-after", RETRY_AFTER)], send)
+    detail = f"The database is not available; {PARTLY if stored else 'try again'}."
+    await answer(503, detail, [] if stored else [(b"retry-after", RETRY_AFTER)], send)
 
 
 async def answer(status: int, detail: str, more: list[tuple[bytes, bytes]], send: Any) -> None:

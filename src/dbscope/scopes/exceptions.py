@@ -84,7 +84,7 @@ def witnessed(handler: Any) -> Any:
 _with_witness: WeakSet[Any] = WeakSet()
 
 
-def place_at(app: Any) -> None:
+def install_at(app: Any) -> None:
     """Put the layer around the router of a Starlette application, and of those mounted in it."""
     if app in _with_witness:
         return
@@ -93,7 +93,7 @@ def place_at(app: Any) -> None:
     if hasattr(router, "middleware_stack"):
         router.middleware_stack = Witness(router.middleware_stack)
         for mounted in _mounted(router.routes):
-            place_at(mounted)
+            install_at(mounted)
 
 
 def _mounted(routes: Iterable[Any]) -> Iterator[Any]:

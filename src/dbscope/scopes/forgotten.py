@@ -68,8 +68,8 @@ def note(coroutine: Any, frame: FrameType) -> None:
     elif module.startswith("dbscope.") and not _collector.runs:
         scope = open_scope()
     if scope is not None and not scope.closed:
-        told = f"`{_name(coroutine, unit)}()` was called{_where(coroutine.__name__, frame)}"
-        scope.forgotten = (*scope.forgotten, f"{told} and never awaited")
+        call = f"`{_name(coroutine, unit)}()` was called{_where(coroutine.__name__, frame)}"
+        scope.forgotten = (*scope.forgotten, f"{call} and never awaited")
 
 
 def _name(coroutine: Any, unit: object) -> str:
@@ -92,5 +92,5 @@ def _where(name: str, frame: FrameType) -> str:
 
 def error_of(scope: Scope) -> NeverAwaited | None:
     """Return the error for what was forgotten in a scope since it was asked, if anything was."""
-    told, scope.forgotten = scope.forgotten, ()
-    return NeverAwaited(f"In {scope}, {'; '.join(told)}.") if told else None
+    calls, scope.forgotten = scope.forgotten, ()
+    return NeverAwaited(f"In {scope}, {'; '.join(calls)}.") if calls else None

@@ -46,12 +46,12 @@ async def gather_async(
     """Run the functions in tasks; the first failure cancels the others."""
     check(functions, limit)
     outcomes: Outcomes[T] = Outcomes(functions)
-    places = asyncio.Semaphore(limit or len(functions))
+    free = asyncio.Semaphore(limit or len(functions))
     tasks: list[asyncio.Task[None]] = []
 
     async def in_task(index: int, function: Callable[[], Awaitable[T]]) -> None:
         try:
-            async with places, AsyncJobScope(where=callsite.of(function)):
+            async with free, AsyncJobScope(where=callsite.of(function)):
                 outcomes.results[index] = await function()
         except BaseException as error:
             outcomes.fail(error)
@@ -100,7 +100,7 @@ def gather(functions: tuple[Callable[[], T], ...], limit: int | None) -> list[T]
 def check(functions: tuple[Any, ...], limit: int | None) -> None:
     """Raise unless all of them can be called, and the limit lets any of them run."""
     if limit is not None and limit < 1:
-        raise ValueError(f"limit is 1 or more, or None, not {limit!r}")
+        raise ValueError(f"limit must be at least 1, or None, not {limit!r}")
     strange = [each for each in functions if not callable(each)]
     for each in functions:
         if inspect.iscoroutine(each):
@@ -108,5 +108,5 @@ def check(functions: tuple[Any, ...], limit: int | None) -> None:
     if strange:
         raise TypeError(
             f"gather() calls the functions itself, each in a scope of its own; {strange[0]!r} is "
-            "none. Pass `partial(function, 1)`, or a lambda, instead of `function(1)`."
+            "not callable; pass `partial(function, 1)`, or a lambda, instead of `function(1)`."
         )

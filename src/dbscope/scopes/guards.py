@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from dbscope.aio import concurrency
 from dbscope.errors import DurableError, TransactionManagementError, TransactionRequired
-from dbscope.scopes.decorating import wraps
+from dbscope.scopes.decorating import Place, wraps
 from dbscope.unit import callsite, rollback
 from dbscope.unit.current import open_scope, unit_of
 from dbscope.unit.hooks import is_async
@@ -28,6 +28,24 @@ def unit_here(source: Source) -> Unit | None:
     if scope is None:
         return None
     return scope.units.get(source) or scope.units.setdefault(source, source.make_unit(scope))
+
+
+def block_here(source: Source) -> Block | None:
+    """Return the innermost block, or None outside a transaction."""
+    unit = unit_here(source)
+    return None if unit is None else unit.block
+
+
+def required_block(source: Source) -> Block:
+    """Return the innermost block.
+
+    Raises:
+        TransactionRequired: outside a transaction.
+    """
+    block = block_here(source)
+    if block is None:
+        raise TransactionRequired(f"{source}:")
+    return block
 
 
 def doom(source: Source) -> None:
@@ -108,16 +126,20 @@ def durable(function: F, source: Source) -> F:
                 f"The durable function at {where} left a transaction open; it was rolled back."
             )
 
-    return around(function, "durable", before, after)
+    return around(function, "durable", before, after, Place.OUTERMOST)
 
 
 def around(
-    function: F, what: str, before: Callable[[], None], after: Callable[[], None] | None = None
+    function: F,
+    what: str,
+    before: Callable[[], None],
+    after: Callable[[], None] | None = None,
+    place: Place | None = None,
 ) -> F:
     """Return the function with a check before it, and an end after it whatever happens."""
     if is_async(function):
 
-        @wraps(function, what)
+        @wraps(function, what, place)
         async def checked_async(*args: Any, **kwargs: Any) -> Any:
             before()
             try:
@@ -128,7 +150,7 @@ def around(
 
         return checked_async
 
-    @wraps(function, what)
+    @wraps(function, what, place)
     def checked(*args: Any, **kwargs: Any) -> Any:
         before()
         try:

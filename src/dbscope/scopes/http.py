@@ -126,7 +126,7 @@ class DBSessionMiddleware:
         decorating.check_routes(application)
         self._known = application
         if application is not None:
-            exceptions.place_at(application)
+            exceptions.install_at(application)
 
 
 def is_open(request: Scope | None) -> bool:

@@ -35,7 +35,9 @@ def lock(
             is not in this session.
     """
     if nowait and skip_locked:
-        raise ValueError("nowait says to fail, and skip_locked says not to; choose one of them.")
+        raise ValueError(
+            "nowait and skip_locked exclude each other: an error at once, or None; choose one."
+        )
     unit.open_session()
     session = cast("Session", unit.session)
     if object_session(instance) is not session:
@@ -74,10 +76,10 @@ def release(unit: Unit) -> None:
     if session is None:
         return
     if block is not None and (block.owner is not None or block.parent is not None):
-        raise TransactionManagementError(f"The connection of {block} was to be given back.")
+        raise TransactionManagementError(f"release() was called inside {block}; leave it first.")
     if unit.first_write is not None or not is_clean(session):
         raise TransactionManagementError(
-            f"The connection of {unit.scope} was to be given back, and it has written."
+            f"release() was called in {unit.scope}, which has written; only its end can keep that."
         )
     if unit.connection is not None:
         with InternalEnd(unit):

@@ -15,7 +15,7 @@ from dbscope import arguments
 from dbscope.errors import ConfigurationError, DurableError
 from dbscope.scopes import unserved
 from dbscope.scopes.backoff import checked
-from dbscope.scopes.decorating import must_be_async, must_be_plain, wraps
+from dbscope.scopes.decorating import Place, must_be_async, must_be_plain, wraps
 from dbscope.scopes.entering import Plain, Waiting
 from dbscope.scopes.guards import unit_here
 from dbscope.scopes.scope import AsyncF, AsyncJobScope, F, SyncJobScope
@@ -53,6 +53,10 @@ PLAINLY = {  # what a block asks for by its propagation only
     Propagation.REQUIRED: AtomicOptions(savepoint=False),
     Propagation.MANDATORY: AtomicOptions(savepoint=False, required=True),
     Propagation.REQUIRES_NEW: AtomicOptions(own=True),
+}
+PLACES = {
+    Propagation.NEVER: Place.OUTERMOST,
+    Propagation.NOT_SUPPORTED: Place.ANYWHERE,
 }
 WITHOUT = {Propagation.NOT_SUPPORTED, Propagation.SUPPORTS, Propagation.NEVER}
 
@@ -101,7 +105,9 @@ def asked(
     arguments.check("readonly", readonly, READONLY)
     arguments.check("isolation", isolation, arguments.WORD)
     if kind in WITHOUT:
-        raise ConfigurationError(f"A block with propagation={kind.value!r} has no attributes.")
+        raise ConfigurationError(
+            f"propagation={kind.value!r} takes no other arguments: it opens no transaction."
+        )
     return replace(
         PLAINLY[kind],
         durable=durable,
@@ -136,8 +142,13 @@ class NonTransactionalBlock:
         unit = unit_here(self.source)
         block = None if unit is None else unit.block
         if block is not None and self.kind is Propagation.NEVER:
-            raise DurableError(f"A block that is never in a transaction: at {self.where}.")
+            raise DurableError(f"propagation='never' at {self.where} was entered inside {block}.")
         return block
+
+    @property
+    def place(self) -> Place | None:
+        """Where it can be opened, if not everywhere."""
+        return PLACES.get(self.kind)
 
     def needs_scope(self) -> bool:
         """Tell whether it has to open a scope."""
@@ -185,7 +196,7 @@ class AsyncNonTransactionalBlock(NonTransactionalBlock, Waiting):
         must_be_async(function, "atomic")
         where = callsite.of(function)
 
-        @wraps(function, "atomic")
+        @wraps(function, "atomic", self.place)
         async def without(*args: Any, **kwargs: Any) -> Any:
             async with self.at(where):
                 return await function(*args, **kwargs)
@@ -217,7 +228,7 @@ class SyncNonTransactionalBlock(NonTransactionalBlock, Plain):
         must_be_plain(function, "atomic")
         where = callsite.of(function)
 
-        @wraps(function, "atomic")
+        @wraps(function, "atomic", self.place)
         def without(*args: Any, **kwargs: Any) -> Any:
             with self.at(where):
                 return function(*args, **kwargs)

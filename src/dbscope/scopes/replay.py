@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dbscope.errors import ScopeClosed
 from dbscope.scopes import cookie_session
@@ -21,14 +21,23 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from dbscope.scopes.asgi import ASGIScope, Message, Receive, Send
-    from dbscope.scopes.http import DBSessionMiddleware
     from dbscope.unit.policy import BeforeRetry, CommitVeto
     from dbscope.unit.unit import Unit
 
 
-async def serve(
-    middleware: DBSessionMiddleware, asgi: ASGIScope, receive: Receive, send: Send
-) -> None:
+class Middleware(Protocol):
+    """What serves a request, and says how often it may be done again."""
+
+    commit_veto: CommitVeto | None
+    retry: int
+    retry_body_limit: int
+    before_retry: BeforeRetry | None
+
+    async def serve(self, request: RequestScope, receive: Receive) -> None:
+        """Serve a request in this scope."""
+
+
+async def serve(middleware: Middleware, asgi: ASGIScope, receive: Receive, send: Send) -> None:
     """Serve a request, again and again while that is asked for and may help."""
     whole = ReplayableRequest(asgi, receive, middleware.retry, middleware.retry_body_limit)
     while True:
@@ -190,9 +199,9 @@ class Attempt(RequestScope):
         if self.pause is None or self.why is None:
             return
         try:
-            told = before_retry and before_retry(self.asgi, self.why, self.discarded)
-            if inspect.isawaitable(told):
-                await told
+            result = before_retry and before_retry(self.asgi, self.why, self.discarded)
+            if inspect.isawaitable(result):
+                await result
         finally:
             self._forget()
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from dbscope.scopes import unserved
 from dbscope.scopes.backoff import Attempts
@@ -19,14 +20,35 @@ from dbscope.unit.sessions import is_by_hand
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from dbscope.scopes.atomic import AsyncAtomic, AtomicBase, SyncAtomic
+    from dbscope.scopes.decorating import Place
     from dbscope.scopes.scope import JobScope
+    from dbscope.unit.options import AtomicOptions
     from dbscope.unit.source import Source
 
 T = TypeVar("T")
 
 
-def is_inside(atomic: AtomicBase) -> bool:
+class Repeatable(Protocol):
+    """An atomic block that can be opened again."""
+
+    source: Source
+    asked: AtomicOptions
+    where: object
+
+    @property
+    def place(self) -> Place | None:
+        """Tell where a function that it decorates can be called."""
+
+
+class AsyncRepeatable(Repeatable, AbstractAsyncContextManager[Block, bool | None], Protocol):
+    """One of an `AsyncDatabase`."""
+
+
+class SyncRepeatable(Repeatable, AbstractContextManager[Block, bool | None], Protocol):
+    """One of a `Database`."""
+
+
+def is_inside(atomic: Repeatable) -> bool:
     """Tell whether there is a transaction already: only its owner can do all of it again."""
     if atomic.asked.own:
         return False
@@ -53,7 +75,7 @@ def pause_after(
 
 
 async def run_async(
-    atomic: AsyncAtomic, function: Callable[[], Awaitable[T]], retries: int
+    atomic: AsyncRepeatable, function: Callable[[], Awaitable[T]], retries: int
 ) -> T | None:
     """Run the function in this block; after a conflict again, with a fresh session."""
     result: T | None = None
@@ -80,7 +102,7 @@ async def run_async(
         await asyncio.sleep(seconds)
 
 
-def run(atomic: SyncAtomic, function: Callable[[], T], retries: int) -> T | None:
+def run(atomic: SyncRepeatable, function: Callable[[], T], retries: int) -> T | None:
     """Run the function in this block; after a conflict again, with a fresh session."""
     result: T | None = None
     if is_inside(atomic):
@@ -106,20 +128,20 @@ def run(atomic: SyncAtomic, function: Callable[[], T], retries: int) -> T | None
         time.sleep(seconds)
 
 
-def decorated_async(atomic: AsyncAtomic, function: AsyncF, retries: int) -> AsyncF:
+def decorated_async(atomic: AsyncRepeatable, function: AsyncF, retries: int) -> AsyncF:
     """Return the function; each call is tried as often as that."""
 
-    @wraps(function, "atomic")
+    @wraps(function, "atomic", atomic.place)
     async def retried(*args: Any, **kwargs: Any) -> Any:
         return await run_async(atomic, functools.partial(function, *args, **kwargs), retries)
 
     return retried
 
 
-def decorated(atomic: SyncAtomic, function: F, retries: int) -> F:
+def decorated(atomic: SyncRepeatable, function: F, retries: int) -> F:
     """Return the function; each call is tried as often as that."""
 
-    @wraps(function, "atomic")
+    @wraps(function, "atomic", atomic.place)
     def retried(*args: Any, **kwargs: Any) -> Any:
         return run(atomic, functools.partial(function, *args, **kwargs), retries)
 

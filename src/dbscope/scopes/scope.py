@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from dbscope.aio import shield
 from dbscope.errors import Rollback
 from dbscope.scopes import background
-from dbscope.scopes.decorating import must_be_async, must_be_plain, wraps
+from dbscope.scopes.decorating import Place, must_be_async, must_be_plain, wraps
 from dbscope.scopes.entering import Plain, Waiting
 from dbscope.scopes.forgotten import error_of
 from dbscope.scopes.settle import (
@@ -137,7 +137,7 @@ class AsyncJobScope(JobScope, Waiting):
         must_be_async(function, "scope")
         where = callsite.of(function)
 
-        @wraps(function, "scope")
+        @wraps(function, "scope", Place.ANYWHERE)
         async def in_scope(*args: Any, **kwargs: Any) -> Any:
             async with AsyncJobScope(self.mode, where):
                 return await function(*args, **kwargs)
@@ -181,7 +181,7 @@ class SyncJobScope(JobScope, Plain):
         must_be_plain(function, "scope")
         where = callsite.of(function)
 
-        @wraps(function, "scope")
+        @wraps(function, "scope", Place.ANYWHERE)
         def in_scope(*args: Any, **kwargs: Any) -> Any:
             with SyncJobScope(self.mode, where):
                 return function(*args, **kwargs)

@@ -79,12 +79,12 @@ def partial_commit(wrote: list[Unit], cause: BaseException) -> PartialCommit:
     names: dict[Outcome, list[str]] = {outcome: [] for outcome in Outcome}
     for unit in wrote:
         names[outcome_of(unit) or Outcome.ROLLED_BACK].append(_name_among(unit, wrote))
-    told = ", ".join(
+    outcomes = ", ".join(
         f"{outcome.value}: {' and '.join(map(repr, found))}"
         for outcome, found in names.items()
         if found
     )
-    error = PartialCommit(f"In {wrote[0].scope}, {told}.")
+    error = PartialCommit(f"In {wrote[0].scope}, {outcomes}.")
     error.committed = tuple(names[Outcome.COMMITTED])
     error.rolled_back = tuple(names[Outcome.ROLLED_BACK])
     error.unknown = tuple(names[Outcome.UNKNOWN])

@@ -59,8 +59,8 @@ class WebSocketScope(client.ClientScope):
         chosen = route_choice(self.asgi, source)
         if chosen is Mode.ATOMIC:
             raise ConfigurationError(
-                f"`@db.atomic_requests` is on {self}, which may stay open for a day: it is no one "
-                "transaction. Open one for each message, by `async with db.scope(): ...` or "
+                f"`@db.atomic_requests` is on {self}, which may stay open for hours, so it cannot "
+                "be one transaction. Open one for each message, by `async with db.scope(): ...` or "
                 "`@db.atomic`."
             )
         return chosen or self.mode

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 KEPT = 2_000  # statements that are remembered
+MANY = 200  # sets of parameters: from there on `executemany` is run in a thread
+LARGE = 64 * 1024  # bytes of one parameter: from there on a write is run in a thread
+PARAMETERS = 2_000  # of one statement, likewise
 
 
 class Kind(Enum):
@@ -177,3 +180,16 @@ def usual(program: Sequence[Step]) -> Iterator[Step]:
 def jumps_back(step: Step) -> bool:
     """Tell whether a step begins a loop. The last one of each program goes back to 1, once."""
     return step.opcode == "Goto" and 1 < step.p2 < step.address
+
+
+def is_small(parameters: Any, many: bool) -> bool:
+    """Tell whether parameters are few and short."""
+    if len(parameters) >= (MANY if many else PARAMETERS):
+        return False
+    return all(map(is_short, parameters if many else (parameters,)))
+
+
+def is_short(parameters: Any) -> bool:
+    """Tell whether there is no large one among these parameters."""
+    values: Any = parameters.values() if hasattr(parameters, "values") else parameters
+    return not any(isinstance(each, str | bytes) and len(each) >= LARGE for each in values)

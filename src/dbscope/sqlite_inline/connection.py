@@ -16,14 +16,14 @@ from weakref import WeakSet
 
 from sqlalchemy.util import await_only
 
-from dbscope.aio import concurrency, threads
-from dbscope.sqlite_inline import fairness, files, lifetime, lock_wait, worker_threads
-from dbscope.sqlite_inline.attributes import Attributes
+from dbscope.aio import concurrency
+from dbscope.sqlite_inline import fairness, files, lifetime, lock_wait
+from dbscope.sqlite_inline.answers import Answer, answer
 from dbscope.sqlite_inline.calls import BUDGET, Calls, TooLong
-from dbscope.sqlite_inline.classify import ENDS, TRANSACTIONAL, WRITES, Kind, Statements
+from dbscope.sqlite_inline.classify import ENDS, TRANSACTIONAL, WRITES, Kind, Statements, is_small
+from dbscope.sqlite_inline.closing import Closing
 from dbscope.sqlite_inline.commits import Commits
-from dbscope.sqlite_inline.cursor import Answer, Cursor, StreamCursor
-from dbscope.sqlite_inline.pysqlite import roll_back
+from dbscope.sqlite_inline.cursor import Cursor, StreamCursor
 from dbscope.sqlite_inline.writer import Writer
 
 if TYPE_CHECKING:
@@ -33,14 +33,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MANY = 200  # sets of parameters: from there on `executemany` is run in a thread
-LARGE = 64 * 1024  # bytes of one parameter: from there on a write is run in a thread
-PARAMETERS = 2_000  # of one statement, likewise
 BUSY_TIMEOUT = re.compile(r"\bPRAGMA\s+(?:\w+\.)?busy_timeout\b(?:\s*[=(]\s*(\d+))?", re.IGNORECASE)
 LOCKING = re.compile(r"IMMEDIATE|EXCLUSIVE", re.IGNORECASE)
 
 
-class InlineConnection(Attributes):
+class InlineConnection(Closing):
     """A connection of `sqlite3`, which may be used in a greenlet of SQLAlchemy's.
 
     Args:
@@ -51,15 +48,7 @@ class InlineConnection(Attributes):
         in_memory: where the main database is.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_streams",
-        "commits",
-        "in_memory",
-        "statements",
-        "waits",
-        "writer",
-    )
+    __slots__ = ("in_memory", "statements", "waits")
 
     def __init__(
         self,
@@ -88,6 +77,11 @@ class InlineConnection(Attributes):
     def cursor(self, server_side: bool = False) -> Cursor | StreamCursor:
         """Return a new cursor."""
         return StreamCursor(self) if server_side else Cursor(self)
+
+    def open_stream(self, cursor: StreamCursor) -> sqlite3.Cursor:
+        """Return a cursor of the driver; it ends with the connection."""
+        self._streams.add(cursor)
+        return self._cursor()
 
     def execute(self, operation: str, parameters: Any = ()) -> Cursor:
         """Run a statement with a cursor of its own."""
@@ -292,89 +286,8 @@ class InlineConnection(Attributes):
                 rollback = partial(self.use, self._connection.rollback)
                 self.calls.to_the_end(rollback) if self.commits.heavy else rollback()
 
-    # -- the end -----------------------------------------------------------------------------------
-
-    def open_stream(self, cursor: StreamCursor) -> sqlite3.Cursor:
-        """Return a cursor of the driver; it ends with the connection."""
-        self._streams.add(cursor)
-        return self._cursor()
-
-    def end_reading(self) -> None:
-        """End what is only half read."""
-        if self._streams:
-            for stream in list(self._streams):
-                stream.end()
-
-    def close(self) -> None:
-        """Interrupt what is being done, roll back and close, in a thread, which is waited for.
-
-        The last one of a file does a checkpoint. Outside of a greenlet there is nobody who could
-        wait for it, if there is a loop.
-        """
-        self.life.is_over = True
-        if concurrency.is_in_greenlet():
-            self.calls.wait_for(worker_threads.to_the_end(self.end))
-        else:
-            self._end_soon()
-
-    terminate = close
-
-    def _end_soon(self) -> None:
-        loop = threads.running_loop()
-        if loop is None:
-            self.end()
-        else:
-            # Not at once: the garbage collector may have come in the middle of `submit`.
-            loop.call_soon(threads.threads().submit, self.end)
-
-    def __del__(self) -> None:
-        """Give back what nobody can give back any more."""
-        life: lifetime.Lifetime | None = getattr(self, "life", None)
-        if life is not None and (not life.is_over or self.writer.is_writing):
-            self._end_soon()
-
-    def end(self) -> None:
-        """Interrupt, roll back and close, in this thread; who comes second waits for the first."""
-        try:
-            self.life.end(self._close, partial(sqlite3.Connection.interrupt, self._connection))
-        finally:
-            self.writer.leave()
-            for log in self.commits.logs:
-                log.wait()  # whoever has closed all connections has the file for himself
-
-    def _close(self) -> None:
-        self.end_reading()
-        roll_back(self._connection)
-        sqlite3.Connection.close(self._connection)
-
-
-def answer(cursor: sqlite3.Cursor, sql: str, parameters: Any, many: bool, fetches: bool) -> Answer:
-    """Run a statement; unless its rows are to be fetched later, that is all of it."""
-    try:
-        (cursor.executemany if many else cursor.execute)(sql, parameters)
-        rows = cursor.fetchall() if fetches and cursor.description is not None else []
-        return Answer(rows, cursor.description, cursor.rowcount, cursor.lastrowid)
-    finally:
-        if fetches:
-            # Left to the garbage collector, it would reset a statement that somebody else has
-            # from the cache by then, maybe in a thread.
-            cursor.close()
-
 
 def timed(call: Callable[[], T]) -> tuple[T, float]:
     """Call, and tell how many seconds that took."""
     begun = monotonic()
     return call(), monotonic() - begun
-
-
-def is_small(parameters: Any, many: bool) -> bool:
-    """Tell whether parameters are few and short."""
-    if len(parameters) >= (MANY if many else PARAMETERS):
-        return False
-    return all(map(is_short, parameters if many else (parameters,)))
-
-
-def is_short(parameters: Any) -> bool:
-    """Tell whether there is no large one among these parameters."""
-    values: Any = parameters.values() if hasattr(parameters, "values") else parameters
-    return not any(isinstance(each, str | bytes) and len(each) >= LARGE for each in values)

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+
+from dbscope.sqlite_inline.answers import Answer, Rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from dbscope.sqlite_inline.connection import InlineConnection
-
-Rows = list[Any]
+T = TypeVar("T")
 
 
-class Answer(NamedTuple):
-    """What came of a statement."""
+class Running(Protocol):
+    """A connection, as its cursors see it."""
 
-    rows: Rows
-    description: Any
-    rowcount: int
-    lastrowid: int | None
+    def run(
+        self, sql: str, parameters: Any, *, many: bool = False, stream: sqlite3.Cursor | None = None
+    ) -> Answer:
+        """Run a statement."""
+        ...
+
+    def run_script(self, script: str) -> None:
+        """Commit, and run several statements."""
+
+    def fetch(self, call: Callable[..., T], *args: Any) -> T:
+        """Go on with a statement whose rows are fetched as they are asked for."""
+        ...
+
+    def open_stream(self, cursor: StreamCursor) -> sqlite3.Cursor:
+        """Return a cursor of the driver; it ends with the connection."""
+        ...
 
 
 class Fetching:
@@ -69,7 +81,7 @@ class Cursor(Fetching):
         "rowcount",
     )
 
-    def __init__(self, connection: InlineConnection) -> None:
+    def __init__(self, connection: Running) -> None:
         self._connection = connection
         self._rows: Rows = []
         self._next = 0
@@ -92,7 +104,7 @@ class Cursor(Fetching):
         return self._take(Answer([], None, -1, self.lastrowid))
 
     @property
-    def connection(self) -> InlineConnection:
+    def connection(self) -> Running:
         """Return whose cursor it is."""
         return self._connection
 
@@ -134,7 +146,7 @@ class StreamCursor(Fetching):
     server_side = True
     __slots__ = ("__weakref__", "_connection", "_cursor", "arraysize")
 
-    def __init__(self, connection: InlineConnection) -> None:
+    def __init__(self, connection: Running) -> None:
         self._connection = connection
         self._cursor: sqlite3.Cursor | None = connection.open_stream(self)
         self.arraysize = 1

@@ -49,7 +49,7 @@ def pauses(seconds: float) -> Iterator[float]:
 def locked(error: sqlite3.OperationalError | None, holder: object) -> sqlite3.OperationalError:
     """Return the error for a lock that was not given in time; it says who has it, if we know."""
     by = f" by {holder}" if holder else ""
-    told = sqlite3.OperationalError(f"database is locked{by}")
-    told.sqlite_errorcode = sqlite3.SQLITE_BUSY if error is None else code_of(error)
-    told.sqlite_errorname = "SQLITE_BUSY" if error is None else error.sqlite_errorname
-    return told
+    busy = sqlite3.OperationalError(f"database is locked{by}")
+    busy.sqlite_errorcode = sqlite3.SQLITE_BUSY if error is None else code_of(error)
+    busy.sqlite_errorname = "SQLITE_BUSY" if error is None else error.sqlite_errorname
+    return busy

@@ -81,7 +81,7 @@ class Writer:
         if self.scope is not None:
             return str(self.scope)
         task = self._task
-        return "a connection" if task is None else f"task {task.get_name()!r}{place_of(task)}"
+        return "a connection" if task is None else f"task {task.get_name()!r}{line_of(task)}"
 
 
 def this_task() -> asyncio.Task[Any] | None:
@@ -92,14 +92,14 @@ def this_task() -> asyncio.Task[Any] | None:
         return None
 
 
-def place_of(task: asyncio.Task[Any]) -> str:
+def line_of(task: asyncio.Task[Any]) -> str:
     """Say at which line of the user's a task is; nothing if that is over."""
-    place, waits_for = "", cast("Any", task.get_coro())
+    line, waits_for = "", cast("Any", task.get_coro())
     while waits_for is not None:
         frame: Any = None
         for kind in ("cr", "gi", "ag"):
             frame = getattr(waits_for, f"{kind}_frame", None) or frame
         if frame and not frame.f_globals.get("__name__", "").startswith(NOT_THE_USERS):
-            place = f" at {frame.f_code.co_filename}:{frame.f_lineno}"
+            line = f" at {frame.f_code.co_filename}:{frame.f_lineno}"
         waits_for = getattr(waits_for, "cr_await", None) or getattr(waits_for, "gi_yieldfrom", None)
-    return place
+    return line

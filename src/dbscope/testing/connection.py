@@ -13,6 +13,7 @@ from dbscope.backends import sql_text
 from dbscope.backends.sandbox import LOCKS
 from dbscope.engine.sql_text import QUICK
 from dbscope.errors import ImplicitCommit, ScopeClosed, TransactionManagementError
+from dbscope.testing.cursor import SandboxCursor
 from dbscope.testing.line import me
 from dbscope.unit import callsite
 from dbscope.unit.current import open_scope
@@ -210,8 +211,8 @@ class SandboxConnection:
         return [*self._end_of_read_only(), f"RELEASE SAVEPOINT {self.savepoint}"]
 
     def _end_of_read_only(self) -> list[str]:
-        told = self.line.rules.read_only if self.readonly else None
-        return [told[1]] if told is not None and told[1] else []
+        read_only = self.line.rules.read_only if self.readonly else None
+        return [read_only[1]] if read_only is not None and read_only[1] else []
 
     def commit(self) -> None:
         """End the transaction as COMMIT would: constraints are looked at, and the work is kept.
@@ -283,102 +284,12 @@ class SandboxConnection:
 
     terminate = close
 
-    # -- what SQLAlchemy sets ------------------------------------------------------------------
-
     def characteristic(self, name: str, default: Any) -> Any:
         """Return what was set for its transactions."""
         return self.characteristics.get(name, default)
 
     def __str__(self) -> str:
         return str(self.scope) if self.scope is not None else f"the connection used at {self.where}"
-
-
-class SandboxCursor:
-    """A cursor, which is made where the connection lives.
-
-    Args:
-        connection: of the sandbox.
-        make: makes the driver's.
-        in_pieces: its rows stay at the server until they are asked for.
-    """
-
-    __slots__ = ("_connection", "_in_pieces", "_make", "_real")
-    _connection: SandboxConnection
-    _in_pieces: bool
-    _real: Any
-
-    def __init__(
-        self, connection: SandboxConnection, make: Callable[[], Any], in_pieces: bool
-    ) -> None:
-        object.__setattr__(self, "_connection", connection)
-        object.__setattr__(self, "_make", make)
-        object.__setattr__(self, "_in_pieces", in_pieces)
-        object.__setattr__(self, "_real", None)
-
-    def _made(self) -> Any:
-        if self._real is None:
-            self._connection.check_open()
-            object.__setattr__(self, "_real", self._make())
-        return self._real
-
-    def _send(self, name: str, sql: Any, parameters: Any) -> Any:
-        def call() -> Any:
-            method = getattr(self._made(), name)
-            return method(sql) if parameters is NOTHING else method(sql, parameters)
-
-        return self._connection.send(str(sql), call, parameters, in_pieces=self._in_pieces)
-
-    def execute(self, sql: Any, parameters: Any = None) -> Any:
-        """Send a statement."""
-        return self._send("execute", sql, NOTHING if parameters is None else parameters)
-
-    def executemany(self, sql: Any, parameters: Any) -> Any:
-        """Send a statement for each set of parameters."""
-        return self._send("executemany", sql, parameters)
-
-    def __getattr__(self, name: str) -> Any:
-        """Give what the driver's has; what may wait, waits at its home."""
-        if self._real is None:
-            if name in {"description", "lastrowid"}:
-                return None
-            if name == "rowcount":
-                return -1
-            self._connection.line.home.call(self._made)
-        member = getattr(self._real, name)
-        if self._in_pieces and name.startswith(("fetch", "nextset")):
-            return partial(self._fetch, member)
-        return member
-
-    def _fetch(self, method: Callable[..., Any], *args: Any) -> Any:
-        return self._connection.line.home.call(partial(method, *args))
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Set it on the driver's."""
-        if self._real is None:
-            self._connection.line.home.call(self._made)
-        setattr(self._real, name, value)
-
-    def __iter__(self) -> Any:
-        return iter(self._real)
-
-    async def _async_soft_close(self) -> None:
-        """There is nothing that another loop could wait for."""
-
-    def close(self) -> None:
-        """End it; of an async driver all rows are here already."""
-        real, connection = self._real, self._connection
-        if real is None:
-            return
-        if self._in_pieces:
-            if connection.line.sandboxes:
-                connection.line.home.call(real.close)
-        elif connection.line.engine.dialect.is_async:
-            real.fetchall()
-        else:
-            real.close()
-
-
-NOTHING = object()
 
 
 def is_read(sql: str, family: str) -> bool:

@@ -33,8 +33,8 @@ def fail_commit(
     """
 
     def refuse(dialect: Any, commit: Callable[[Any], None], connection: Any) -> None:  # noqa: ARG001
-        told = "COMMIT was refused by fail_commit()"
-        raise error or dialect.loaded_dbapi.IntegrityError(told)
+        message = "COMMIT was refused by fail_commit()"
+        raise error or dialect.loaded_dbapi.IntegrityError(message)
 
     with _instead(db, refuse, times):
         yield

@@ -85,11 +85,16 @@ class InLoop:
             return await_only(self._in_turn(function))
         done: Future[T] = Future()
         tasks: list[asyncio.Task[T]] = []
-        self.loop.call_soon_threadsafe(self._start, function, done, tasks)
+        self._hand_in(function, done, tasks)
         if concurrency.is_in_greenlet():
             cancel = partial(self._cancel, tasks) if self.cancels else None
             return await_only(outlasted(asyncio.wrap_future(done), cancel))
         return done.result()
+
+    def _hand_in(
+        self, function: Callable[[], T], done: Future[T], tasks: list[asyncio.Task[T]]
+    ) -> None:
+        self.loop.call_soon_threadsafe(self._start, function, done, tasks)
 
     def _start(
         self, function: Callable[[], T], done: Future[T], tasks: list[asyncio.Task[T]]

@@ -31,21 +31,27 @@ class Keeper:
         source: the database; its companion is served by the same connections.
     """
 
+    home: Home
+
     def __init__(self, source: EngineSource) -> None:
-        self.source = source
-        self.family = source.sql_family
-        self.rules = rules_of(self.family)
-        self.engine = source.sync_engine
+        self.prepare(source, source.sync_engine)
         is_async = self.engine.dialect.is_async
-        self.home: Home = InThread(cancels=self.rules.cancels) if is_async else Anywhere()
+        self.home = InThread(cancels=self.rules.cancels) if is_async else Anywhere()
         # One connection is all of a database in memory; else the sandbox has some of its own, so
         # that those of the application stay in their event loops.
         is_shared = source.backend.is_memory and pools.capacity(self.engine) == 1
         self.pool: Pool = self.engine.pool if is_shared else self.engine.pool.recreate()
         self.is_own = not is_shared
-        self._taken: dict[Any, Any] = {}
-        if not source.runs_in_batches:  # whose threads have ended by then
+        if not source.driver.batches_parameters:  # whose threads have ended by then
             _close_at_exit(self)
+
+    def prepare(self, source: EngineSource, engine: Engine) -> None:
+        """Know the database, and the engine whose dialect speaks to it."""
+        self.source = source
+        self.family = source.sql_family
+        self.rules = rules_of(self.family)
+        self.engine = engine
+        self._taken: dict[Any, Any] = {}
 
     def line(self) -> Line:
         """Return a new line."""
@@ -94,8 +100,12 @@ class SandboxPool(NullPool):
         self.instead_of = pool
         super().__init__(self._make, dialect=engine.dialect)
 
+    def dbscope_line(self) -> Line:
+        """Return the line that the running code is to use."""
+        return self.sandboxes.line()  # type: ignore[no-any-return]
+
     def _make(self) -> Any:
-        line = self.sandboxes.line()
+        line = self.dbscope_line()
         if line.proxy is None:
             line.home.call(line.open)  # by which SQLAlchemy gets to know the server
         return SandboxConnection(self.sandboxes, line)
@@ -119,7 +129,7 @@ class OtherPool(SandboxPool):
     def _make(self) -> Any:
         raise ConfigurationError(
             "In a sandbox there is one connection, of the database that it was opened by. Use the "
-            "engine of that one; sessions, scopes and blocks of its companion do."
+            "engine of that one; sessions of `sessionmaker`, scopes and blocks of its companion do."
         )
 
 

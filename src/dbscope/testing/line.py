@@ -11,7 +11,7 @@ import asyncio
 import threading
 from itertools import count
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dbscope.aio import concurrency, threads
 from dbscope.errors import TransactionManagementError
@@ -23,13 +23,38 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import PoolProxiedConnection
 
     from dbscope.backends.sandbox import Rules
-    from dbscope.testing.connection import SandboxConnection
     from dbscope.testing.homes import Home
-    from dbscope.testing.sandbox import Sandbox
     from dbscope.unit.ownership import Gate
 
 PATIENCE = 5.0  # seconds to wait for another transaction, as for a connection of the pool
 numbers = count(1)
+
+
+class Holder(Protocol):
+    """A connection of the sandbox, which has the line or waits for it."""
+
+    savepoint: str | None
+    has_written: bool
+    has_failed: bool
+    is_busy: bool
+
+    def is_inside(self, holder: Any, /) -> bool:
+        """Tell whether the other one cannot end before this one has."""
+        ...
+
+    def end_of_savepoint(self) -> list[str]:
+        """Return what ends the savepoint, and keeps what was done."""
+        ...
+
+    def note_end(self) -> None:
+        """Note that its sandbox has ended."""
+
+
+class Nested(Protocol):
+    """A sandbox; each but the first of a line is a savepoint in the one before."""
+
+    savepoint: str | None
+    where: object
 
 
 class Line:
@@ -41,7 +66,6 @@ class Line:
         home: where it lives.
         rules: of its database.
         take: takes the connection, when it is needed.
-        is_begun: somebody else has begun the outer transaction, and ends it.
     """
 
     def __init__(
@@ -51,20 +75,17 @@ class Line:
         home: Home,
         rules: Rules,
         take: Callable[[], PoolProxiedConnection],
-        *,
-        is_begun: bool = False,
     ) -> None:
         self.keeper = keeper
         self.engine = engine
         self.home = home
         self.rules = rules
-        self.sandboxes: list[Sandbox] = []  # each but the first is a savepoint in the one before
+        self.sandboxes: list[Nested] = []
         self.proxy: PoolProxiedConnection | None = None
-        self.has_written = is_begun
+        self.has_written = False
         self.fault: BaseException | None = None  # by which the outer transaction was lost
         self._take = take
-        self._is_begun = is_begun
-        self._holder: SandboxConnection | None = None
+        self._holder: Holder | None = None
         self._waiting: list[Gate] = []
         self._mutex = threading.Lock()
         self._pending: list[str] = []  # to be sent before what is sent next
@@ -81,13 +102,16 @@ class Line:
         """Take the connection, and begin the transaction that is never committed."""
         if self.proxy is None:
             self.proxy = self._take()
-            if not self._is_begun:
-                for statement in self.rules.begin:
-                    self.ask(statement)
+            self.begin()
         for sandbox in self.sandboxes[1:]:
             if sandbox.savepoint is None:
                 self._flush()
                 sandbox.savepoint = self.new_savepoint()
+
+    def begin(self) -> None:
+        """Begin the outer transaction."""
+        for statement in self.rules.begin:
+            self.ask(statement)
 
     def ask(self, sql: str) -> list[Any]:
         """Send a statement of ours, and return its rows."""
@@ -146,7 +170,7 @@ class Line:
 
     # -- the order -----------------------------------------------------------------------------
 
-    def take(self, who: SandboxConnection) -> None:
+    def take(self, who: Holder) -> None:
         """Wait until it is one's turn.
 
         Raises:
@@ -160,18 +184,14 @@ class Line:
                     self._holder = who
                     who.is_busy = True
                     return
-                gate: Gate = (
-                    concurrency.LoopGate()
-                    if concurrency.is_in_greenlet()
-                    else concurrency.ThreadGate()
-                )
+                gate: Gate = concurrency.new_gate()
                 self._waiting.append(gate)
             if holder.has_written and who.is_inside(holder):
                 raise TransactionManagementError(_refusal(who, holder))
             if not gate.wait(max(0.0, until - monotonic())) and monotonic() >= until:
                 raise TransactionManagementError(_refusal(who, holder))
 
-    def _gives_way(self, holder: SandboxConnection) -> bool:
+    def _gives_way(self, holder: Holder) -> bool:
         if holder.has_written or holder.is_busy:
             return False
         if holder.savepoint is not None:
@@ -181,14 +201,14 @@ class Line:
             holder.savepoint = None
         return True
 
-    def rest(self, who: SandboxConnection) -> None:
+    def rest(self, who: Holder) -> None:
         """End a statement: who has only read may be asked to give way now."""
         with self._mutex:
             who.is_busy = False
             if not who.has_written:
                 self._wake()
 
-    def give_back(self, who: SandboxConnection) -> None:
+    def give_back(self, who: Holder) -> None:
         """End a transaction."""
         with self._mutex:
             who.is_busy = False
@@ -203,7 +223,7 @@ class Line:
 
     # -- sandboxes on it -----------------------------------------------------------------------
 
-    def enter(self, sandbox: Sandbox) -> None:
+    def enter(self, sandbox: Nested) -> None:
         """Begin a sandbox, inside of the one before.
 
         Raises:
@@ -220,7 +240,7 @@ class Line:
             self.drop_spare()
             self.sandboxes.append(sandbox)
 
-    def leave(self, sandbox: Sandbox) -> None:
+    def leave(self, sandbox: Nested) -> None:
         """End a sandbox, with those inside of it: roll back all that was done in it."""
         if sandbox not in self.sandboxes:
             return  # it has ended with the one around it
@@ -237,7 +257,7 @@ class Line:
         finally:
             self.sandboxes.remove(sandbox)
 
-    def _undo_inner(self, sandbox: Sandbox) -> None:
+    def _undo_inner(self, sandbox: Nested) -> None:
         if sandbox.savepoint is None or self.fault is not None:
             return
         self._pending, self._spare = [], None
@@ -247,7 +267,7 @@ class Line:
     def _undo_all(self) -> None:
         self._pending, self._spare = [], None
         proxy, self.proxy = self.proxy, None
-        if self._is_begun or proxy is None:
+        if proxy is None:
             return
         try:
             if self.fault is not None:
@@ -261,17 +281,12 @@ class Line:
             proxy.close()
 
 
-def _refusal(who: SandboxConnection, holder: SandboxConnection) -> str:
+def _refusal(who: Holder, holder: Holder) -> str:
     return (
         f"{who} needs a transaction of its own, and {holder} has work in the sandbox that is "
         "neither committed nor rolled back: on its one connection there is one transaction at a "
         "time. Commit it first (`session.commit()`, or the end of its scope)."
     )
-
-
-def new_gate() -> Gate:
-    """Return what the running code can wait at."""
-    return concurrency.LoopGate() if concurrency.is_in_greenlet() else concurrency.ThreadGate()
 
 
 def me() -> object:

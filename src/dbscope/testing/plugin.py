@@ -22,8 +22,8 @@ OPTION = "dbscope_databases"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Offer the setting that says which databases the tests have."""
-    told = "the databases that `db_sandbox` is about, as module:attribute"
-    parser.addini(OPTION, told, type="linelist", default=[])
+    purpose = "the databases that `db_sandbox` is about, as module:attribute"
+    parser.addini(OPTION, purpose, type="linelist", default=[])
 
 
 @pytest.fixture(scope="session")
@@ -93,12 +93,12 @@ class Run:
 @pytest.fixture(scope="session")
 def dbscope_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Return the run of pytest, for the fixtures of a kind of database."""
-    told: dict[str, str] = getattr(request.config, "workerinput", {})
+    given: dict[str, str] = getattr(request.config, "workerinput", {})
     reporter: Any = request.config.pluginmanager.get_plugin("terminalreporter")
 
     def tell(line: str) -> None:
         if reporter is not None:
             reporter.write_line(f"dbscope: {masked(line)}")
 
-    worker = told.get("workerid", "main")
-    return Run(told.get("testrunuid", ""), worker, tmp_path_factory.getbasetemp(), tell)
+    worker = given.get("workerid", "main")
+    return Run(given.get("testrunuid", ""), worker, tmp_path_factory.getbasetemp(), tell)

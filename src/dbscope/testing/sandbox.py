@@ -10,8 +10,6 @@ from dbscope.testing.keeper import Keeper
 from dbscope.unit import callsite
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from dbscope.engine.sandboxed import Opened
     from dbscope.engine.source import EngineSource
     from dbscope.testing.line import Line
@@ -41,8 +39,7 @@ class Sandbox:
         with sandboxes.mutex:
             self.line = self._line()
             self.line.enter(self)
-            sandboxes.opened.append(self)
-            sandboxes.was_opened = True
+            sandboxes.begin(self)
             for known in sandboxes.sources:
                 if (source := known()) is not None:
                     self.line.keeper.take_over(source, source.engines.plain)
@@ -81,12 +78,7 @@ class Sandbox:
         self.open()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *failed: object) -> None:
         try:
             self.close()
         finally:
@@ -96,12 +88,7 @@ class Sandbox:
         self.open()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *failed: object) -> None:
         try:
             work = concurrency.in_greenlet(self.close)
             await shield.to_the_end(work, limit=self.source.finish_timeout)

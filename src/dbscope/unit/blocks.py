@@ -163,7 +163,7 @@ def _leave_joined(unit: Unit, block: Block, error: BaseException | None) -> None
 
 
 def _leave_out_of_order(unit: Unit, block: Block, error: BaseException | None) -> None:
-    failure = BlocksOutOfOrder(f"Left {block} while it was not the innermost one.")
+    failure = BlocksOutOfOrder(f"{block} was left before a block inside it was.")
     if block in unit.blocks:
         unit.blocks.remove(block)
         unit.break_all(failure)

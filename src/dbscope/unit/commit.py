@@ -24,7 +24,6 @@ OUTCOME_OPEN = frozenset({"08007", "40003"})
 def commit(unit: Unit) -> None:
     """COMMIT; whatever goes wrong, nothing is left open."""
     root = unit.blocks[0]
-    unit.commit.begin()
     try:
         with InternalEnd(unit):
             if unit.session is not None:

@@ -22,8 +22,8 @@ class Commit(StrEnum):
 NEXT: dict[Commit, set[Commit]] = {
     Commit.IDLE: {Commit.SENT, Commit.STORED, Commit.ROLLED_BACK, Commit.UNKNOWN},
     Commit.SENT: {Commit.IDLE, Commit.STORED, Commit.ROLLED_BACK, Commit.UNKNOWN},
-    Commit.STORED: {Commit.IDLE, Commit.SENT, Commit.ROLLED_BACK},
-    Commit.ROLLED_BACK: {Commit.IDLE, Commit.SENT, Commit.STORED, Commit.UNKNOWN},
+    Commit.STORED: {Commit.IDLE},
+    Commit.ROLLED_BACK: {Commit.IDLE},
     Commit.UNKNOWN: {Commit.IDLE},
 }
 
@@ -46,8 +46,8 @@ class CommitState:
         self.now = state
 
     def begin(self) -> None:
-        """A transaction has begun, or its COMMIT is asked for: nothing is known of that yet."""
-        self.now = Commit.IDLE
+        """The session begins a transaction; what became of the one before says nothing of it."""
+        self._to(Commit.IDLE)
 
     def send(self) -> None:
         """COMMIT is on its way."""

@@ -41,22 +41,22 @@ class Scope:
     is_hook = False  # which runs when the work around it has ended
     parent: Scope | None = None
 
-    def __init__(self, told: str, mode: Mode = Mode.ATOMIC) -> None:
-        self.told = told
+    def __init__(self, label: str, mode: Mode = Mode.ATOMIC) -> None:
+        self.label = label
         self.mode = mode
         self.parent = current.get()
         self.units: dict[Source, Unit] = {}
         if self.parent is not None:
             self.parent.note_opened(self)
 
-    def note_stored(self, *, told: bool = True) -> None:
+    def note_stored(self, *, outer: bool = True) -> None:
         """Note that something in it was committed, or may have been, so it is not done again.
 
         Args:
-            told: tell the scopes around it, too: it has written, and they would do it again.
+            outer: tell the scopes around it, too: it has written, and they would do it again.
         """
         self.stored = True
-        if told and self.parent is not None and not self.is_hook:
+        if outer and self.parent is not None and not self.is_hook:
             self.parent.note_stored()
 
     def note_opened(self, inner: Scope) -> None:
@@ -75,7 +75,7 @@ class Scope:
         return str(self)
 
     def __str__(self) -> str:
-        return self.told
+        return self.label
 
     def mode_of(self, source: Source) -> Mode:  # noqa: ARG002  (a request asks its route)
         """Return what this scope is to a database."""

@@ -194,7 +194,9 @@ def run_before_commit(unit: Unit) -> None:
 
 def is_only_commit(unit: Unit) -> bool:
     """Tell whether its end is only COMMIT, of a driver that waits for futures only."""
-    if unit.pending_hooks or unit.connection is None or not unit.source.futures_only:
+    if unit.pending_hooks or unit.connection is None or not unit.source.is_async:
+        return False
+    if not unit.source.driver.futures_only:
         return False
     return len(unit.blocks) == 1 and unit.blocks[0].hooks is None
 

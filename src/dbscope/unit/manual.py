@@ -35,7 +35,6 @@ def transaction_begun(unit: Unit, transaction: SessionTransaction, connection: C
                 unit.source.events.tell(SavepointBegun, unit, block)
     else:
         unit.connection = connection
-        unit.commit.begin()
         unit.begun = False
         unit.proof = None  # that of the transaction before says nothing about this one
         if not unit.is_alone:
@@ -68,8 +67,8 @@ def check_wanted(unit: Unit) -> None:
     """Raise if a COMMIT by hand would keep what was said to be rolled back."""
     if not unit.leaving and (unit.doomed or (unit.blocks and unit.blocks[0].rollback_only)):
         raise ManualCommitForbidden(
-            f"{unit.scope} is to be rolled back, by `doom()` or `set_rollback(True)`: "
-            f"called at {callsite.of_call()}."
+            f"{unit.scope} was marked for rollback by `doom()` or `set_rollback(True)`; commit() "
+            f"was called at {callsite.of_call()}."
         )
     if unit.results and not unit.leaving and results.has_open(unit):
         raise TransactionManagementError(
@@ -82,18 +81,19 @@ def check_allowed(unit: Unit) -> None:
     """Raise if commit() or rollback() by hand is not allowed here."""
     for block in unit.blocks:
         if block.owner is not None and block.owner is not MANUAL:
-            raise ManualCommitForbidden(f"Inside {block}: called at {callsite.of_call()}.")
+            called = f"called inside {block}, at {callsite.of_call()}"
+            raise ManualCommitForbidden(f"`session.commit()` or its like was {called}.")
     if unit.source.forbid_manual_commit:
-        told = f"{unit.source} was made with manual_commit='forbid'."
-        raise ManualCommitForbidden(f"{told} Called at {callsite.of_call()}.")
+        message = f"{unit.source} was made with manual_commit='forbid'."
+        raise ManualCommitForbidden(f"{message} Called at {callsite.of_call()}.")
 
 
 def transaction_ended(unit: Unit, transaction: SessionTransaction) -> None:
     """The transaction or savepoint is over, and the connection given back."""
     committed = unit.commit.end(transaction)
     if transaction.nested:
-        if unit.told is not None and not committed:
-            unit.told = UNCERTAIN
+        if unit.server_limit is not None and not committed:
+            unit.server_limit = UNCERTAIN
         _savepoint_ended(unit, transaction, committed=committed)
         return
     if unit.connection is not None and unit.is_alone:
@@ -103,11 +103,11 @@ def transaction_ended(unit: Unit, transaction: SessionTransaction) -> None:
         kind = Committed if committed else RolledBack
         unit.source.events.tell(kind, unit, not unit.leaving)
         if committed:
-            unit.scope.note_stored(told=unit.first_write is not None)
+            unit.scope.note_stored(outer=unit.first_write is not None)
     if unit.connection is not None and unit.source.events.listeners:
         unit.source.events.tell(ConnectionReturned, unit, committed)
     unit.connection = None
-    unit.told = unit.first_write = None
+    unit.server_limit = unit.first_write = None
     unit.source.after_transaction(unit)
     if not unit.leaving and unit.blocks:
         _ended_by_hand(unit, committed=committed)

@@ -17,7 +17,7 @@ class NoSession:
     if not TYPE_CHECKING:  # who checks types is told by them
 
         def __getattr__(self, name: str) -> Any:
-            told = f"{type(self).__name__!r} object has no attribute {name!r}"
+            message = f"{type(self).__name__!r} object has no attribute {name!r}"
             if not name.startswith("_") and (hasattr(Session, name) or name == OF_SQLMODEL):
-                told += f"; the session has it: `db.session.{name}`"
-            raise AttributeError(told, name=name, obj=self)
+                message += f"; the session has it: `db.session.{name}`"
+            raise AttributeError(message, name=name, obj=self)

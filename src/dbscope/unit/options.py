@@ -58,7 +58,7 @@ PLAIN = AtomicOptions()
 
 
 def _nearest(classes: Classes, rules: Classes) -> int:
-    return next((place for place, each in enumerate(classes) if each in rules), len(classes))
+    return next((position for position, each in enumerate(classes) if each in rules), len(classes))
 
 
 def exception_classes(given: type[BaseException] | Classes) -> Classes:

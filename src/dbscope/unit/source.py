@@ -37,6 +37,7 @@ class Source(Protocol):
     events: Events
     watching: Any  # what whoever watches may ask
     name: str
+    pool_name: str  # what metrics call its pool
     sql_family: str  # whose SQL it understands
     retry_codes: Collection[str]  # that are conflicts, too
     is_async: bool
@@ -48,10 +49,13 @@ class Source(Protocol):
     idle_limit: float | None  # seconds
     client_wait: float | None  # seconds
     always_begins: bool  # a transaction for each read too
-    futures_only: bool  # its driver waits for futures only
-    runs_in_batches: bool  # a long list of parameters
     run_pending_hooks: Callable[[Unit], None]  # runs the hooks that a commit by hand made due
     captures: Callable[[list[Hook]], list[Hook]] | None  # a test: what is due, and what of it runs
+
+    @property
+    def driver(self) -> Any:
+        """Return what is known of its driver; nothing, as long as there is no engine."""
+        ...
 
     @property
     def world(self) -> Concurrency:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from asyncio import CancelledError
 from enum import StrEnum
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -13,11 +12,11 @@ from dbscope.errors import (
     ConcurrentUse,
     ReadOnlyViolation,
     ScopeClosed,
-    TransactionBroken,
     TransactionRequired,
 )
 from dbscope.unit.block import Block, Kind, Outcome
 from dbscope.unit.commit_state import CommitState
+from dbscope.unit.faults import Faults
 from dbscope.unit.idle import Idle
 from dbscope.unit.ownership import Turn
 from dbscope.unit.policy import Mode
@@ -46,13 +45,11 @@ class State(StrEnum):
     CLOSED = "closed"
 
 
-class Unit:
+class Unit(Faults):
     """One session of one database in one scope; where it waits, its `world` knows how."""
 
     __slots__ = (
         "begun",
-        "blocks",
-        "broken",
         "commit",
         "connection",
         "doomed",
@@ -64,15 +61,14 @@ class Unit:
         "pending_hooks",
         "proof",
         "readonly",
-        "refused",
         "results",
         "scope",
+        "server_limit",
         "session",
         "settings",
         "source",
         "state",
         "timed",
-        "told",
         "turn",
     )
 
@@ -93,7 +89,8 @@ class Unit:
         self.refused: ConcurrentUse | None = None  # for which others may have been cancelled
         self.results: list[ref[Any]] = []  # that are read in pieces
         self.timed = False  # a block of this transaction has a deadline
-        self.told: tuple[float | None, float] | None = None  # the server: end, seconds left
+        # What the server was set to: the end, and the seconds that were left then.
+        self.server_limit: tuple[float | None, float] | None = None
         self.doomed = False
         self.first_write: int | None = None  # its place among all that were made
         self.settings: Mapping[str, str] = {}  # what its transaction tells the server
@@ -101,11 +98,6 @@ class Unit:
         self.idle = None if source.idle_limit is None else Idle(source.idle_limit)
         self.leaving = False
         self.commit = CommitState()
-
-    @property
-    def block(self) -> Block | None:
-        """Return the innermost block."""
-        return self.blocks[-1] if self.blocks else None
 
     def open_session(self) -> Any:
         """Return the session that people use; made at the first call, without any I/O."""
@@ -191,7 +183,7 @@ class Unit:
             self.blocks or self.source.always_begins or self.is_in_transaction
         )
         if self.broken:
-            self._check_sound()
+            self.check_sound()
         if self.timed:
             self.source.keep_time(self)
         if self.idle is not None:
@@ -231,38 +223,6 @@ class Unit:
                 raise ScopeClosed(f"{self.scope} never ended: its event loop was stopped.")
         self.check_free()
 
-    def _check_sound(self) -> None:
-        block = self.block
-        fault = None if block is None else block.physical.fault
-        if block is not None and fault is not None:
-            raise TransactionBroken(f"In {block.physical}:") from fault
-        self.broken = False
-
-    def mark_broken(self, error: BaseException) -> None:
-        """Note that a statement failed: the innermost transaction or savepoint is lost."""
-        self.commit.refuse()
-        if self.block is None or self.leaving:
-            return
-        if self.refused is not None and isinstance(error, CancelledError):
-            error = self.refused  # who was cancelled is a sibling of who was refused
-        block = self.block.physical
-        if block.fault is None:
-            block.fault = error
-        self.broken = True
-
-    @property
-    def fault(self) -> BaseException | None:
-        """Return the failure that has broken the innermost transaction or savepoint."""
-        return self.block.physical.fault if self.block is not None else None
-
-    def commit_lost(self) -> None:
-        """Note that the answer to COMMIT was lost; if somebody can be asked, that is done next."""
-        self.commit.lose()
-        if self.proof is None:
-            self.scope.note_stored()
-        if self.blocks:
-            self.blocks[0].outcome = Outcome.UNKNOWN
-
     def is_unused(self) -> bool:
         """Tell whether there is nothing to finish: nothing sent, pending or promised."""
         if self.connection is not None or self.pending_hooks or self.turn.holder is not None:
@@ -271,13 +231,6 @@ class Unit:
             if block.outcome is None and not block.is_untouched:
                 return False
         return self.session is None or is_clean(self.session)
-
-    def break_all(self, error: BaseException) -> None:
-        """Note that the whole transaction is lost."""
-        for block in self.blocks:
-            if block.fault is None:
-                block.fault = error
-        self.broken = True
 
     def forget_hooks(self) -> None:
         """Run no hook of these blocks: what was done is neither committed nor rolled back."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 from weakref import ref
 
@@ -20,10 +20,51 @@ L = TypeVar("L", bound=Callable[[Any], object])
 logger = logging.getLogger("dbscope")
 
 
+class StatementListener:
+    """Is told of statements by calls of its own: they are many, and no event is made for it.
+
+    Nothing that goes wrong in it comes out of it, but `ProblemFound`.
+    """
+
+    def ask(self, statement: Any, given: Mapping[str, Any]) -> Any:
+        """Return what is to be remembered while the session executes a statement.
+
+        Args:
+            statement: None while it flushes.
+            given: the arguments of `execute`, by name.
+        """
+        raise NotImplementedError
+
+    def begin(self, unit: Any, sql: str, parameters: Any, context: Any) -> None:
+        """A statement is about to be sent; the arguments are those of `StatementBegun`."""
+        raise NotImplementedError
+
+    def end(self, unit: Any, context: Any, error: BaseException | None) -> None:
+        """Its answer is here; the arguments are those of `StatementEnded`."""
+        raise NotImplementedError
+
+
 class Listeners(list[Listener]):
     """Those who listen to one database, in both of its kinds."""
 
     watch: Any = None  # of both kinds
+    direct: StatementListener | None = None  # it is one of them
+    heals: bool = False  # what is loaded late for one object is loaded for its peers too
+    of_statements: tuple[Listener, ...] = ()  # for whom events are made
+    comment: Callable[[Any, tuple[Any, ...]], tuple[Any, ...]] | None = None  # adds to what is sent
+
+    def sort_out(self) -> None:
+        """Find out who is told of statements, and how."""
+        direct: list[StatementListener] = []
+        others: list[Any] = []
+        found: list[object] = list(self)
+        for each in found:
+            if isinstance(each, StatementListener):
+                direct.append(each)
+            else:
+                others.append(each)
+        self.direct = direct[0] if direct else None
+        self.of_statements = tuple(others)
 
 
 class Events:
@@ -65,6 +106,7 @@ class Events:
         if not self.listeners:
             heard.append(ref(self.listeners, heard.remove))
         self.listeners.append(function)
+        self.listeners.sort_out()
         return function
 
     def remove(self, function: Callable[[Any], object]) -> None:
@@ -74,6 +116,7 @@ class Events:
             ValueError: it does not listen.
         """
         self.listeners.remove(function)
+        self.listeners.sort_out()
         if not self.listeners:
             heard[:] = [each for each in heard if each() is not self.listeners]
 
@@ -112,8 +155,13 @@ def call(event: Event, listeners: Sequence[Listener]) -> None:
             listener(event)
         except ProblemFound:  # it was asked for
             raise
-        except Exception:
-            kind = type(event)
-            if kind not in complained:  # once: the next statement would say the same
-                complained.add(kind)
-                logger.exception("A listener failed when it was told of %s.", kind.__name__)
+        except Exception as error:
+            complain(type(event), error)
+
+
+def complain(kind: type[Event], error: Exception) -> None:
+    """Report a listener that has failed, once: the next statement would say the same."""
+    if kind not in complained:
+        complained.add(kind)
+        told = "A listener failed when it was told of %s."
+        logger.error(told, kind.__name__, exc_info=error)

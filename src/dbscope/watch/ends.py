@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
     from dbscope.unit.unit import Unit
     from dbscope.watch.events import Event
-    from dbscope.watch.recorder import Recorder
+    from dbscope.watch.kept import Kept
 
 
-def _commit_sent(recorder: Recorder, event: events.CommitSent) -> None:
+def _commit_sent(recorder: Kept, event: events.CommitSent) -> None:
     draft = recorder.draft(event.unit)
     draft.act(None)
     if draft.transaction is not None:
         draft.transaction.sent = perf_counter()
 
 
-def _decided(recorder: Recorder, event: events.Decided) -> None:
+def _decided(recorder: Kept, event: events.Decided) -> None:
     unit = event.unit
     if unit not in recorder.drafts and unit.session is None:
         return
@@ -49,10 +49,12 @@ def _decided(recorder: Recorder, event: events.Decided) -> None:
 def _leave_unsent(draft: Draft) -> None:
     """Note what was added, and will never be sent."""
     if draft.unit.session is not None:
-        draft.pending.update(type(each).__name__ for each in draft.unit.session.new)
+        for each in draft.unit.session.new:
+            name = type(each).__name__
+            draft.pending[name] = draft.pending.get(name, 0) + 1
 
 
-def _asked(recorder: Recorder, event: events.EndAsked) -> None:
+def _asked(recorder: Kept, event: events.EndAsked) -> None:
     draft, line = recorder.draft(event.unit), lines.line_here()
     why = f"{event.how} called at {lines.told(line)}", line
     if event.how in BY_HAND:
@@ -61,18 +63,18 @@ def _asked(recorder: Recorder, event: events.EndAsked) -> None:
         draft.asked = why
 
 
-def _committed(recorder: Recorder, event: events.Committed) -> None:
+def _committed(recorder: Kept, event: events.Committed) -> None:
     _end(recorder, event.unit, records.COMMITTED, by_hand=event.by_hand)
 
 
-def _rolled_back(recorder: Recorder, event: events.RolledBack) -> None:
+def _rolled_back(recorder: Kept, event: events.RolledBack) -> None:
     _end(recorder, event.unit, records.ROLLED_BACK, by_hand=event.by_hand)
 
 
 BY_HAND = frozenset({"commit()", "rollback()"})
 
 
-def _end(recorder: Recorder, unit: Unit, outcome: str, *, by_hand: bool) -> None:
+def _end(recorder: Kept, unit: Unit, outcome: str, *, by_hand: bool) -> None:
     draft = recorder.draft(unit)
     transaction = draft.transaction
     if transaction is None:
@@ -88,7 +90,7 @@ def _end(recorder: Recorder, unit: Unit, outcome: str, *, by_hand: bool) -> None
             draft.because(asked or ("rolled back by hand", transaction.by_hand))
 
 
-def _commit_failed(recorder: Recorder, event: events.CommitFailed) -> None:
+def _commit_failed(recorder: Kept, event: events.CommitFailed) -> None:
     draft = recorder.draft(event.unit)
     draft.failed = True
     transaction = draft.transactions[-1] if draft.transactions else None
@@ -101,14 +103,14 @@ def _commit_failed(recorder: Recorder, event: events.CommitFailed) -> None:
         draft.reason += f", last written at {lines.told(draft.line)}"
 
 
-def _unknown(recorder: Recorder, event: events.OutcomeUnknown) -> None:
+def _unknown(recorder: Kept, event: events.OutcomeUnknown) -> None:
     draft = recorder.draft(event.unit)
     draft.reason, draft.line = "the answer to COMMIT was lost", lines.line_of(event.error)
     if draft.transactions:
         draft.transactions[-1].outcome = records.UNKNOWN
 
 
-def _verified(recorder: Recorder, event: events.OutcomeVerified) -> None:
+def _verified(recorder: Kept, event: events.OutcomeVerified) -> None:
     draft = recorder.draft(event.unit)
     outcome = event.outcome.value
     draft.reason = f"the answer to COMMIT was lost, and the server says: {outcome}"
@@ -118,7 +120,7 @@ def _verified(recorder: Recorder, event: events.OutcomeVerified) -> None:
     draft.is_verified = True
 
 
-def _partly(recorder: Recorder, event: events.PartlyCommitted) -> None:
+def _partly(recorder: Kept, event: events.PartlyCommitted) -> None:
     draft, error = recorder.draft(event.unit), event.error
     draft.is_partly = True
     kept = {"committed": "committed", "rolled_back": "rolled back", "unknown": "unknown"}
@@ -126,7 +128,7 @@ def _partly(recorder: Recorder, event: events.PartlyCommitted) -> None:
     draft.reason = ", ".join(f"{told}: {' and '.join(names)}" for told, names in found if names)
 
 
-def _savepoint(recorder: Recorder, event: events.SavepointBegun) -> None:
+def _savepoint(recorder: Kept, event: events.SavepointBegun) -> None:
     draft = recorder.draft(event.unit)
     where = getattr(event.block, "where", None)
     entered = Entered(event.block, perf_counter(), draft.savepoint, where)
@@ -134,7 +136,7 @@ def _savepoint(recorder: Recorder, event: events.SavepointBegun) -> None:
     draft.savepoints.append(entered)
 
 
-def _block_left(recorder: Recorder, event: events.BlockLeft) -> None:
+def _block_left(recorder: Kept, event: events.BlockLeft) -> None:
     draft = recorder.drafts.get(event.unit)
     if draft is None or event.error is None:
         return
@@ -152,7 +154,7 @@ def _block_left(recorder: Recorder, event: events.BlockLeft) -> None:
                 entered.reason = draft.left[0]
 
 
-def _block_ended(recorder: Recorder, event: events.BlockEnded) -> None:
+def _block_ended(recorder: Kept, event: events.BlockEnded) -> None:
     draft = recorder.drafts.get(event.unit)
     if draft is None:
         return
@@ -165,7 +167,7 @@ def _block_ended(recorder: Recorder, event: events.BlockEnded) -> None:
             draft.savepoint = entered.around
 
 
-def _swallowed(recorder: Recorder, event: events.FailureSwallowed) -> None:
+def _swallowed(recorder: Kept, event: events.FailureSwallowed) -> None:
     fault = event.block.fault
     if fault is not None:
         why, line = reasons.of_error(fault, event.unit)
@@ -177,7 +179,7 @@ def is_to_roll_back(unit: Unit) -> bool:
     return bool(unit.blocks) and unit.blocks[0].rollback_only
 
 
-HANDLERS: dict[type[Event], Callable[[Recorder, Any], None]] = {
+HANDLERS: dict[type[Event], Callable[[Any, Any], None]] = {
     events.CommitSent: _commit_sent,
     events.Decided: _decided,
     events.EndAsked: _asked,

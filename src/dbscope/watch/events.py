@@ -4,10 +4,22 @@ They are told where work ends, by whoever ends it, and not by SQLAlchemy's event
 called before COMMIT is sent. Counters (`counters.py`) and logs (`logs.py`) listen like everybody.
 """
 
+# ruff: noqa: PLC0414  (all events are imported from here)
+
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from dbscope.watch.event import Event as Event
+from dbscope.watch.event import UnitEvent as UnitEvent
+from dbscope.watch.wait_events import AdvisoryLockReleased as AdvisoryLockReleased
+from dbscope.watch.wait_events import AdvisoryLockTaken as AdvisoryLockTaken
+from dbscope.watch.wait_events import AdvisoryLockWanted as AdvisoryLockWanted
+from dbscope.watch.wait_events import ClientTimedOut as ClientTimedOut
+from dbscope.watch.wait_events import IdleInTransaction as IdleInTransaction
+from dbscope.watch.wait_events import WriteTurnTaken as WriteTurnTaken
+from dbscope.watch.wait_events import WriteTurnWanted as WriteTurnWanted
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -16,18 +28,6 @@ if TYPE_CHECKING:
     from dbscope.unit.current import Scope
     from dbscope.unit.hooks import Hook
     from dbscope.unit.unit import Unit
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that has happened; told at once, in the task or thread that it happened in."""
-
-
-@dataclass(frozen=True, slots=True)
-class UnitEvent(Event):
-    """Something that has happened to the unit of one database in one scope."""
-
-    unit: Unit
 
 
 # -- its life ----------------------------------------------------------------------------------
@@ -233,63 +233,6 @@ class FailureSwallowed(UnitEvent):
     """A block is left as if nothing had happened, though a statement failed in it."""
 
     block: Block
-
-
-# -- waiting -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class IdleInTransaction(UnitEvent):
-    """It sat in a transaction without a statement for longer than `idle_limit`."""
-
-    seconds: float
-    after: object
-    before: object
-
-
-@dataclass(frozen=True, slots=True)
-class WriteTurnWanted(UnitEvent):
-    """It begins to wait for whoever writes to the file; SQLite has one writer at a time."""
-
-    writer: Unit
-
-
-@dataclass(frozen=True, slots=True)
-class WriteTurnTaken(UnitEvent):
-    """It may write, or has waited in vain."""
-
-    granted: bool
-
-
-@dataclass(frozen=True, slots=True)
-class AdvisoryLockWanted(Event):
-    """Somebody begins to wait for an advisory lock."""
-
-    scope: Scope | None
-    unit: Unit | None
-    lock: object
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class AdvisoryLockTaken(Event):
-    """It is held, or was waited for in vain."""
-
-    lock: object
-    error: BaseException | None
-
-
-@dataclass(frozen=True, slots=True)
-class AdvisoryLockReleased(Event):
-    """It was given back."""
-
-    lock: object
-
-
-class ClientTimedOut(UnitEvent):
-    """It held a transaction and waited for its client for longer than `client_wait`."""
-
-    __slots__ = ()
 
 
 # -- hooks and attempts ------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from dbscope.watch.tally import is_lost
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dbscope.watch.recorder import Recorder
+    from dbscope.watch.kept import Kept
     from dbscope.watch.records import Record
 
 SECONDS = 600  # that are kept
@@ -25,7 +25,7 @@ class History:
         source: of the database, which knows its pool.
     """
 
-    def __init__(self, recorder: Recorder, source: Any) -> None:
+    def __init__(self, recorder: Kept, source: Any) -> None:
         self.recorder = recorder
         self.source = source
         # second, connections out, of how many, waiting, records, of those not kept

@@ -29,7 +29,7 @@ def line_here() -> Place | None:
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     carrier: Any = None
     kinds = _kinds
-    while frame is not None:  # for each statement some thirty times: it calls nothing
+    while frame is not None:  # for each statement many times: it calls nothing
         try:
             kind = kinds[frame.f_code.co_filename]
         except KeyError:
@@ -54,8 +54,8 @@ def _learn(frame: FrameType) -> int:
 
 
 def _around(carrier: Any) -> Any:
-    greenlet: Any = sys.modules.get("greenlet")
     if carrier is None:
+        greenlet: Any = sys.modules.get("greenlet")
         carrier = greenlet and greenlet.getcurrent()
     return getattr(carrier, "parent", None)
 

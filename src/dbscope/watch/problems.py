@@ -9,22 +9,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from dbscope.errors import ProblemFound
 from dbscope.watch import lines
 from dbscope.watch.loads import Load, load_of
 
 if TYPE_CHECKING:
-    from dbscope.watch.drafts import Draft
-    from dbscope.watch.events import StatementBegun
-    from dbscope.watch.records import Record, Sent
-    from dbscope.watch.watcher import Watch
+    from collections.abc import Iterable, Iterator
+
+    from dbscope.watch.parts import Asked, Gap, Line, Sent, Transaction
 
 MANY = 3  # times: from here on it grows with the number of rows
+ROOTS = frozenset({"query", "get"})  # the attributes of what they load may be loaded later
+MOST = 10_000  # different reads of a scope that are remembered
 IDLE = "idle in a transaction"
 LONG = 0.5  # seconds that a transaction may be idle without a word
-Line = "Place | str | None"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,7 @@ class Repeated:
     keys: set[Any] | None = None  # of a `get`: the same missing row again is no loop
     line: Any = None  # of the query that has loaded the parents
     is_get: bool = False
+    eager: frozenset[str] = frozenset()  # attributes that it loads already
 
     def problem(self) -> Problem | None:
         """Return the problem that it is, if it is one."""
@@ -71,7 +72,7 @@ class Repeated:
         if self.load is None:
             remedy = "keep the result in a variable"
             return Problem("duplicate read", self.what, self.times, at, at, remedy)
-        remedy = self.load.remedy(is_get=self.is_get)
+        remedy = self.load.remedy(is_get=self.is_get, eager=self.eager)
         line = at if self.line is None else lines.told(self.line)
         return Problem("N+1", self.what, self.times, line, at, remedy)
 
@@ -79,11 +80,20 @@ class Repeated:
 class Seen:
     """What one scope has loaded so far, by attribute and by line."""
 
-    __slots__ = ("queries", "repeated")
+    __slots__ = ("queries", "reads", "repeated")
 
     def __init__(self) -> None:
         self.queries: dict[Any, tuple[Any, bool]] = {}  # line of the last query, is it a get?
+        self.reads: dict[Any, Line] = {}  # what was read, with which values
         self.repeated: dict[Any, Repeated] = {}
+
+    def seal(self) -> None:
+        """Forget all but what has come too often; it has values of the application."""
+        self.queries, self.reads = {}, {}
+        found = [each for each in self.repeated.values() if each.times >= MANY]
+        self.repeated = dict(enumerate(found))
+        for each in found:
+            each.keys = None
 
     def problems(self) -> list[Problem]:
         """Return what has come too often."""
@@ -92,55 +102,79 @@ class Seen:
 
 
 class Finder:
-    """Looks at each statement of a recorder."""
+    """Looks at each SELECT that is about to be sent."""
 
     def __init__(self) -> None:
         self.strict: Strict | None = None
 
-    def __call__(self, draft: Draft, sent: Sent, event: StatementBegun) -> None:
-        """Look at a SELECT that is about to be sent."""
-        seen = draft.seen
-        if seen is None:
-            seen = draft.seen = Seen()
-        session: Any = draft.unit.session
-        asked, session.dbscope_asked = session.dbscope_asked, None
-        load = None if asked is None else load_of(*asked)
-        if load is not None and load.is_query:
-            seen.queries[load.root] = (sent.line, load.is_get)
-        if load is not None and load.what is not None:
-            found = self._loaded(seen, load, sent, event)
-        elif event.parameters or asked is None:
-            found = self._read(seen, sent, event)
-        else:
+    def look(
+        self, seen: Seen, sent: Sent, asked: Asked | None, parameters: Any, context: Any
+    ) -> None:
+        """Look at one.
+
+        Args:
+            seen: what its scope has loaded so far.
+            sent: the statement.
+            asked: what the session was asked for; None if it was not asked.
+            parameters: as the driver gets them.
+            context: SQLAlchemy's, of the statement.
+        """
+        if asked is None:
+            found = _read(seen, sent, parameters)
+        elif asked[0] is None:  # of a flush
             return
-        if self.strict is not None and (problem := found.problem()) is not None:
+        else:
+            load = load_of(asked[0], asked[1], context.compiled)
+            if load is not None and load.kind in ROOTS:
+                seen.queries[load.root] = (sent.line, load.kind == "get")
+            if load is not None and load.what is not None:
+                found = _loaded(seen, load, sent, parameters)
+            elif parameters:
+                found = _read(seen, sent, parameters)
+            else:
+                return
+        if found is not None and self.strict is not None and (problem := found.problem()):
             self.strict.found(problem)
 
-    def _loaded(self, seen: Seen, load: Load, sent: Sent, event: StatementBegun) -> Repeated:
-        place = (load.what, load.kind)
-        found = seen.repeated.get(place)
-        if found is None:
-            found = seen.repeated[place] = Repeated(load, str(load.what), sent.line)
-            if load.is_get:
-                found.keys = set()
-            else:
-                found.line, found.is_get = seen.queries.get(load.root, (None, False))
-        if found.keys is None:
-            found.times += 1
-        else:
-            found.keys.add(key_of(event.parameters))
-            found.times = len(found.keys)
-        return found
 
-    def _read(self, seen: Seen, sent: Sent, event: StatementBegun) -> Repeated:
-        line: Any = sent.line
-        key = key_of(event.parameters)
-        place = (sent.sql.text, key, line and (id(line.code), line.line))
-        found = seen.repeated.get(place)
-        if found is None:
-            found = seen.repeated[place] = Repeated(None, sent.sql.text, line)
+def _loaded(seen: Seen, load: Load, sent: Sent, parameters: Any) -> Repeated:
+    place = (load.what, load.kind)
+    found = seen.repeated.get(place)
+    if found is None:
+        found = seen.repeated[place] = Repeated(load, str(load.what), sent.line)
+        if load.kind == "get":
+            found.keys = set()
+        else:
+            found.line, found.is_get = seen.queries.get(load.root, (None, False))
+            late = {each.what for each in seen.repeated.values() if each.load is not None}
+            found.eager = frozenset(map(str, load.path[:-1])) - late
+    if found.keys is None:
         found.times += 1
-        return found
+    elif len(found.keys) < MOST:
+        found.keys.add(key_of(parameters))
+        found.times = len(found.keys)
+    return found
+
+
+def _read(seen: Seen, sent: Sent, parameters: Any) -> Repeated | None:
+    line: Any = sent.line
+    key: Any = parameters if parameters.__class__ is tuple else key_of(parameters)
+    text = sent.sql.text
+    place: Any = (text, key) if line is None else (text, key, id(line.code), line.line)
+    try:
+        is_new = place not in seen.reads
+    except TypeError:
+        place = (text, repr(key))
+        is_new = place not in seen.reads
+    if is_new:
+        if len(seen.reads) < MOST:
+            seen.reads[place] = line
+        return None
+    found = seen.repeated.get(place)
+    if found is None:
+        found = seen.repeated[place] = Repeated(None, text, line, 1)
+    found.times += 1
+    return found
 
 
 def key_of(parameters: Any) -> Any:
@@ -154,25 +188,39 @@ def key_of(parameters: Any) -> Any:
     return key
 
 
-def of_record(record: Record) -> list[Problem]:
+def of_scope(
+    kind: str, gaps: Iterable[Gap], transactions: Iterable[Transaction]
+) -> Iterator[Problem]:
     """Return the problems that only the end of a scope shows."""
-    found = list(_held(record))
-    if record.kind == "request":
-        for each in record.transactions:
-            if each.by_hand is not None and each.outcome == "committed":
-                remedy = "leave it to the end of the request, or do that part in `db.atomic()`"
-                where = each.by_hand or None
-                found.append(Problem("commit by hand", "in a request", 1, where, where, remedy))
-    return found
-
-
-def _held(record: Record) -> list[Problem]:
     remedy = "give the connection back before: `db.release()`"
-    return [
-        Problem(IDLE, f"{gap.seconds:.1f} s", 1, gap.after, gap.before, remedy)
-        for gap in record.gaps
-        if gap.seconds >= LONG
-    ]
+    for gap in gaps:
+        if gap.seconds >= LONG:
+            yield Problem(IDLE, f"{gap.seconds:.1f} s", 1, gap.after, gap.before, remedy)
+    for each in transactions:
+        if kind == "request" and each.by_hand is not None and each.outcome == "committed":
+            remedy = "leave it to the end of the request, or do that part in `db.atomic()`"
+            where = each.by_hand or None
+            yield Problem("commit by hand", "in a request", 1, where, where, remedy)
+
+
+class Startable(Protocol):
+    """A watch."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it records."""
+        ...
+
+    @property
+    def finder(self) -> Finder:
+        """Who looks for problems, while it records."""
+        ...
+
+    def start(self, *args: Any, **kwargs: Any) -> None:
+        """Record."""
+
+    def stop(self) -> None:
+        """Record no longer."""
 
 
 class Strict:
@@ -183,7 +231,7 @@ class Strict:
         allow: what is allowed, and why: patterns of `A.bs`, of a statement, or of `file.py:12`.
     """
 
-    def __init__(self, watch: Watch, allow: Mapping[str, str]) -> None:
+    def __init__(self, watch: Startable, allow: Mapping[str, str]) -> None:
         self._watch = watch
         self._allow = allow
         self._was_on = True

@@ -1,13 +1,21 @@
-"""What is kept of a scope that has ended: one frozen record for each database it used."""
+"""What is kept of a scope that has ended: one frozen record for each database it used.
+
+`str(record)` is one line: outcome, reason, what was not stored, who was waited for, attempts.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Self
 
-from dbscope.unit.callsite import Place
-from dbscope.watch import lines, story
-from dbscope.watch.sql import Sql
+from dbscope.watch.parts import Statement, statement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from dbscope.watch.parts import Gap, HookRun, Savepoint, Sent, Transaction, Wait
+
+__all__ = ["FIRST_ERROR", "NOT_STORED", "Record", "Statement", "amounts", "told"]
 
 COMMITTED = "committed"
 READ = "read"  # committed, and nothing was written
@@ -18,95 +26,36 @@ UNKNOWN = "outcome unknown"
 PARTLY = "partly committed"
 NOT_STORED = frozenset({ROLLED_BACK, COMMIT_FAILED, UNKNOWN, PARTLY})
 FIRST_ERROR = 400
+WORTH_A_WORD = 0.05  # seconds of a gap or of a wait
 
 
-class Statement(NamedTuple):
-    """A statement that was sent."""
+class Late:
+    """Something that is made when somebody wants to read it: most records nobody ever reads."""
 
-    sql: Sql
-    at: float  # seconds since the record began
-    seconds: float
-    rows: int | None
-    line: str | None  # of the application
-    transaction: int  # its place among those of the record
-    savepoint: int | None  # likewise
-    error: str | None
-    values: str | None  # only if they were asked for
+    __slots__ = ("_make",)
 
+    _make: Callable[[], Any]
 
-@dataclass(slots=True)
-class Sent:
-    """A statement that is on its way, or has come back."""
+    @classmethod
+    def later(cls, make: Callable[[], Any]) -> Self:
+        """Return one that is made by the function."""
+        late = object.__new__(cls)
+        object.__setattr__(late, "_make", make)
+        return late
 
-    sql: Sql
-    line: Place | str | None
-    began: float
-    transaction: int
-    savepoint: int | None
-    values: str | None
-    ended: float | None = None
-    rows: int | None = None
-    error: str | None = None
+    def __getattr__(self, name: str) -> Any:
+        # Where a slot is empty. What was made twice, in two threads, is the same.
+        if name == "_make" or name not in self.__slots__:
+            raise AttributeError(name)
+        made = self._make()
+        for each in fields(made):
+            object.__setattr__(self, each.name, getattr(made, each.name))
+        object.__setattr__(self, "_make", None)
+        return getattr(self, name)
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
-    """A wait for somebody else."""
-
-    what: str  # a connection, the turn to write, a lock …
-    at: float
-    seconds: float
-    whom: tuple[str, ...]  # who had it
-    line: str | None
-    granted: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """A time without a statement while a connection was held."""
-
-    at: float
-    seconds: float
-    after: str | None  # a line, and the one that came next
-    before: str | None
-    awaited: str | None  # what was going on meanwhile, if that was seen
-
-
-@dataclass(frozen=True, slots=True)
-class Savepoint:
-    """A savepoint for which SAVEPOINT was sent."""
-
-    at: float
-    seconds: float
-    line: str
-    outcome: str
-    reason: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Transaction:
-    """From BEGIN to COMMIT or ROLLBACK; without a BEGIN where the database commits by itself."""
-
-    at: float
-    seconds: float
-    outcome: str
-    by_hand: str | None  # the line that has ended it, "" if that is not known
-    commit: float | None  # seconds that COMMIT took
-    autocommit: bool
-
-
-@dataclass(frozen=True, slots=True)
-class HookRun:
-    """A hook that was run."""
-
-    name: str
-    at: float
-    seconds: float
-    error: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Late):
     """What one scope has done with one database; `str()` tells it in one line."""
 
     number: int
@@ -154,18 +103,81 @@ class Record:
         return bool(self.stored) and not self.is_on_purpose
 
     def __str__(self) -> str:
-        return story.line(self)
+        return told(self)
 
 
-def statement(sent: Sent, zero: float) -> Statement:
-    """Return a statement in words.
+def told(record: Record) -> str:
+    """Tell a record in one line."""
+    return "; ".join([_end(record), *_work(record), *_waits(record), *_attempts(record)])
 
-    Args:
-        sent: the statement.
-        zero: the time at which the record begins.
-    """
-    seconds = 0.0 if sent.ended is None else sent.ended - sent.began
-    line = lines.told(sent.line)
-    place = sent.transaction, sent.savepoint
-    at = sent.began - zero
-    return Statement(sent.sql, at, seconds, sent.rows, line, *place, sent.error, sent.values)
+
+def _end(record: Record) -> str:
+    told = record.outcome if record.reason is None else f"{record.outcome}, {record.reason}"
+    return f"{told}, answered {record.status}" if record.disagrees else told
+
+
+def _work(record: Record) -> Iterable[str]:
+    if record.not_stored:
+        kept = "may not be stored" if record.outcome == "outcome unknown" else "not stored"
+        yield f"{amounts(record.not_stored)} {kept}"
+    if record.pending:
+        yield f"{amounts(record.pending)} never sent"
+    if record.stored:
+        yield f"{amounts(record.stored)} stored{_by_hand(record)}"
+    for savepoint in record.savepoints:
+        if savepoint.outcome == "rolled back" and record.outcome in {"committed", "read"}:
+            why = f", {savepoint.reason}" if savepoint.reason else ""
+            yield f"the savepoint of {savepoint.line} was rolled back{why}"
+    if not (record.not_stored or record.pending or record.stored) and record.sent:
+        number = len(record.sent) + record.more
+        yield f"{number} statement{'' if number == 1 else 's'}"
+    for hook in record.hooks:
+        if hook.error is not None:
+            yield f"the hook {hook.name} failed: {hook.error}"
+
+
+def _by_hand(record: Record) -> str:
+    stored = [each for each in record.transactions if each.outcome == "committed"]
+    by_hand = [each.by_hand for each in stored if each.by_hand is not None]
+    if not by_hand or len(by_hand) < len(stored):
+        return ""
+    return f" by hand at {by_hand[0]}" if by_hand[0] else " by hand"
+
+
+def amounts(counted: Iterable[tuple[str, int]]) -> str:
+    """Return `1 INSERT into orders and 2 UPDATE stock`."""
+    *most, last = [f"{number} {what}" for what, number in counted]
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _waits(record: Record) -> Iterable[str]:
+    for wait in record.waits:
+        if wait.whom or not wait.granted or wait.seconds >= WORTH_A_WORD:
+            yield _wait(wait)
+    if record.gaps:
+        longest = max(record.gaps, key=lambda gap: gap.seconds)
+        if longest.seconds >= WORTH_A_WORD:
+            yield _gap(longest)
+
+
+def _wait(wait: Wait) -> str:
+    vain = "" if wait.granted else " in vain"
+    told = f"waited{vain} {wait.seconds:.2f} s for {wait.what}"
+    return f"{told}, held by {_among(wait.whom)}" if wait.whom else told
+
+
+def _among(whom: tuple[str, ...]) -> str:
+    more = len(whom) - 1
+    return f"{whom[0]} and {more} other{'' if more == 1 else 's'}" if more else whom[0]
+
+
+def _gap(gap: Gap) -> str:
+    told = f"idle in its transaction for {gap.seconds:.2f} s after {gap.after}"
+    return f"{told}, in {gap.awaited}" if gap.awaited else told
+
+
+def _attempts(record: Record) -> Iterable[str]:
+    if record.again:
+        yield f"attempt {record.attempt}, done again"
+    elif record.before:
+        yield f"attempt {record.attempt}, after {', '.join(record.before)}"

@@ -21,7 +21,7 @@ from dbscope.watch.tally import Tally
 if TYPE_CHECKING:
     from types import FrameType
 
-    from dbscope.watch.recorder import Recorder
+    from dbscope.watch.kept import Kept
 
 EVERY = 0.05  # seconds
 REST = 10.0  # seconds without questions, after one that went wrong
@@ -37,7 +37,7 @@ class Sampler(threading.Thread):
         source: of the database, which may know who waits for a lock of whom.
     """
 
-    def __init__(self, recorder: Recorder, source: Any) -> None:
+    def __init__(self, recorder: Kept, source: Any) -> None:
         super().__init__(name="dbscope watch", daemon=True)
         self.recorder = recorder
         self.source = source

@@ -44,6 +44,7 @@ class Sql(NamedTuple):
 @lru_cache(2048)
 def parse(text: str) -> Sql:
     """Return what a statement is; by its first words, and cheap when it was seen before."""
+    text = text[: LONGEST * 2]  # a thousand rows may follow
     body = text[BEFORE.match(text).end() :]  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
     word = WORD.match(body)
     kind = word[0].upper() if word else "?"
@@ -56,6 +57,6 @@ def parse(text: str) -> Sql:
 
 def without_values(text: str) -> str:
     """Return the text of a statement with ? for each value, and lists of them in short."""
-    found = VALUES.sub("?", " ".join(text.split())[: LONGEST * 2])
+    found = VALUES.sub("?", " ".join(text.split()))
     found = ROWS.sub(r"\1…", LISTS.sub("(?…)", found))
     return found[:LONGEST]

@@ -15,7 +15,7 @@ from dbscope.watch.records import NOT_STORED, ROLLED_BACK
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dbscope.watch.recorder import Recorder
+    from dbscope.watch.kept import Kept
     from dbscope.watch.records import Record
 
 MINUTES = 30  # that are kept
@@ -97,7 +97,7 @@ class Tally:
         recorder: whose records are counted.
     """
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Kept) -> None:
         self.recorder = recorder
         self.routes: dict[str, Route] = {}
         self._last: Record | None = None
@@ -119,7 +119,7 @@ class Tally:
         return [route.told(name) for name, route in tuple(self.routes.items())]
 
 
-def newer(recorder: Recorder, number: int | None) -> list[Record]:
+def newer(recorder: Kept, number: int | None) -> list[Record]:
     """Return the records that came after the one of this number, the oldest first; else all."""
     found: list[Record] = []
     for record in reversed(list(recorder.ring)):

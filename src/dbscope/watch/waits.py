@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dbscope.watch.events import Event
-    from dbscope.watch.recorder import Recorder
+    from dbscope.watch.kept import Kept
 
 
-def _wanted(recorder: Recorder, event: events.ConnectionWanted) -> None:
+def _wanted(recorder: Kept, event: events.ConnectionWanted) -> None:
     draft = recorder.draft(event.unit)
     draft.who = who()
     if event.is_full:
@@ -25,7 +25,7 @@ def _wanted(recorder: Recorder, event: events.ConnectionWanted) -> None:
         draft.wait("a connection", tuple(map(holding, holders)), lines.line_here())
 
 
-def _taken(recorder: Recorder, event: events.ConnectionTaken) -> None:
+def _taken(recorder: Kept, event: events.ConnectionTaken) -> None:
     draft = recorder.draft(event.unit)
     draft.waited(granted=event.error is None)
     if event.error is not None:
@@ -39,14 +39,14 @@ def _taken(recorder: Recorder, event: events.ConnectionTaken) -> None:
         draft.held_since = perf_counter()
 
 
-def _begun(recorder: Recorder, event: events.TransactionBegun) -> None:
+def _begun(recorder: Kept, event: events.TransactionBegun) -> None:
     draft = recorder.draft(event.unit)
     draft.waited()
     draft.begin(autocommit=False)
     draft.held_since = perf_counter()
 
 
-def _returned(recorder: Recorder, event: events.ConnectionReturned) -> None:
+def _returned(recorder: Kept, event: events.ConnectionReturned) -> None:
     draft = recorder.draft(event.unit)
     draft.act(None)
     draft.returned()
@@ -59,24 +59,24 @@ def _returned(recorder: Recorder, event: events.ConnectionReturned) -> None:
         transaction.outcome = records.UNKNOWN if event.unit.commit.is_lost else kept
 
 
-def _turn_wanted(recorder: Recorder, event: events.WriteTurnWanted) -> None:
+def _turn_wanted(recorder: Kept, event: events.WriteTurnWanted) -> None:
     writer = recorder.drafts.get(event.writer)
     whom = name_of(event.writer.scope) if writer is None else holding(writer)
     recorder.draft(event.unit).wait("the turn to write", (whom,), lines.line_here())
 
 
-def _turn_taken(recorder: Recorder, event: events.WriteTurnTaken) -> None:
+def _turn_taken(recorder: Kept, event: events.WriteTurnTaken) -> None:
     recorder.draft(event.unit).waited(granted=event.granted)
 
 
-def _lock_wanted(recorder: Recorder, event: events.AdvisoryLockWanted) -> None:
+def _lock_wanted(recorder: Kept, event: events.AdvisoryLockWanted) -> None:
     whom = tuple(name for key, name in recorder.locks.values() if key == event.key)
     if event.unit is not None:
         recorder.draft(event.unit).wait(f"the lock {event.key!r}", whom, lines.line_here())
     recorder.wanted[event.lock] = event
 
 
-def _lock_taken(recorder: Recorder, event: events.AdvisoryLockTaken) -> None:
+def _lock_taken(recorder: Kept, event: events.AdvisoryLockTaken) -> None:
     wanted = recorder.wanted.pop(event.lock, None)
     if wanted is None:
         return
@@ -87,7 +87,7 @@ def _lock_taken(recorder: Recorder, event: events.AdvisoryLockTaken) -> None:
         recorder.locks[event.lock] = (wanted.key, whom)
 
 
-def _lock_released(recorder: Recorder, event: events.AdvisoryLockReleased) -> None:
+def _lock_released(recorder: Kept, event: events.AdvisoryLockReleased) -> None:
     recorder.locks.pop(event.lock, None)
 
 
@@ -100,7 +100,7 @@ def who() -> Any:
     return task if task is not None else threading.get_ident()
 
 
-HANDLERS: dict[type[Event], Callable[[Recorder, Any], None]] = {
+HANDLERS: dict[type[Event], Callable[[Any, Any], None]] = {
     events.ConnectionWanted: _wanted,
     events.ConnectionTaken: _taken,
     events.TransactionBegun: _begun,

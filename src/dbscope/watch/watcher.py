@@ -18,6 +18,7 @@ from dbscope.watch.sampler import Sampler
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
+    from dbscope.watch.pools import PoolState
     from dbscope.watch.records import Record
     from dbscope.watch.share.asking import Everybody
     from dbscope.watch.share.serving import Sharing
@@ -114,6 +115,24 @@ class Watch:
         """The URL of the database, without secrets."""
         return masked(self._source.url.render_as_string(hide_password=True))
 
+    def heal(self, *, on: bool = True) -> None:
+        """Load for all objects of a query at once what is loaded late for one of them.
+
+        For sessions that are opened from now on, whether anything is recorded or not. What each
+        object gets is what its own statement would have given; see docs/watch.md for what is left
+        alone. `session_options={"info": {"heal": True}}` is the same from the beginning.
+
+        Args:
+            on: False: no longer.
+
+        Example:
+            >>> db.watch.heal()
+            >>> for order in await db.session.scalars(select(Order)):
+            ...     print(await order.awaitable_attrs.lines)  # two statements in all
+        """
+        arguments.check("on", on, arguments.FLAG)
+        self._source.events.listeners.heals = on
+
     @property
     def is_on(self) -> bool:
         """Whether it records."""
@@ -164,6 +183,11 @@ class Watch:
         """Return the counters of the database, as `db.stats()` does."""
         stats: dict[str, int] = self._source.stats()
         return stats
+
+    def pools(self) -> list[PoolState]:
+        """Return how many connections each pool has: used, idle, and at most."""
+        pools: list[PoolState] = self._source.pools()
+        return pools
 
     async def plan(self, sql: str) -> list[str]:
         """Return how the database would do a SELECT, which is not done.

@@ -50,7 +50,7 @@ class MySQL(Backend):
         reset_session=True,
         upsert=True,
         nulls_last=False,
-        enums_by_place=True,
+        enums_by_position=True,
     )
     drivers = drivers.DRIVERS
     default_drivers = ("pymysql", "asyncmy")

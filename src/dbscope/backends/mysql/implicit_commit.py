@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
 
-from dbscope.backends import errors
+from dbscope.backends import conflicts, errors
 from dbscope.backends.driver import ConnectionStatus
 from dbscope.backends.mysql import packets, session
 from dbscope.backends.registry import driver_of
@@ -103,7 +103,7 @@ def _on_failed(connection: Connection, context: ExceptionContext, status: Status
     """Ask whether the transaction is still there, after a statement failed in it."""
     unit: Unit | None = connection.info.get("dbscope.unit")
     error: Any = context.sqlalchemy_exception
-    is_deadlock = errors.native_code(context.original_exception) == errors.DEADLOCK
+    is_deadlock = errors.native_code(context.original_exception) == conflicts.DEADLOCK
     driver: Any = connection.connection.dbapi_connection
     if unit is None or not (is_deadlock or status(driver) is ConnectionStatus.IN_TRANSACTION):
         return

@@ -73,7 +73,9 @@ async def _kill(thread: int, info: dict[str, Any]) -> None:
 
 def _report(error: Exception) -> None:
     if errors.native_code(error) != NO_SUCH_THREAD:  # it has just ended by itself
-        logger.warning("A query that nobody waits for could not be ended: %r", error)
+        logger.warning(
+            "A cancelled query could not be killed, and may still run on the server: %r", error
+        )
 
 
 def _port(info: dict[str, Any]) -> str:

@@ -41,13 +41,15 @@ def remember(connection: Any, dialect: Any) -> Kept:
     cursor = connection.cursor()
     try:
         cursor.execute(MARIADB if dialect.is_mariadb else MYSQL)
-        told = ", ".join(f"SESSION {name} = {literal(value)}" for name, value in cursor.fetchall())
+        assignments = ", ".join(
+            f"SESSION {name} = {literal(value)}" for name, value in cursor.fetchall()
+        )
         cursor.execute("SELECT DATABASE()")
         ((database,),) = cursor.fetchall()
     finally:
         cursor.close()
     connection.rollback()
-    return Kept(f"SET {told}" if told else "", database)
+    return Kept(f"SET {assignments}" if assignments else "", database)
 
 
 def reset(connection: Any, kept: Kept) -> None:

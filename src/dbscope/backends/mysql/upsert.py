@@ -31,7 +31,10 @@ def on_duplicate_key(
         ConfigurationError: the key is partial, or not the only one by which a row may be the same.
     """
     if where is not None:
-        raise ConfigurationError("upsert's where= is for partial indexes, which MySQL has not.")
+        raise ConfigurationError(
+            "upsert(where=...) is the condition of a partial index, and MySQL has none; leave "
+            "it out."
+        )
     _must_be_the_only_key(model, key, given)
     statement = insert(model).values(values)
     return statement.on_duplicate_key_update(changes(statement.inserted))
@@ -47,9 +50,9 @@ def _must_be_the_only_key(
     if not primary & set(given):  # a new one, for each new row
         keys.remove(primary)
     if keys != [set(key)]:
-        told = ", ".join(mapper.get_property_by_column(column).key for column in key)
+        names = ", ".join(mapper.get_property_by_column(column).key for column in key)
         raise ConfigurationError(
-            f"For upsert on={told}, MySQL needs {table.name} to have a unique key of these columns"
+            f"For upsert on={names}, MySQL needs {table.name} to have a unique key of these columns"
             " and no other: it takes a row that is the same by any of them for the one."
         )
 

@@ -58,8 +58,8 @@ class Other(Backend):
         except (AttributeError, NotImplementedError) as error:
             raise ConfigurationError(
                 f"{self.name}: `isolation` was asked of a database that is called "
-                f"{self.features.name!r}, whose dialect cannot set it ({one_line(error)}); leave "
-                "it out."
+                f"{self.features.name!r}, whose dialect cannot set it ({one_line(error)}); "
+                "leave it out."
             ) from error
 
 

@@ -155,8 +155,8 @@ class PostgreSQL(Backend):
     def became_read_only(self, connection: Connection) -> bool:
         """Tell whether the server has reported that its sessions cannot write."""
         driver: Any = connection.connection.driver_connection
-        told = [reported(driver, name) for name in REPORTED]
-        return "on" in told or None in told  # a pooler keeps it to itself
+        values = [reported(driver, name) for name in REPORTED]
+        return "on" in values or None in values  # a pooler keeps it to itself
 
     def renewing(self, engine: Engine) -> Renew:
         """Return what renews a plan that the server does not take any more."""
@@ -242,8 +242,8 @@ class PostgreSQL(Backend):
             raise
         if process_of(connection) not in (None, row.process):
             raise ConfigurationError(
-                "The lock would be left in a connection of the pooler in between (PgBouncer, say), "
-                "for whoever comes next. Give this database a URL of the server itself."
+                "The lock would stay in a server connection of the pooler in between (PgBouncer, "
+                "say), for whoever comes next. Give this database a URL of the server itself."
             )
         return True
 
@@ -254,8 +254,8 @@ class PostgreSQL(Backend):
 
 def limit(connection: Connection, milliseconds: int | None) -> str:  # noqa: ARG001
     """Return the statement that limits the time of those that follow in the transaction."""
-    told = "DEFAULT" if milliseconds is None else milliseconds
-    return f"SET LOCAL statement_timeout TO {told}"
+    value = "DEFAULT" if milliseconds is None else milliseconds
+    return f"SET LOCAL statement_timeout TO {value}"
 
 
 def reported(driver: Any, name: str) -> str | None:

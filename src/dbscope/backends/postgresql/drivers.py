@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from dbscope.backends import sockets
@@ -25,10 +27,15 @@ class Psycopg(Driver):
     says_goodbye = True
     resets_session = True
     package = "psycopg"
+    statement_cache = "psycopg, which prepares what it has seen five times, prepares none of them"
 
-    def futures_only(self, dialect: Any) -> bool:
+    @cached_property
+    def futures_only(self) -> bool:
         """Tell it by the version."""
-        return tuple(dialect.psycopg_version) >= PLAIN_FUTURES
+        import psycopg
+
+        numbers = re.findall(r"\d+", psycopg.__version__)
+        return tuple(map(int, numbers[:3])) >= PLAIN_FUTURES
 
     def status(self, connection: Any) -> ConnectionStatus:
         """Look at libpq's transaction status."""
@@ -78,8 +85,10 @@ class Asyncpg(Driver):
 
     says_goodbye = True
     resets_session = True
+    statement_cache = "asyncpg, which prepares each text once, needs a round trip more for each"
 
-    def futures_only(self, dialect: Any) -> bool:  # noqa: ARG002
+    @cached_property
+    def futures_only(self) -> bool:
         """It does."""
         return True
 

@@ -53,12 +53,12 @@ def pooler(case: Case, connection: Connection) -> Finding:
         f"Leave '{found}' out of `connect_args`: behind a pooler we prepare nothing then. "
         "Or max_prepared_statements in PgBouncer 1.21 or newer."
     )
-    told = "A pooler (PgBouncer, say) is in between, and the driver is told to prepare statements"
+    found = "A pooler (PgBouncer, say) is in between, and the driver is told to prepare statements"
     if is_handed_around(case, connection):
         return serious(
-            f"{told}: they are missing, or there already, in another transaction.", remedy
+            f"{found}: they are missing, or there already, in another transaction.", remedy
         )
-    return warning(f"{told}, which is well only as long as it pools whole sessions.", remedy)
+    return warning(f"{found}, which is well only as long as it pools whole sessions.", remedy)
 
 
 def is_handed_around(case: Case, connection: Connection) -> bool:

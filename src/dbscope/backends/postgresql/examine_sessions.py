@@ -29,11 +29,11 @@ REMEDY = (
 def session_state(case: Case, connection: Connection) -> Finding:  # noqa: ARG001
     """No session that nobody uses has anything left in it."""
     found = {what: connection.execute(question).scalar_one() for what, question in LEFT.items()}
-    told = [f"{plural(number, 'idle session')} with {what}" for what, number in found.items()]
-    told = [each for each, number in zip(told, found.values(), strict=True) if number]
-    if told:
+    parts = [f"{plural(number, 'idle session')} with {what}" for what, number in found.items()]
+    parts = [each for each, number in zip(parts, found.values(), strict=True) if number]
+    if parts:
         return warning(
-            f"There is {' and '.join(told)}: they outlive their transaction, and the next one "
+            f"There is {' and '.join(parts)}: they outlive their transaction, and the next one "
             "that gets the connection has them.",
             REMEDY,
         )

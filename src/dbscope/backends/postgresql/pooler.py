@@ -106,7 +106,7 @@ def is_in_front_of(connection: Any) -> bool:
     """
     driver = simple.driver_of(connection)
     try:
-        return simple.run(driver, f"SELECT 1 WHERE pg_backend_pid() = {told_pid(driver):d}") == (
+        return simple.run(driver, f"SELECT 1 WHERE pg_backend_pid() = {known_pid(driver):d}") == (
             "SELECT 0"
         )
     except BaseException:
@@ -114,7 +114,7 @@ def is_in_front_of(connection: Any) -> bool:
         raise
 
 
-def told_pid(driver: Any) -> int:
+def known_pid(driver: Any) -> int:
     """Return the process that answers, as the driver was told when it connected."""
     return int(driver.get_server_pid() if simple.is_asyncpg(driver) else driver.info.backend_pid)
 
@@ -123,7 +123,7 @@ def is_pooled(connection: Connection) -> bool:
     """Tell the same of a connection of SQLAlchemy's, in its transaction."""
     if driver_name(connection.dialect) not in NOTHING_PREPARED:
         return False
-    return told_pid(connection.connection.driver_connection) != answering_pid(connection)
+    return known_pid(connection.connection.driver_connection) != answering_pid(connection)
 
 
 def answering_pid(connection: Connection) -> int:

@@ -22,7 +22,7 @@ def postgres_server(dbscope_run: Any) -> Generator[Server]:
     from dbscope.backends.postgresql.server_for_tests import start
 
     server = start(dbscope_run.folder, dbscope_run.name)
-    dbscope_run.tell(f"PostgreSQL {server.told}")
+    dbscope_run.tell(f"PostgreSQL {server.label}")
     try:
         yield server
     finally:

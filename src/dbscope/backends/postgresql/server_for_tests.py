@@ -36,13 +36,13 @@ class Server:
 
     Args:
         url: of a database in it, of somebody who may make others.
-        told: which one it is, for people.
+        label: which one it is, for people.
         end: stops it, if it is ours.
     """
 
-    def __init__(self, url: str, told: str, end: Callable[[], object] = lambda: None) -> None:
+    def __init__(self, url: str, label: str, end: Callable[[], object] = lambda: None) -> None:
         self.url = url
-        self.told = told
+        self.label = label
         self.close = end
 
     def connect(self) -> Any:
@@ -144,8 +144,8 @@ def _of_wheel(folder: Path) -> Server:
 def _find_binaries() -> Path | None:
     """Return the folder of `initdb`, which Debian does not have on the PATH."""
     found = shutil.which("initdb")
-    places = [found] if found else sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"))  # noqa: PTH207
-    return Path(places[-1]).parent if places else None
+    found_at = [found] if found else sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"))  # noqa: PTH207
+    return Path(found_at[-1]).parent if found_at else None
 
 
 def _of_system(binaries: Path) -> Server:

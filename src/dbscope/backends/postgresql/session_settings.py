@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def tell(connection: Connection, values: Mapping[str, str]) -> None:
     """Set the values for the transaction that has just begun: one statement for all of them."""
     if values:
-        told = [
+        assignments = [
             func.set_config(literal(name), literal(value), literal(True))
             for name, value in values.items()
         ]
-        connection.execute(select(*told)).close()
+        connection.execute(select(*assignments)).close()

@@ -159,7 +159,7 @@ class SQLite(Backend):
                 recipe.skip_begin(connection)
             elif recipe.has_begun(connection):
                 is_writer = self.queue.writer is unit
-                recipe.begin(connection, immediate=is_writer, told=unit.scope)
+                recipe.begin(connection, immediate=is_writer, scope=unit.scope)
             if unit.is_readonly and not connection.info.get(REFUSES):
                 recipe.refuse_writes_for_now(connection)
         except BaseException as error:
@@ -182,7 +182,7 @@ class SQLite(Backend):
     def forget_deadline(self, unit: Unit, connection: Connection) -> None:
         """Let statements take what they need."""
         deadline.tell(connection, None)
-        unit.told = None
+        unit.server_limit = None
 
     # -- failures ------------------------------------------------------------------------------
 

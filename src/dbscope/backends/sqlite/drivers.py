@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from functools import cached_property
 from typing import Any
 
 from dbscope.backends.driver import ConnectionStatus, Driver
@@ -32,7 +33,8 @@ class Aiosqlite(Sqlite3):
 
     of_python = ""
 
-    def futures_only(self, dialect: Any) -> bool:  # noqa: ARG002
+    @cached_property
+    def futures_only(self) -> bool:
         """It does."""
         return True
 
@@ -47,9 +49,11 @@ class Inline(Sqlite3):
     """`sqlite+inline`, for which many sets of parameters are better sent in batches."""
 
     batches_parameters = True
+    statement_cache = "sqlite+inline, which asks SQLite once what a text does, asks for each write"
     of_python = "sqlite+inline, over Python's sqlite3"
 
-    def futures_only(self, dialect: Any) -> bool:  # noqa: ARG002
+    @cached_property
+    def futures_only(self) -> bool:
         """It does."""
         return True
 

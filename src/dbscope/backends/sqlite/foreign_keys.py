@@ -104,8 +104,8 @@ class ForeignKeys:
             return
         added = self._count_dangling() - self._dangling
         if added:
-            told = ", ".join(f"{n} in {table} to {to}" for (table, to), n in added.items())
-            raise ValueError(f"it leaves references to rows that are not there: {told}")
+            counts = ", ".join(f"{n} in {table} to {to}" for (table, to), n in added.items())
+            raise ValueError(f"it leaves references to rows that are not there: {counts}")
 
     def _count_dangling(self) -> Counter[tuple[str, str]]:
         rows = self._connection.exec_driver_sql("PRAGMA foreign_key_check").all()

@@ -172,7 +172,7 @@ def skip_begin(connection: Connection) -> None:
         inline.pending = False
 
 
-def begin(connection: Connection, *, immediate: bool, told: object = None) -> None:
+def begin(connection: Connection, *, immediate: bool, scope: object = None) -> None:
     """Send BEGIN by the shortest way that the driver has.
 
     A cursor of SQLAlchemy's adapter would take three turns of aiosqlite's thread instead of one.
@@ -180,7 +180,7 @@ def begin(connection: Connection, *, immediate: bool, told: object = None) -> No
     Args:
         connection: in a transaction of SQLAlchemy's.
         immediate: with the lock to write.
-        told: who begins, for messages.
+        scope: who begins, for messages.
 
     Raises:
         DatabaseUnavailable: somebody else holds the lock for longer than the busy timeout.
@@ -194,7 +194,7 @@ def begin(connection: Connection, *, immediate: bool, told: object = None) -> No
     try:
         if inline is not None:
             inline.begin(immediate=immediate)
-            inline.writer.scope = told if immediate else None
+            inline.writer.scope = scope if immediate else None
         else:
             del connection.info["dbscope.begin"]
             driver: Any = connection.connection.driver_connection
@@ -202,8 +202,8 @@ def begin(connection: Connection, *, immediate: bool, told: object = None) -> No
             if isawaitable(result):
                 await_only(result)
     except sqlite3.Error as error:
-        if told is not None and errors.is_locked(error):
-            raise errors.locked(told, error) from error
+        if scope is not None and errors.is_locked(error):
+            raise errors.locked(scope, error) from error
         raise OperationalError(statement, None, error) from error
     except BaseException:
         interrupt(connection)

@@ -17,7 +17,7 @@ from dbscope.cli.find import Found
 from dbscope.cli.say import paint, say, working
 
 if TYPE_CHECKING:
-    from dbscope.cli.doctor.examine import Told
+    from dbscope.cli.doctor.examine import Examined
 
 COLOURS = {"ok": "green", "note": "cyan", "warning": "yellow", "serious": "red"}
 Workers = Annotated[
@@ -54,13 +54,13 @@ def workers_of_environment() -> int:
     return max(1, int(given)) if given.isdecimal() else 1
 
 
-def count(seen: list[Told]) -> dict[str, int]:
+def count(seen: list[Examined]) -> dict[str, int]:
     """Return how many findings there are of each level."""
     levels = Counter[str](each.finding.level for each in seen)
     return {level: levels[level] for level in COLOURS}
 
 
-def print_json(found: Found, seen: list[Told]) -> None:
+def print_json(found: Found, seen: list[Examined]) -> None:
     """Print one object; its keys stay."""
     findings = [
         {"subject": each.subject, "check": each.check, **asdict(each.finding)} for each in seen
@@ -69,7 +69,7 @@ def print_json(found: Found, seen: list[Told]) -> None:
     say(json.dumps(report, indent=2, ensure_ascii=False))
 
 
-def print_text(found: Found, seen: list[Told]) -> None:
+def print_text(found: Found, seen: list[Examined]) -> None:
     """Print a line for each finding, the remedy below it, and a sum."""
     urls = {name: f"database {name}: {db!r}" for name, db in found.databases.items()}
     width = max(len(each.check) for each in seen)
@@ -83,10 +83,10 @@ def print_text(found: Found, seen: list[Told]) -> None:
     say(f"{number['serious']} serious, {warnings}, {notes}, {number['ok']} ok")
 
 
-def print_finding(told: Told, width: int) -> None:
+def print_finding(examined: Examined, width: int) -> None:
     """Print one finding."""
-    finding = told.finding
+    finding = examined.finding
     level = paint(f"{finding.level:<8}", COLOURS[finding.level])
-    say(f"  {level} {told.check.replace('_', ' '):<{width}}  {finding.found}")
+    say(f"  {level} {examined.check.replace('_', ' '):<{width}}  {finding.found}")
     if finding.remedy:
         say(f"  {'':<8} {'':<{width}}  → {finding.remedy}")

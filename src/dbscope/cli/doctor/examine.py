@@ -24,7 +24,7 @@ LOOK = "Look whether the server runs, and whether host, port, name, user and pas
 
 
 @dataclass(frozen=True)
-class Told:
+class Examined:
     """A finding, of which check, about what."""
 
     subject: str
@@ -32,54 +32,56 @@ class Told:
     finding: Finding
 
 
-def examine_application(found: Found) -> Iterator[Told]:
+def examine_application(found: Found) -> Iterator[Examined]:
     """Examine the application."""
     for check in application.CHECKS:
-        yield from told("application", check, found)
+        yield from examined("application", check, found)
     for own in application.own_checks(found):
-        yield from told("application", own)
+        yield from examined("application", own)
 
 
-def examine_database(name: str, case: Case) -> Iterator[Told]:
+def examine_database(name: str, case: Case) -> Iterator[Examined]:
     """Examine one database; its driver may be missing, and it may be away."""
     try:
         _ = case.engine
     except ConfigurationError as error:
-        yield Told(name, "driver", serious(error.what, "Install it, or use another driver."))
+        yield Examined(name, "driver", serious(error.what, "Install it, or use another driver."))
         return
     for check in (*BEFORE_CONNECTING, *case.doctor.before):
-        yield from told(name, check, case)
+        yield from examined(name, check, case)
     if case.file is not None and not case.file.exists():  # to connect would make it
         return
     with case.doctor.connecting(case):
         seen = live(name, case)
         yield from seen
         if seen[0].finding.level == "ok":
-            yield from told(name, migrations, case)
+            yield from examined(name, migrations, case)
 
 
-def live(name: str, case: Case) -> list[Told]:
+def live(name: str, case: Case) -> list[Examined]:
     """Run the checks that need a connection; the first thing told is whether there is one."""
 
-    def question(connection: Connection) -> list[Told]:
-        seen: list[Told] = []
+    def question(connection: Connection) -> list[Examined]:
+        seen: list[Examined] = []
         for check in (*CONNECTED, *case.doctor.connected):
-            seen += told(name, check, case, connection)
+            seen += examined(name, check, case, connection)
             connection.rollback()
         return seen
 
     try:
         seen = ask(case.db, question, case.timeout)
     except Exception as error:
-        return [Told(name, "connection", serious(f"It does not answer: {one_line(error)}", LOOK))]
-    return [Told(name, "connection", ok("it answers")), *seen]
+        return [
+            Examined(name, "connection", serious(f"It does not answer: {one_line(error)}", LOOK))
+        ]
+    return [Examined(name, "connection", ok("it answers")), *seen]
 
 
-def told(subject: str, check: Callable[..., Finding | None], *given: Any) -> Iterator[Told]:
+def examined(subject: str, check: Callable[..., Finding | None], *given: Any) -> Iterator[Examined]:
     """Run one check, and give what it has found."""
     try:
         finding = check(*given)
     except Exception as error:
         finding = warning(f"It could not be looked at: {one_line(error)}", "Look at it by hand.")
     if finding is not None:
-        yield Told(subject, check.__name__, finding)
+        yield Examined(subject, check.__name__, finding)

@@ -19,7 +19,7 @@ def migrations(case: Case) -> Finding | None:
         status = in_time(of_database(case.found, case.db).status, case.timeout)
     except (DBScopeError, Refusal) as error:
         return serious(f"{one_line(error)}.", "Make dbscope current work.")
-    return ambiguous(status) or without_version(status) or place(status)
+    return ambiguous(status) or without_version(status) or position(status)
 
 
 def ambiguous(status: Status) -> Finding | None:
@@ -46,7 +46,7 @@ def without_version(status: Status) -> Finding | None:
     )
 
 
-def place(status: Status) -> Finding:
+def position(status: Status) -> Finding:
     """Tell whether the database is behind or ahead."""
     if status.unknown:
         return serious(

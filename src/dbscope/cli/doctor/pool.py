@@ -18,15 +18,15 @@ def pool_size(case: Case) -> Finding:
     pool: Any = case.engine.pool
     if case.connections is None:
         return note(f"{type(pool).__name__}: the number of connections has no limit of its own.")
-    told = f"at most {plural(case.connections, 'connection')} for each process, {pool.size()} kept"
+    size = f"at most {plural(case.connections, 'connection')} for each process, {pool.size()} kept"
     threads_wait = not isinstance(case.db, AsyncDatabase) and case.connections < THREADS
     if threads_wait and case.doctor.has_server:
         return note(
-            f"{told}, while {THREADS} threads serve plain endpoints: some of them may wait.",
+            f"{size}, while {THREADS} threads serve plain endpoints: some of them may wait.",
             f"engine_options={{'pool_size': {THREADS // 2}, 'max_overflow': {THREADS // 2}}}, "
             "or fewer threads, if PoolTimeout is seen under load.",
         )
-    return ok(told)
+    return ok(size)
 
 
 def max_connections(case: Case, connection: Connection) -> Finding | None:
@@ -35,15 +35,15 @@ def max_connections(case: Case, connection: Connection) -> Finding | None:
     if room is None or case.connections is None:
         return None
     wanted = case.workers * case.connections
-    told = (
+    demand = (
         f"{plural(case.workers, 'worker')} of {plural(case.connections, 'connection')} may open "
         f"{wanted}, and the server has room for {room}"
     )
     if wanted > room:
         return serious(
-            f"{told}: under load, connecting fails.",
+            f"{demand}: under load, connecting fails.",
             f"Fewer workers, a smaller pool_size or max_overflow, or {case.doctor.a_pooler}.",
         )
     if 2 * wanted > room:
-        return note(f"{told}: too few while a new release starts beside the old one.")
-    return ok(told)
+        return note(f"{demand}: too few while a new release starts beside the old one.")
+    return ok(demand)

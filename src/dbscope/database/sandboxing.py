@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 if TYPE_CHECKING:
     from dbscope.engine.source import EngineSource
@@ -34,6 +37,21 @@ class HasSandboxes:
         from dbscope.testing.sandbox import sandbox
 
         return sandbox(self._source)
+
+    def _engine_of(self, given: Any) -> Any:
+        """Return the engine of what was given instead of one: a connection in a transaction."""
+        if not isinstance(given, Connection | AsyncConnection):
+            return given
+        from dbscope.testing.external import engine_on
+
+        return engine_on(given)
+
+    def _stay_on(self, given: Any) -> None:
+        """Let all be a part of the transaction of the connection, if that is what was given."""
+        if isinstance(given, Connection | AsyncConnection):
+            from dbscope.testing.external import hold
+
+            hold(self._source, given)
 
     def _share(self, companion: HasSandboxes) -> None:
         """Let the companion be in the sandboxes of this one."""

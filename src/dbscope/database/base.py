@@ -6,29 +6,30 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
 from typing import Any, ClassVar, Generic, Literal, Never, cast
 
-from sqlalchemy import Engine
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import Connection, Engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from typing_extensions import TypeVar
 
 from dbscope import arguments
-from dbscope.backends import errors
+from dbscope.backends import conflicts
 from dbscope.backends.base import Backend
+from dbscope.database.hooks import HasHooks
+from dbscope.database.sandboxing import HasSandboxes
 from dbscope.engine import options
 from dbscope.engine import url as urls
 from dbscope.engine.settings import OF_KIND, SessionSettings, Settings, for_other_kind
 from dbscope.engine.source import EngineSource
-from dbscope.errors import ConfigurationError, Rollback, TransactionRequired
+from dbscope.errors import ConfigurationError, Rollback
 from dbscope.masking import masked
 from dbscope.once import requests as keyed
 from dbscope.once.idempotency import Idempotency
-from dbscope.sandboxing import HasSandboxes
-from dbscope.scopes import forgotten, guards, hooks, lifespan, several_databases
+from dbscope.scopes import forgotten, guards, lifespan
 from dbscope.scopes.background import Background
 from dbscope.scopes.marks import Marks
 from dbscope.scopes.settle import raise_first, run_hooks
+from dbscope.unit import callsite
 from dbscope.unit.block import Block
-from dbscope.unit.current import open_scope, unit_of
-from dbscope.unit.hooks import HookFunction, checked, is_async
+from dbscope.unit.current import unit_of
 from dbscope.unit.no_session import NoSession
 from dbscope.unit.policy import (
     AtomicRequests,
@@ -47,7 +48,7 @@ NONE: Options = {}
 
 
 class CommonDatabase(
-    Marks, keyed.KeyedRoutes, Watched, Background, HasSandboxes, NoSession, Generic[H]
+    Marks, keyed.KeyedRoutes, Watched, Background, HasHooks, HasSandboxes, NoSession, Generic[H]
 ):
     """The base of `Database` and `AsyncDatabase`."""
 
@@ -63,7 +64,7 @@ class CommonDatabase(
         *,
         name: str = "default",
         atomic_requests: AtomicRequests = True,
-        engine: Engine | AsyncEngine | None = None,
+        engine: Engine | AsyncEngine | Connection | AsyncConnection | None = None,
         engine_options: Options | None = None,
         session_options: Options | None = None,
         session_class: type[H] | None = None,
@@ -84,17 +85,19 @@ class CommonDatabase(
         if (url is None) is (engine is None):
             which = "neither was given" if url is None else "not both"
             raise ConfigurationError(f"{type(self).__name__} needs a URL or an engine; {which}.")
-        if engine is not None:
-            url = engine.url
+        given = self._engine_of(engine)
+        if given is not None:
+            url = given.url
         assert url is not None
         if self.is_async:
             forgotten.watch()
         self.url = urls.parse(url)
+        self.made_at = callsite.here()
         self.name = name
         self._settings = Settings(
             name=name,
             atomic_requests=atomic_requests,
-            engine=engine,
+            engine=given,
             engine_options=engine_options or NONE,
             session_options=session_options or NONE,
             session_class=session_class,
@@ -114,6 +117,7 @@ class CommonDatabase(
             session_class=session_class or self.usual_session,
             run_pending_hooks=_run_pending_hooks,
         )
+        self._stay_on(engine)
 
     def _refuse(self, unknown: Mapping[str, Any]) -> Never:
         own = arguments.names_of(type(self).__init__)[1:]
@@ -176,7 +180,7 @@ class CommonDatabase(
         Raises:
             TransactionRequired: outside a transaction.
         """
-        guards.set_rollback(self._source, self._block(), rollback=rollback)
+        guards.set_rollback(self._source, guards.required_block(self._source), rollback=rollback)
 
     def doom(self) -> None:
         """Roll back everything at the end of the scope, but keep the response (pyramid's word).
@@ -193,55 +197,7 @@ class CommonDatabase(
         deadlocks, SQLITE_BUSY, SQLAlchemy's `StaleDataError`, and errors of ours which those have
         caused. Never `TransactionOutcomeUnknown`.
         """
-        return errors.is_retryable(error, self._source.retry_codes)
-
-    # -- hooks ---------------------------------------------------------------------------------
-
-    def on_commit(
-        self, function: HookFunction, *, robust: bool = False, all_databases: bool = False
-    ) -> None:
-        """Run the function after the outermost COMMIT, or never.
-
-        It belongs to the block it was registered in: if that is rolled back, it is forgotten. It
-        runs in a scope of its own, after the connection was given back, in the order of
-        registration. Outside a transaction it runs at once (Django's `on_commit`).
-
-        Args:
-            function: plain or async, without arguments.
-            robust: an error of it is logged instead of raised.
-            all_databases: wait for the transactions of other databases in this scope as well; it
-                is forgotten if one of them is rolled back.
-
-        Raises:
-            TypeError: it cannot be called.
-            TransactionManagementError: a transaction was begun by hand, in autocommit mode.
-        """
-        block = self._block_for(function)
-        if block is None and all_databases and (scope := open_scope()) is not None:
-            other = several_databases.open_elsewhere(scope, self._source)
-            block = None if other is None else other.block
-        if block is not None:
-            block.on_commit(function, robust=robust, all_databases=all_databases)
-        else:
-            hooks.run_now(self._source, function, robust=robust)
-
-    def on_rollback(self, function: HookFunction) -> None:
-        """Run the function after this block was rolled back; best effort, a crash runs nothing.
-
-        Outside a transaction it is never run.
-        """
-        block = self._block_for(function)
-        if block is not None:
-            block.on_rollback(function)
-
-    def before_commit(self, function: HookFunction) -> None:
-        """Run the function inside the transaction, just before COMMIT; its error rolls back.
-
-        Raises:
-            TransactionRequired: outside a transaction.
-        """
-        self._block_for(function)
-        self._block().before_commit(function)
+        return conflicts.is_retryable(error, self._source.retry_codes)
 
     # -- wiring --------------------------------------------------------------------------------
 
@@ -292,21 +248,6 @@ class CommonDatabase(
             self._source.idle_limit = seconds
 
     # -- inside --------------------------------------------------------------------------------
-
-    def _block(self) -> Block:
-        block = self.current_transaction()
-        if block is None:
-            raise TransactionRequired(f"{self}:")
-        return block
-
-    def _block_for(self, hook: HookFunction) -> Block | None:
-        """Return the innermost block, which checks the hook; without one it is checked here."""
-        block = self.current_transaction()
-        if block is None:
-            checked(hook)
-        if not self.is_async and is_async(hook):
-            raise TypeError(f"a Database cannot await the hook {hook!r}; use `db.async_`.")
-        return block
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} {masked(self.url)}>"

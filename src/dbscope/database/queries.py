@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from typing_extensions import TypeVar
 
 from dbscope.aio import concurrency
-from dbscope.database_base import CommonDatabase
+from dbscope.database.base import CommonDatabase
 from dbscope.scopes import locks
 from dbscope.scopes.atomic import AsyncAtomic, SyncAtomic
 from dbscope.unit.current import unit_of

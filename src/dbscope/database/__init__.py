@@ -1,0 +1,1 @@
+"""What people hold: the two kinds of database, and what both are made of, by subject."""

@@ -1,0 +1,79 @@
+"""What a recorder knows: the scopes that go on, and the records of those that have ended."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+from itertools import chain, count
+from typing import TYPE_CHECKING, Any
+
+from dbscope.watch.drafts import Draft
+from dbscope.watch.problems import Finder
+
+if TYPE_CHECKING:
+    from dbscope.unit.current import Scope
+    from dbscope.unit.unit import Unit
+    from dbscope.watch import events
+    from dbscope.watch.records import Record
+
+SOON = 64  # records, until which somebody says that the work is done again
+
+
+class Kept:
+    """Drafts and records.
+
+    Args:
+        keep: how many records.
+        values: keep the parameters of statements, shortened; else none of them is.
+    """
+
+    def __init__(self, keep: int, *, values: bool) -> None:
+        self.ring: deque[Record] = deque(maxlen=keep)
+        self.values = values
+        self.drafts: dict[Unit, Draft] = {}
+        self.unanswered: dict[Scope, list[Draft]] = {}
+        self.wanted: dict[Any, events.AdvisoryLockWanted] = {}
+        self.locks: dict[Any, tuple[str, str]] = {}  # advisory ones that are held: key, by whom
+        self.finder = Finder()
+        self.ended: deque[tuple[int, Record]] = deque(maxlen=SOON)  # by an error, in which block
+        self._numbers = count(1)
+
+    def draft(self, unit: Unit) -> Draft:
+        """Return what is known of a unit so far."""
+        draft = self.drafts.get(unit)
+        if draft is None:
+            draft = self.drafts[unit] = Draft(unit, next(self._numbers), kind_of(unit.scope))
+        return draft
+
+    def all_drafts(self) -> list[Draft]:
+        """Return all that are not over, or not answered yet."""
+        return [*self.drafts.values(), *chain.from_iterable(self.unanswered.values())]
+
+    def note_again(self, block: object) -> None:
+        """Note that what this block did is done again: its scope has ended just before."""
+        for root, record in self.ended:
+            if root == id(block):
+                for place, each in enumerate(self.ring):
+                    if each is record:
+                        self.ring[place] = replace(record, again=True)
+                        break
+
+    def holders(self, engine: Any) -> list[Draft]:
+        """Return who holds a connection now, who has it for longest first."""
+        held = [
+            draft
+            for draft in tuple(self.drafts.values())
+            if draft.held_since is not None
+            and (connection := draft.unit.connection) is not None
+            and (engine is None or connection.engine.pool is engine.pool)
+        ]
+        return sorted(held, key=lambda draft: draft.held_since or 0.0)
+
+
+def kind_of(scope: Scope) -> str:
+    """Return what a scope is: of a request, its tail is another piece of work."""
+    if scope.is_hook:
+        return "hook"
+    if scope.kind == "request" and getattr(scope, "started", False):
+        return "tail"
+    return scope.kind

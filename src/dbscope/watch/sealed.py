@@ -1,0 +1,141 @@
+"""What becomes of a draft when its scope is over: a record, made when somebody reads it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import partial
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from dbscope.watch import lines, records
+from dbscope.watch.drafts import Draft, name_of, route_of
+from dbscope.watch.parts import Savepoint, Transaction
+from dbscope.watch.problems import of_scope
+from dbscope.watch.records import Record
+
+if TYPE_CHECKING:
+    from dbscope.watch.drafts import Begun, Entered
+    from dbscope.watch.parts import Sent
+
+LIVE = dict.fromkeys(("unit", "scope", "who", "current", "uncounted"))
+
+
+def sealed(draft: Draft) -> Record:
+    """Return the record of a draft that is over; it keeps nothing of the work alive."""
+    ended, unit, scope = object.__new__(Draft), draft.unit, draft.scope
+    vars(ended).update(vars(draft), **LIVE)
+    if draft.seen is not None:
+        draft.seen.seal()
+    what = name_of(scope), route_of(scope), unit.source.name
+    return Record.later(partial(record, ended, what, perf_counter()))
+
+
+def record(draft: Draft, what: tuple[str, str | None, str], ended: float) -> Record:
+    """Return the record of a draft that is sealed.
+
+    Args:
+        draft: it.
+        what: the names of its scope, its route and its database.
+        ended: when its scope was over.
+    """
+    if draft.swallowed is not None:
+        draft.because(draft.swallowed)
+    for each in draft.transactions:
+        each.outcome = each.outcome or records.ROLLED_BACK
+        each.ended = each.ended or ended
+    outcome, stored = outcome_of(draft), amounts(draft, stored=True)
+    is_kept = outcome in {records.COMMITTED, records.READ, records.NOTHING}
+    transactions = tuple(_transaction(each, draft.began) for each in draft.transactions)
+    gaps = tuple(draft.gaps)
+    found = [] if draft.seen is None else draft.seen.problems()
+    return Record(
+        number=draft.number,
+        kind=draft.kind,
+        name=what[0],
+        route=what[1],
+        database=what[2],
+        began=draft.epoch,
+        seconds=ended - draft.began,
+        status=draft.status,
+        outcome=outcome,
+        reason=None if is_kept and not draft.is_verified else draft.reason,
+        line=lines.told(draft.line),
+        sent=tuple(draft.statements),
+        zero=draft.began,
+        more=draft.more,
+        transactions=transactions,
+        savepoints=tuple(_savepoint(each, draft.began, ended) for each in draft.savepoints),
+        waits=tuple(draft.waits),
+        gaps=gaps,
+        hooks=tuple(draft.hooks),
+        flushed=_flushed(draft),
+        pending=tuple(draft.pending.items()),
+        not_stored=amounts(draft, stored=False),
+        stored=stored,
+        attempt=draft.attempt,
+        before=draft.before,
+        again=draft.again,
+        held=draft.held,
+        is_on_purpose=draft.is_on_purpose,
+        problems=(*found, *of_scope(draft.kind, gaps, transactions)),
+    )
+
+
+def outcome_of(draft: Draft) -> str:
+    """Return what became of it, as a whole."""
+    ends = [each.outcome for each in draft.transactions]
+    if draft.is_partly:
+        return records.PARTLY
+    if records.UNKNOWN in ends:
+        return records.UNKNOWN
+    if draft.failed:
+        return records.COMMIT_FAILED
+    if records.ROLLED_BACK in ends[-1:] or draft.pending:
+        return records.ROLLED_BACK
+    if not ends:
+        return records.NOTHING if draft.reason is None else records.ROLLED_BACK
+    return records.COMMITTED if amounts(draft, stored=True) else records.READ
+
+
+def is_stored(draft: Draft, sent: Sent) -> bool:
+    """Tell whether what a statement has written is kept."""
+    inside = sent.savepoint
+    while inside is not None:
+        if draft.savepoints[inside].outcome == records.ROLLED_BACK:
+            return False
+        inside = draft.savepoints[inside].around
+    return draft.transactions[sent.transaction].outcome == records.COMMITTED
+
+
+def amounts(draft: Draft, *, stored: bool) -> tuple[tuple[str, int], ...]:
+    """Return what was written and is kept, or is not, as rows of each kind and table."""
+    counted: Counter[str] = Counter()
+    for sent in draft.writes:
+        wrote = sent.error is None and sent.rows != 0
+        if wrote and is_stored(draft, sent) is stored:
+            rows = 1 if sent.rows is None or sent.rows < 0 else sent.rows
+            into = " into" if sent.sql.kind == "INSERT" else ""
+            into = " from" if sent.sql.kind == "DELETE" else into
+            counted[f"{sent.sql.kind}{into} {sent.sql.table or '?'}"] += rows
+    return tuple(counted.items())
+
+
+def _transaction(begun: Begun, zero: float) -> Transaction:
+    ended = begun.ended or begun.began
+    commit = None if begun.sent is None else ended - begun.sent
+    by_hand = (lines.told(begun.by_hand) or "") if begun.is_by_hand else None
+    outcome, at = begun.outcome or records.ROLLED_BACK, begun.began - zero
+    return Transaction(at, ended - begun.began, outcome, by_hand, commit, begun.autocommit)
+
+
+def _savepoint(entered: Entered, zero: float, over: float) -> Savepoint:
+    ended = entered.ended or over
+    at, line = entered.began - zero, lines.told(entered.line) or ""
+    return Savepoint(at, ended - entered.began, line, entered.outcome, entered.reason)
+
+
+def _flushed(draft: Draft) -> tuple[Any, ...]:
+    models = {name: [0, 0, 0] for name, _ in draft.flushed}
+    for (name, place), number in draft.flushed.items():
+        models[name][place] = number
+    return tuple((name, *numbers) for name, numbers in models.items())

@@ -1,0 +1,112 @@
+"""How the recorder hears of statements: they are many, so each is noted by few calls."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from dbscope.errors import ProblemFound
+from dbscope.watch import lines, reasons
+from dbscope.watch.dispatch import StatementListener, complain
+from dbscope.watch.drafts import MOST, SHORTEST, Draft
+from dbscope.watch.events import StatementBegun, StatementEnded
+from dbscope.watch.kept import Kept
+from dbscope.watch.parts import Sent
+from dbscope.watch.problems import Seen
+from dbscope.watch.sent import rows_of, shortened
+from dbscope.watch.sql import WRITES, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dbscope.unit.unit import Unit
+    from dbscope.watch.parts import Asked, Line
+
+# They are told as transactions and savepoints.
+UNTOLD = frozenset({"BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE"})
+
+
+class StatementRecorder(Kept, StatementListener):
+    """Notes statements in their drafts."""
+
+    def ask(self, statement: Any, given: Mapping[str, Any]) -> Asked:
+        """Remember the line: here it is near, at the driver it is twenty frames away."""
+        return statement, given, lines.line_here()
+
+    def begin(self, unit: Unit, sql: str, parameters: Any, context: Any) -> None:
+        """Note a statement that is about to be sent."""
+        try:
+            draft = self.drafts.get(unit) or self.draft(unit)
+            session: Any = unit.session
+            asked: Asked | None = None if session is None else session.dbscope_asked
+            line = lines.line_here() if asked is None else asked[2]
+            parsed, now = parse(sql), perf_counter()
+            _resume(draft, unit, line, now)
+            place = len(draft.transactions) - 1
+            values = shortened(parameters) if self.values else None
+            sent = draft.current = Sent(parsed, line, now, place, draft.savepoint, values)
+            if parsed.kind == "SELECT":
+                if draft.seen is None:
+                    draft.seen = Seen()
+                self.finder.look(draft.seen, sent, asked, parameters, context)
+        except ProblemFound:
+            raise
+        except Exception as failure:
+            complain(StatementBegun, failure)
+
+    def end(self, unit: Unit, context: Any, error: BaseException | None) -> None:
+        """Note that its answer is here."""
+        draft = self.drafts.get(unit)
+        if draft is None or draft.current is None:
+            return
+        sent, draft.current = draft.current, None
+        now = sent.ended = perf_counter()
+        draft.idle_since, draft.idle_line = now, sent.line
+        try:
+            if error is not None:
+                sent.error = reasons.describe(error, unit)
+            else:
+                sent.rows = rows_of(context)
+            if draft.waiting is not None:
+                draft.waited(granted=error is None)
+            if sent.sql.kind == "SELECT" and len(draft.statements) < MOST:
+                draft.statements.append(sent)
+            elif sent.sql.kind not in UNTOLD:
+                _keep(draft, sent)
+        except Exception as failure:
+            complain(StatementEnded, failure)
+
+
+def _resume(draft: Draft, unit: Unit, line: Line, now: float) -> None:
+    """Note that the connection is used again."""
+    since = draft.idle_since
+    if since is not None:
+        if now - since >= SHORTEST or draft.awaited is not None:
+            draft.act(line, now)
+        draft.idle_since = None
+    if not draft.transactions or draft.transactions[-1].ended is not None:
+        draft.begin(autocommit=unit.is_alone)
+
+
+def _keep(draft: Draft, sent: Sent) -> None:
+    is_kept = len(draft.statements) < MOST
+    if sent.sql.kind in WRITES:
+        _count(draft, sent, is_kept=is_kept)
+    if is_kept:
+        draft.statements.append(sent)
+    else:
+        draft.more += 1
+
+
+def _count(draft: Draft, sent: Sent, *, is_kept: bool) -> None:
+    """Note what was written; of the statements that are not kept, only how many rows."""
+    if is_kept or sent.error is not None:
+        draft.writes.append(sent)
+        return
+    what = (sent.sql.kind, sent.sql.table, sent.transaction, sent.savepoint)
+    known = draft.uncounted.get(what)
+    if known is None:
+        draft.uncounted[what] = sent
+        draft.writes.append(sent)
+    else:
+        known.rows = sum(1 if each.rows is None else each.rows for each in (known, sent))
