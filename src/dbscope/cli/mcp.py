@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from dbscope import DBScopeError, __version__
 from dbscope.cli.questions import QUESTIONS, Wrong
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 VERSIONS = ("2025-06-18", "2025-03-26", "2024-11-05")
 INVALID, UNKNOWN, PARAMETERS = -32600, -32601, -32602

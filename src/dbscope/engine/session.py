@@ -14,14 +14,7 @@ from dbscope.engine import batches, sandboxed, session_events
 from dbscope.engine.healing import HealingSession, forget
 from dbscope.engine.results import context_of, hold_rows
 from dbscope.engine.session_transaction import UnitSessionTransaction
-from dbscope.engine.sql_text import (
-    NONE,
-    check_pieces,
-    check_text,
-    is_in_pieces,
-    is_utility,
-    writes,
-)
+from dbscope.engine.sql_text import NONE, check_pieces, check_text, is_in_pieces, is_utility, writes
 from dbscope.errors import ImplicitCommit, TransactionBroken, UnexpectedRollback
 from dbscope.unit import callsite, manual, results
 from dbscope.unit.ownership import InternalEnd
