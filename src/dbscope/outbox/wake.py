@@ -13,7 +13,6 @@ from dbscope.outbox.store import CHANNEL
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
 
-    from dbscope.backends.notifications import Notifications
     from dbscope.outbox.base import OutboxBase
 
 logger = logging.getLogger("dbscope")
@@ -56,15 +55,14 @@ class Bell:
         self._event.clear()
 
 
-def notifications_of(outbox: OutboxBase) -> Notifications | None:
+def notifications_of(outbox: OutboxBase) -> Any:
     """Return who tells a relay of new messages; None: nobody does.
 
     In a sandbox there is one connection, which nobody may keep.
     """
     if outbox.rests or not outbox.notify:
         return None
-    found: Notifications | None = outbox.db.backend.notifications(outbox.db.engine, CHANNEL)
-    return found
+    return outbox.db.backend.notifications(outbox.db.engine, CHANNEL)
 
 
 @asynccontextmanager
