@@ -129,7 +129,6 @@ def both_ways(world: World, story: Story, filled: Story = fill) -> tuple[list[An
 
     def play(db: Both) -> None:
         filled(db)
-        watch = world.database.watch
         watch.start()
         for on in (False, True):
             watch.heal(on=on)
@@ -138,10 +137,13 @@ def both_ways(world: World, story: Story, filled: Story = fill) -> tuple[list[An
                 told.append((found, contents(db.session)))
                 db.set_rollback(True)
             sent.append(len(watch.recent(1)[0].statements))
+
+    watch = world.database.watch
+    try:
+        world.play(play)
+    finally:
         watch.stop()
         watch.heal(on=False)
-
-    world.play(play)
     return told, sent
 
 
