@@ -24,6 +24,7 @@ from dbscope.sqlite_inline.classify import ENDS, TRANSACTIONAL, WRITES, Kind, St
 from dbscope.sqlite_inline.closing import Closing
 from dbscope.sqlite_inline.commits import Commits
 from dbscope.sqlite_inline.cursor import Cursor, StreamCursor
+from dbscope.sqlite_inline.pysqlite import cursor_of
 from dbscope.sqlite_inline.writer import Writer
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class InlineConnection(Closing):
         """Commit, and run several statements in a thread, as `sqlite3` does."""
         self._get_ready()
         self.commit()
-        run = partial(self.use, sqlite3.Cursor(self._connection).executescript, script)
+        run = partial(self.use, cursor_of(self._connection).executescript, script)
         with self.writer.turn(self.calls.timeout):
             self.calls.patiently(partial(self.calls.in_thread, run))
         self.statements.forget()
@@ -160,9 +161,7 @@ class InlineConnection(Closing):
         return self.use(answer, stream or self._cursor(), sql, parameters, many, stream is None)
 
     def _cursor(self) -> sqlite3.Cursor:
-        cursor = sqlite3.Cursor(self._connection)
-        cursor.row_factory = self._connection.row_factory
-        return cursor
+        return cursor_of(self._connection)  # with its row factory
 
     def _read(self, sql: str, parameters: Any, many: bool) -> Answer:
         slow = self.statements.slow

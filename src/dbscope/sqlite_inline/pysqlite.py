@@ -174,12 +174,21 @@ def is_in_transaction(connection: sqlite3.Connection) -> bool:
         return False
 
 
+def cursor_of(connection: sqlite3.Connection) -> sqlite3.Cursor:
+    """Return a cursor of `sqlite3`'s own.
+
+    Of one that is made by its class, `sqlite3` keeps a reference for as long as it is connected: it
+    looks for those that are gone only in the method (`_pysqlite_drop_unused_cursor_references`).
+    """
+    return sqlite3.Connection.cursor(connection, sqlite3.Cursor)
+
+
 def ask(connection: sqlite3.Connection, question: str, parameters: Any = ()) -> list[Any]:
     """Return what SQLite says to a question of ours, whatever rows and texts are to be made of."""
     made = connection.text_factory
     if made is not str:
         connection.text_factory = str
-    cursor = sqlite3.Cursor(connection)
+    cursor = cursor_of(connection)
     try:
         return cursor.execute(question, parameters).fetchall()
     finally:
