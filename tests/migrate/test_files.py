@@ -215,6 +215,13 @@ def test_a_step_back_at_a_merge_is_the_merge(project: Project):
     assert {each.id for each in project.migrations.status().current} == {"mine", "yours"}
 
 
+def test_a_step_back_from_nothing_is_refused(project: Project):
+    """In a sentence of ours: Alembic's is an assertion."""
+    project.write("items", "pass")
+    with pytest.raises(MigrationError, match=r"schema@-1: no revision was run"):
+        project.migrations.downgrade("schema@-1")
+
+
 @anywhere
 def test_history_is_newest_first(project: Project):
     """Each with what its file tells."""

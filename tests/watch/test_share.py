@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import text
 
 from dbscope import Database
+from dbscope.watch.page import safety
 from dbscope.watch.share import asking, folder, serving
 from dbscope.watch.share.asking import Everybody
 
@@ -349,3 +350,20 @@ def asking_works(path: Path) -> bool:
         return asking.ask(path, {"ask": "pool"}) is not None
     except ValueError:
         return False
+
+
+def test_the_workers_of_a_server_have_one_token(spool: Path) -> None:
+    """A browser that has the address of one of them is let in by all; nobody else reads it."""
+    ask = "from dbscope.watch.page.safety import token; print(token())"
+    told = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    assert safety.token() == told.stdout.strip() != ""
+    assert (spool / folder.TOKEN).stat().st_mode & 0o777 == 0o600
+    assert [each.name for each in spool.iterdir()] == [folder.TOKEN]
+
+
+def test_where_others_may_write_each_process_has_its_own_token(spool: Path) -> None:
+    """They could choose it."""
+    spool.mkdir()
+    spool.chmod(0o777)
+    (spool / folder.TOKEN).write_text("chosen")
+    assert len({safety.token(), safety.token(), "chosen"}) == 3

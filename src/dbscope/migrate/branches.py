@@ -116,11 +116,14 @@ def below(script: ScriptDirectory, target: str, status: Status) -> str:
         status: where the database is.
 
     Raises:
-        MigrationError: the steps lead past a merge, behind which there are several ways.
+        MigrationError: the steps lead past a merge, behind which there are several ways; or no
+            revision was run.
     """
     steps = re.fullmatch(r"(?:(\w+)@)?-(\d+)", target)
     if steps is None:
         return target
+    if not status.current:
+        raise MigrationError(f"{target}: no revision was run, so none can be taken back.")
     branch, left = steps[1], int(steps[2])
     at = [each for each in status.current if branch is None or branch in each.branches]
     current = at[0] if len(at) == 1 else None

@@ -14,6 +14,8 @@ from http.cookies import SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs
 
+from dbscope.watch.share import folder
+
 COOKIE = "dbscope_watch"
 ASKED = b"x-dbscope-watch"  # of what the page sends itself
 LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -30,6 +32,14 @@ HEADERS = [
 Auth = Callable[[Any], Any]
 
 
+def token() -> str:
+    """Return the token: that of all workers, or one of this process where they share nothing."""
+    try:
+        return folder.token()
+    except (OSError, AttributeError):  # not ours; or no such thing on this system
+        return secrets.token_urlsafe(24)
+
+
 class Guard:
     """Decides about each request of the page.
 
@@ -41,7 +51,7 @@ class Guard:
 
     def __init__(self, auth: Auth | None, hosts: Collection[str] | None) -> None:
         self.auth = auth
-        self.token = secrets.token_urlsafe(24)
+        self.token = token() if auth is None else ""
         self.hosts = hosts if hosts is not None or auth is not None else LOCAL
 
     async def refuses(self, scope: Any, *, asks: bool = False) -> int | None:

@@ -7,6 +7,7 @@ into it, since the name of a folder below `/tmp` can be taken by others first.
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import stat
 import tempfile
@@ -19,6 +20,7 @@ from typing import Any
 
 PLACE = "DBSCOPE_WATCH_DIR"  # in the environment: a folder that all processes see
 SOCKET, LEFT = ".sock", ".left"
+TOKEN = "token"  # noqa: S105  (a file)
 KEPT = 3600.0  # seconds that what is left behind is there
 YOUNG = 10.0  # seconds
 MOST = 20  # files that are left behind
@@ -56,12 +58,12 @@ def of_database(source: Any) -> Path:
 
 
 def make(folder: Path) -> None:
-    """Make a folder for this user alone, and the one around it.
+    """Make a folder for this user alone, and the one around it if that is ours.
 
     Raises:
         NotOurs: it is there, and others may write to it, or it is a link.
     """
-    for each in (folder.parent, folder):
+    for each in (base(), folder):
         each.mkdir(mode=0o700, parents=True, exist_ok=True)
         check(each)
 
@@ -75,6 +77,22 @@ def check(folder: Path) -> None:
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise NotOurs(f"{folder} is not a folder that only this user may use (mode 0700).")
+
+
+def token() -> str:
+    """Return what a browser shows to each process of this user; it is made by the first one.
+
+    Raises:
+        NotOurs: see `make`.
+    """
+    path = base() / TOKEN
+    make(path.parent)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".") as own:  # mode 0600
+        own.write(secrets.token_urlsafe(24).encode())
+        own.flush()
+        with suppress(FileExistsError):
+            path.hardlink_to(own.name)
+    return read(path).decode()
 
 
 def members(folder: Path) -> list[Member]:
