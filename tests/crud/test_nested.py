@@ -106,7 +106,7 @@ def test_a_child_that_cannot_be_without_is_not_left_out(library: World) -> None:
         ({"pages": [{"text": "a", "colour": 1}]}, "Leaf has no colour; it has"),
         ({"pages": [{"text": "a"}, 3]}, r"pages\[1\] is of Leaf: an object of it or its fields"),
         ({"pages": [Author(name="a")]}, r"pages\[0\] is of Leaf"),
-        ({"pages": {"text": "a"}}, "pages is a list of rows or of their fields"),
+        ({"pages": {"text": "a"}}, "pages must be a list of rows or of their fields"),
         ({"author": 3}, "author is of Author"),
     ],
 )

@@ -162,7 +162,7 @@ def test_a_url_of_pydantic_is_one(kind: Any) -> None:
 @both
 def test_an_engine_is_one_of_the_right_kind(kind: Any) -> None:
     """And nothing else."""
-    name = "an AsyncEngine" if kind.is_async else "an Engine"
+    name = "an AsyncEngine or AsyncConnection" if kind.is_async else "an Engine or Connection"
     other = create_engine("sqlite://") if kind.is_async else create_async_engine("sqlite+inline://")
     for wrong in (5, other):
         told = refused(lambda: kind(engine=wrong))  # noqa: B023

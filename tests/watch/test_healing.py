@@ -314,12 +314,12 @@ tagged = Table(
     "tagged",
     Shape.metadata,
     Column("post_id", ForeignKey("post.id"), primary_key=True),
-    Column("tag_id", ForeignKey("tag.id"), primary_key=True),
+    Column("tag_id", ForeignKey("keyword.id"), primary_key=True),
 )
 
 
 class Tag(Shape):
-    __tablename__ = "tag"
+    __tablename__ = "keyword"
     id: Mapped[int] = mapped_column(primary_key=True)
 
 

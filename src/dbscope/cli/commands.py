@@ -75,7 +75,7 @@ def explain(
 
 @app.command()
 def top(context: typer.Context, *, once: Once = False, every: Seconds = 1.0) -> None:
-    """Show what running processes do with their databases: who holds, who waits, what ended."""
+    """Show who holds a connection, who waits, and what has ended."""
     shared: Shared = context.obj
     with in_one_sentence(traceback=shared.traceback), suppress(BrokenPipeError, KeyboardInterrupt):
         show(once=once, every=every)

@@ -36,7 +36,7 @@ class Fault(Exception):
 
 
 def mcp() -> None:
-    """Answer a program that speaks the Model Context Protocol, until its input ends."""
+    """Answer a program that speaks MCP, until its input ends."""
     serve(sys.stdin, sys.stdout)
 
 
