@@ -152,7 +152,7 @@ def test_two_heads_are_upgraded_and_downgraded_by_alembics_own_command(shop):
     """`heads` works where `head` fails, and one branch goes down while the other stays."""
     failed = shop.alembic("upgrade", "head")
     assert failed.returncode != 0
-    assert "several heads: not 'head', but `heads`" in failed.stdout + failed.stderr
+    assert "There are several heads, so 'head' is ambiguous" in failed.stdout + failed.stderr
     assert shop.alembic("upgrade", "heads").returncode == 0
     assert (shop.rows(), shop.stored()) == (["a", "b", "c", "d"], HEADS)
     assert shop.alembic("downgrade", "data@base").returncode == 0
