@@ -62,13 +62,15 @@ def test_a_job_is_stored_and_run_as_often_as_the_guide_says(name, case, place, s
     system = SYSTEMS[name]
     services.require(*system.services)
     told = table_of_the_guide()[name][list(CASES).index(case)]
-    runs, _, left = told.partition("/")[2].partition(": ")
+    rows, _, rest = told.partition("/")
+    runs, _, left = rest.partition(": ")
     where = place.queue if system.services else place.url
     try:
         send(system, case, place.env)
         with Worker(system.command, place.env, place.log):
             until(lambda: place.runs() >= int(runs), bar(60))
             until(lambda: system.left(where) == left, bar(60))
+            until(lambda: len(place.messages()) >= int(rows), bar(60))  # it may have just begun
         is_left = system.left(where)
     finally:
         system.forget(place.queue)
