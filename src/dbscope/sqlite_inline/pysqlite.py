@@ -175,7 +175,7 @@ def is_in_transaction(connection: sqlite3.Connection) -> bool:
 
 
 def cursor_of(connection: sqlite3.Connection) -> sqlite3.Cursor:
-    """Return a cursor of `sqlite3`'s own.
+    """Return a cursor of `sqlite3`'s own, with the row factory of the connection.
 
     Of one that is made by its class, `sqlite3` keeps a reference for as long as it is connected: it
     looks for those that are gone only in the method (`_pysqlite_drop_unused_cursor_references`).
@@ -189,6 +189,7 @@ def ask(connection: sqlite3.Connection, question: str, parameters: Any = ()) -> 
     if made is not str:
         connection.text_factory = str
     cursor = cursor_of(connection)
+    cursor.row_factory = None
     try:
         return cursor.execute(question, parameters).fetchall()
     finally:
