@@ -64,10 +64,20 @@ def of_mail(text: SecretStr) -> SecretStr:
     return text
 
 
+# Of each kind of broker: the module of FastStream, and its class.
+BROKERS = {
+    "nats": ("faststream.nats", "NatsBroker"),
+    "amqp": ("faststream.rabbit", "RabbitBroker"),
+    "amqps": ("faststream.rabbit", "RabbitBroker"),
+    "redis": ("faststream.redis", "RedisBroker"),
+    "rediss": ("faststream.redis", "RedisBroker"),
+}
+
+
 def of_broker(text: SecretStr) -> SecretStr:
     """Refuse what no event can be published by."""
     parts = urlsplit(text.get_secret_value())
-    if parts.scheme not in ("nats", "amqp", "amqps", "redis", "rediss") or not parts.netloc:
+    if parts.scheme not in BROKERS or not parts.netloc:
         raise ValueError(
             "a broker is like nats://host:4222, amqp://user:password@host:5672/ or redis://host"
         )

@@ -14,21 +14,13 @@ from urllib.parse import urlsplit
 
 from dbscope import ConfigurationError, masked
 from dbscope.outbox import AsyncOutbox, Message
-from server.config import settings
+from server.config import BROKERS, settings
 from server.db.database import db
 from server.models import Order
 
 logger = logging.getLogger("server.events")
 PLACED = "orders.placed"
 PATIENCE = 5.0  # seconds
-# Of each kind of broker: the module of FastStream, and its class.
-BROKERS = {
-    "nats": ("faststream.nats", "NatsBroker"),
-    "amqp": ("faststream.rabbit", "RabbitBroker"),
-    "amqps": ("faststream.rabbit", "RabbitBroker"),
-    "redis": ("faststream.redis", "RedisBroker"),
-    "rediss": ("faststream.redis", "RedisBroker"),
-}
 
 
 class Broker:

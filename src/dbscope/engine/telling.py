@@ -37,7 +37,8 @@ def execute(unit: Unit, send: Callable[..., None], *args: Any, **kwargs: Any) ->
     if others:
         call(StatementBegun(unit, args[1], parameters, context), others)
     if listeners.comment is not None:  # behind the listeners, to whom it is the same statement
-        args = listeners.comment(unit, args)
+        sql = listeners.comment(unit, args[1], context, len(args) == WITH_PARAMETERS)
+        args = (args[0], sql, *args[2:])
     failure: BaseException | None = None
     try:
         send(*args, **kwargs)

@@ -25,7 +25,6 @@ __all__ = ["install"]
 
 COMMENTED = WRITES | {"SELECT"}  # never what begins or ends a transaction, or a savepoint
 FORMATS = frozenset({"format", "pyformat"})  # styles of parameters in which a % is said twice
-WITH_PARAMETERS = 4  # see engine/telling.py
 FRAMEWORKS = ("fastapi", "starlette")
 
 logger = logging.getLogger("dbscope")
@@ -88,20 +87,21 @@ class Commenter:
     def __call__(self, event: Event) -> None:
         """Hear of nothing: statements are told only where somebody listens."""
 
-    def comment(self, unit: Unit, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return what a dialect is given to send a statement, with a comment in it.
+    def comment(self, unit: Unit, sql: str, context: Any, has_parameters: bool) -> str:
+        """Return the text of a statement with a comment in it.
 
         Args:
             unit: whose statement it is.
-            args: the cursor, the statement, its parameters if any, and the context.
+            sql: its text.
+            context: that of SQLAlchemy.
+            has_parameters: whether the driver looks for them in the text.
         """
-        sql, context = args[1], args[-1]
         if is_many(context) or "/*" in sql or "--" in sql or parse(sql).kind not in COMMENTED:
-            return args
+            return sql
         told = told_of(self._tags_of(unit, context))
-        if len(args) == WITH_PARAMETERS and context.dialect.paramstyle in FORMATS:
+        if has_parameters and context.dialect.paramstyle in FORMATS:
             told = told.replace("%", "%%")
-        return (args[0], with_comment(sql, told), *args[2:]) if told else args
+        return with_comment(sql, told) if told else sql
 
     def _tags_of(self, unit: Unit, context: Any) -> dict[str, str]:
         tags = {**self.tags, **of_scope(unit)}

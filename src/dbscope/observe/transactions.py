@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dbscope.unit.block import Outcome
 from dbscope.watch import events, reasons
 from dbscope.watch.drafts import route_of
-from dbscope.watch.recorder import kind_of
+from dbscope.watch.kept import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

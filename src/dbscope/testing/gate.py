@@ -137,6 +137,7 @@ class Gate:
             if key not in self.watched:
                 watch = watch_of(source)
                 self.watched[key] = (watch, watch.is_on)
+                watch.start(share=False)
                 watch.on_record(self.records.append)
 
     def _forget(self) -> None:

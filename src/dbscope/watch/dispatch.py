@@ -51,7 +51,8 @@ class Listeners(list[Listener]):
     direct: StatementListener | None = None  # it is one of them
     heals: bool = False  # what is loaded late for one object is loaded for its peers too
     of_statements: tuple[Listener, ...] = ()  # for whom events are made
-    comment: Callable[[Any, tuple[Any, ...]], tuple[Any, ...]] | None = None  # adds to what is sent
+    # Adds to the text that is sent, given unit, text, context, and whether it has parameters.
+    comment: Callable[[Any, str, Any, bool], str] | None = None
 
     def sort_out(self) -> None:
         """Find out who is told of statements, and how."""

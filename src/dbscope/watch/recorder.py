@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dbscope.watch import ends, events, sent, waits
-from dbscope.watch.kept import kind_of
 from dbscope.watch.records import Record
 from dbscope.watch.sealed import sealed
 from dbscope.watch.statements import StatementRecorder
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
 
     from dbscope.watch.drafts import Draft
     from dbscope.watch.events import Event
-
-__all__ = ["Recorder", "kind_of"]
 
 
 class Recorder(StatementRecorder):

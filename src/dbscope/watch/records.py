@@ -34,7 +34,7 @@ class Late:
 
     __slots__ = ("_make",)
 
-    _make: Callable[[], Any]
+    _make: Callable[[], Any] | None
 
     @classmethod
     def later(cls, make: Callable[[], Any]) -> Self:
@@ -47,11 +47,13 @@ class Late:
         # Where a slot is empty. What was made twice, in two threads, is the same.
         if name == "_make" or name not in self.__slots__:
             raise AttributeError(name)
-        made = self._make()
-        for each in fields(made):
-            object.__setattr__(self, each.name, getattr(made, each.name))
-        object.__setattr__(self, "_make", None)
-        return getattr(self, name)
+        make = self._make
+        if make is not None:  # else another thread has made it meanwhile
+            made = make()
+            for each in fields(made):
+                object.__setattr__(self, each.name, getattr(made, each.name))
+            object.__setattr__(self, "_make", None)
+        return object.__getattribute__(self, name)
 
 
 @dataclass(frozen=True, slots=True)
