@@ -37,7 +37,8 @@ class Kept(Transport):
 def kept() -> Iterator[Kept]:
     """Return the transport of an SDK that is started for one test."""
     transport = Kept()
-    with sentry_sdk.isolation_scope(), sentry_sdk.new_scope():
+    with sentry_sdk.isolation_scope() as own, sentry_sdk.new_scope():
+        own.clear()  # it begins with what the one around it has been told by other tests
         sentry_sdk.init(
             "http://key@127.0.0.1/1",
             transport=transport,

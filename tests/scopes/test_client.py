@@ -23,7 +23,7 @@ LIMIT = 0.2  # seconds; of what ends by it, nobody waits for it in vain
 @pytest.fixture(autouse=True)
 def nothing_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each place is warned of once in a process; here once in a test."""
-    monkeypatch.setattr(client, "told", set())
+    monkeypatch.setattr(client, "warned", set())
 
 
 async def never() -> bytes:
