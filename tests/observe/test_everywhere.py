@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sentry_sdk
 from fastapi import FastAPI, WebSocket
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -194,4 +193,3 @@ def test_what_is_taken_away_in_the_middle_leaves_nothing(everything: All, tmp_pa
     again()
     db.dispose()
     assert everything.outcomes() == []
-    assert sentry_sdk.get_isolation_scope() is not None

@@ -63,7 +63,9 @@ async def failed(stage: Stage, kept: Kept, body: Callable[[], Any]) -> Any:
     stage.route(body, "/things/{id}")
     stage.wire()
     remove = sentry.install(stage.real)
-    answer = await ask(SentryAsgiMiddleware(stage.app), "POST", "/things/1")
+    with sentry_sdk.isolation_scope() as own:  # the loop's own is that of all tests
+        own.clear()
+        answer = await ask(SentryAsgiMiddleware(stage.app), "POST", "/things/1")
     assert answer.error is not None
     remove()
     (event,) = kept.events
