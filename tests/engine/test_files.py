@@ -157,7 +157,7 @@ def test_a_lock_of_another_process_is_one_error(world: World, way: Callable[[Any
         with held_elsewhere(path_of(world)), pytest.raises(DatabaseUnavailable) as caught:
             world.in_scope(db, way)
         assert caught.value.nothing_was_stored
-        assert "connection or process: database is locked." in str(caught.value)
+        assert "connection or process holds: database is locked." in str(caught.value)
         world.in_scope(db, way)
 
     impatient.play(story)
