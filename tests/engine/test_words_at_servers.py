@@ -153,10 +153,10 @@ def test_no_text_takes_for_ever(noise: list[str], end: str) -> None:
     """Ten thousand times anything, behind every word that is looked for: a moment, not an hour."""
     for head in ("", "PRAGMA ", "ROLLBACK ", "ATTACH ", "SELECT ", "WITH a AS ("):
         sql = head + "".join(noise) * 10_000 + end
-        begin = time.process_time()
+        begin = time.thread_time()
         by_words(sql)
         attach_on_disk(sql)
         for family in ("sqlite", "postgresql", "mysql"):
             ending(sql, family)
             text_writes.__wrapped__(sql, family)
-        assert time.process_time() - begin < 5
+        assert time.thread_time() - begin < 5
