@@ -94,7 +94,8 @@ class ConcurrentUse(TransactionManagementError):
 
 class NeverAwaited(TransactionManagementError):
     """So it was not done, and what was done with it is rolled back.
-    Write `await` before the call; in a `def` function use the plain database, `db.sync`."""
+    Write `await` before a call, and `async with` before a block; in a `def` function use the plain
+    database, `db.sync`."""
 
 
 class ManualCommitForbidden(TransactionManagementError):

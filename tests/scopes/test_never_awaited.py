@@ -12,9 +12,10 @@ import pytest
 from fastapi import BackgroundTasks, HTTPException
 from sqlalchemy import insert, select
 
-from dbscope import AsyncDatabase, NeverAwaited
-from tests.scopes.stage import ASYNC, Stage, only
-from tests.worlds import Base, Item
+from dbscope import AsyncDatabase, DurableError, NeverAwaited
+from tests.scopes.stage import ALONE, ASYNC, INSIDE, SERVERS, Stage, only
+from tests.scopes.stage import work as do
+from tests.worlds import Base, Item, both_context
 
 pytestmark = [
     pytest.mark.anyio,
@@ -194,6 +195,100 @@ async def test_before_commit_is_told_before_anything_is_stored(tmp_path: Any, bl
     async with db.scope():
         assert await db.scalar(select(Item.name)) is None
     await db.dispose()
+
+
+NEVER_ENTERED: dict[str, Callable[[Any], object]] = {
+    "atomic": lambda db: db.atomic(),
+    "atomic durable": lambda db: db.atomic(durable=True),
+    "atomic never": lambda db: db.atomic(propagation="never"),
+    "savepoint": lambda db: db.savepoint(),
+    "scope": lambda db: db.scope(),
+    "scope readonly": lambda db: db.scope(readonly=True),
+    "once": lambda db: db.once("key"),
+}
+
+
+@only(places=(ALONE, INSIDE))
+@pytest.mark.parametrize("opened", NEVER_ENTERED)
+async def test_a_block_that_nobody_has_entered_is_told_too(stage: Stage, opened: str) -> None:
+    """What is written below `db.atomic()` without a `with` is in no block."""
+
+    def work() -> None:
+        stage.db.session.add(Item(name="kept"))
+        NEVER_ENTERED[opened](stage.real)
+
+    stage.route(work)
+    seen = await stage.ask()
+    assert isinstance(seen.answer.error, NeverAwaited)
+    assert f"`db.{opened.partition(' ')[0]}()` was called at {__file__}:" in str(seen.answer.error)
+    assert (seen.status, seen.items) == (500, [])
+
+
+@only()
+async def test_a_block_fails_for_a_block_that_nobody_has_entered(stage: Stage) -> None:
+    """Before COMMIT: nothing of it is stored."""
+
+    def work() -> None:
+        with pytest.raises(NeverAwaited, match="never entered"), stage.db.atomic():
+            stage.db.session.add(Item(name="kept"))
+            stage.real.atomic(durable=True)
+
+    stage.wire()
+    await do(stage, work)
+    assert stage.world.items() == []
+
+
+@only()
+async def test_what_was_used_in_any_way_was_not_forgotten(stage: Stage) -> None:
+    """Entered, refused, or a decorator, be the function called or not."""
+    db = stage.real
+
+    def work() -> None:
+        for opened in (db.atomic(), db.atomic(propagation="supports"), db.scope()):
+            with both_context(opened):
+                pass
+        with (
+            stage.db.atomic(),
+            both_context(db.savepoint()),
+            pytest.raises(DurableError),
+            both_context(db.atomic(durable=True)),
+        ):
+            pytest.fail("it was entered")
+        for decorator in (db.atomic(retry=2), db.atomic(durable=True), db.once("key"), db.scope()):
+            decorator(stage.db.awaitable(lambda: None))
+        stage.db.decorated(db.atomic(savepoint=False), lambda: None)()
+
+    stage.route(work)
+    assert (await stage.ask()).answer.error is None
+
+
+@only(*SERVERS)
+async def test_a_lock_that_nobody_has_taken_is_told_too(stage: Stage) -> None:
+    """What is written below it is not alone."""
+
+    def work() -> None:
+        stage.db.session.add(Item(name="kept"))
+        stage.real.advisory_lock("key")
+
+    stage.route(work)
+    seen = await stage.ask()
+    assert "`db.advisory_lock()` was called" in str(seen.answer.error)
+    assert (seen.status, seen.items) == (500, [])
+
+
+@only(*SERVERS)
+async def test_nor_was_a_lock_that_was_taken(stage: Stage) -> None:
+    """As a block, or as a decorator."""
+    db = stage.real
+
+    def work() -> None:
+        with both_context(db.advisory_lock("key")):
+            pass
+        stage.db.decorated(db.advisory_lock("key"), lambda: None)()
+        db.advisory_lock("key")(stage.db.awaitable(lambda: None))
+
+    stage.route(work)
+    assert (await stage.ask()).answer.error is None
 
 
 KEPT: dict[str, Callable[[Any], object]] = {

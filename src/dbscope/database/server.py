@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from sqlalchemy import Engine, MetaData
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from dbscope.aio import concurrency, shield
-from dbscope.engine import advisory, schema
+from dbscope.aio import concurrency
+from dbscope.database.advisory import AsyncLocking, SyncLocking
+from dbscope.engine import schema
+from dbscope.scopes.entering import opening
 
 if TYPE_CHECKING:
     from dbscope.engine.source import EngineSource
@@ -32,16 +32,12 @@ class HasEngine(Generic[E]):
 class AsyncServer(HasEngine[AsyncEngine]):
     """What an `AsyncDatabase` asks its server."""
 
-    @asynccontextmanager
-    async def advisory_lock(
-        self,
-        key: str,
-        *,
-        timeout: float | None = None,  # noqa: ASYNC109
-    ) -> AsyncGenerator[None]:
+    @opening
+    def advisory_lock(self, key: str, *, timeout: float | None = None) -> AsyncLocking:
         """Hold a lock of the server by this name, which outlives commits: a job that runs once.
 
-        It has a connection of its own, which counts like any second one. SQLite has none.
+        A context manager, and a decorator. It has a connection of its own, which counts like any
+        second one. SQLite has none.
 
         Args:
             key: the name; everybody who locks it in this database waits for the others.
@@ -57,17 +53,7 @@ class AsyncServer(HasEngine[AsyncEngine]):
             >>> async with db.advisory_lock("invoices"):
             ...     await write_invoices()
         """
-        lock = advisory.AdvisoryLock(self._source, key, timeout)
-        await concurrency.in_greenlet(lock.acquire)
-        failed: BaseException | None = None
-        try:
-            yield
-        except BaseException as error:
-            failed = error
-            raise
-        finally:
-            work = concurrency.in_greenlet(lock.release, failed)
-            await shield.to_the_end(work, limit=self._source.finish_timeout)
+        return AsyncLocking(self._source, key, timeout)
 
     async def ensure_schema(self, metadata: MetaData) -> None:
         """Create the tables that are missing; safe when several processes start at once."""
@@ -88,19 +74,10 @@ class AsyncServer(HasEngine[AsyncEngine]):
 class SyncServer(HasEngine[Engine]):
     """What a `Database` asks its server."""
 
-    @contextmanager
-    def advisory_lock(self, key: str, *, timeout: float | None = None) -> Generator[None]:
+    @opening
+    def advisory_lock(self, key: str, *, timeout: float | None = None) -> SyncLocking:
         """Hold a lock of the server by this name; see `AsyncDatabase.advisory_lock`."""
-        lock = advisory.AdvisoryLock(self._source, key, timeout)
-        lock.acquire()
-        failed: BaseException | None = None
-        try:
-            yield
-        except BaseException as error:
-            failed = error
-            raise
-        finally:
-            lock.release(failed)
+        return SyncLocking(self._source, key, timeout)
 
     def ensure_schema(self, metadata: MetaData) -> None:
         """Create the tables that are missing; safe when several processes start at once."""

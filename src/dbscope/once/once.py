@@ -17,7 +17,7 @@ from dbscope.once.store import Claim
 from dbscope.once.values import KEEP, NOT_FOR_EVER, fingerprint_of, restored, stored
 from dbscope.scopes.atomic import AsyncAtomic, SyncAtomic
 from dbscope.scopes.decorating import must_be_async, must_be_plain, wraps
-from dbscope.scopes.entering import Plain, Waiting
+from dbscope.scopes.entering import Entered, Plain, Waiting
 from dbscope.unit import callsite
 from dbscope.unit.current import unit_of
 
@@ -96,8 +96,10 @@ def end(unit: Unit, claimed: Claim, once: Once) -> None:
         store.finish(session_of(unit), claimed, stored(once.result))
 
 
-class OnceBase:
+class OnceBase(Entered):
     """What both kinds of `once()` share; each entering is one of its own."""
+
+    called = "once"
 
     def __init__(
         self,
@@ -112,7 +114,7 @@ class OnceBase:
         self.fingerprint = fingerprint
         arguments.check("keep", keep, KEEP, TypeError)
         self.keep = arguments.check("keep", keep, NOT_FOR_EVER, ValueError)
-        self.where = where or callsite.here()
+        super().__init__(where)
         self._entered: list[Any] = []
 
     def claim(self) -> Claim:
@@ -121,6 +123,7 @@ class OnceBase:
         Raises:
             TypeError: key or fingerprint is a function, and there are no arguments for it.
         """
+        self.is_used = True
         if callable(self.key) or callable(self.fingerprint):
             raise TypeError(
                 "A key that is a function of the arguments needs the decorator: `@db.once(...)`."
@@ -171,6 +174,7 @@ class AsyncOnce(OnceBase, Waiting):
     def __call__(self, function: AsyncF) -> AsyncF:
         """Decorate an `async def` function: a later call returns what the first one has."""
         must_be_async(function, "once")
+        self.is_used = True
         where = callsite.of(function)
 
         @wraps(function, "once")
@@ -217,6 +221,7 @@ class SyncOnce(OnceBase, Plain):
     def __call__(self, function: F) -> F:
         """Decorate a plain function: a later call returns what the first one has."""
         must_be_plain(function, "once")
+        self.is_used = True
         where = callsite.of(function)
 
         @wraps(function, "once")

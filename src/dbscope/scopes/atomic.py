@@ -10,7 +10,7 @@ from dbscope.errors import Rollback, TransactionRequired
 from dbscope.scopes import retry as retrying
 from dbscope.scopes import timeout, unserved
 from dbscope.scopes.decorating import Place, must_be_async, must_be_plain, wraps
-from dbscope.scopes.entering import Plain, Waiting
+from dbscope.scopes.entering import Entered, Plain, Waiting
 from dbscope.scopes.guards import unit_here
 from dbscope.scopes.scope import AsyncF, AsyncJobScope, F, SyncJobScope
 from dbscope.scopes.settle import log_hooks, raise_first, run_hooks
@@ -27,23 +27,27 @@ if TYPE_CHECKING:
     from dbscope.unit.unit import Unit
 
 
-class AtomicBase:
+class AtomicBase(Entered):
     """What both kinds of `atomic()` share; several tasks may use one object."""
+
+    called = "atomic"
 
     def __init__(self, source: Source, asked: AtomicOptions = PLAIN, where: object = None) -> None:
         self.source = source
         self.asked = asked
         if where is None and asked is not PLAIN:
             source.require(*asked.features)
-        self.where = where or callsite.here()
+        super().__init__(where)
         self._entered: list[tuple[Unit, Block]] = []
 
     def at(self, where: object) -> Any:
         """Return the same block, opened at another place; it is not retried itself."""
+        self.is_used = True
         return type(self)(self.source, replace(self.asked, retry=0), where)
 
     def needs_scope(self) -> bool:
         """Tell whether the block has to open a scope for itself."""
+        self.is_used = True
         if self.asked.own and not self.asked.readonly and (unit := unit_here(self.source)):
             self.source.check_second(unit)
         if self.asked.required or open_scope() is not None:
@@ -215,14 +219,19 @@ class SyncAtomic(AtomicBase, Plain):
     ) -> bool | None:
         unit, block = self.exit()
         failed: BaseException | None = None
+        leaving = error
+        if error is None and unit.scope.forgotten:
+            leaving = unit.scope.never_awaited()
         try:
-            leave(unit, block, self.failure(block, error))
+            leave(unit, block, self.failure(block, leaving))
         except BaseException as failure:
             failed = failure
             raise
         finally:
             if block.own_scope is not None:
                 block.own_scope.__exit__(None, failed, None)
+        if leaving is not error and leaving is not None:
+            raise leaving
         return swallows(block, error)
 
     def __call__(self, function: F) -> F:
@@ -243,6 +252,8 @@ class SyncAtomic(AtomicBase, Plain):
 class AsyncSavepoint(AsyncAtomic):
     """A savepoint of an `AsyncDatabase`."""
 
+    called = "savepoint"
+
     def __init__(self, source: Source) -> None:
         super().__init__(source, AtomicOptions(required=True))
 
@@ -253,6 +264,8 @@ class AsyncSavepoint(AsyncAtomic):
 
 class SyncSavepoint(SyncAtomic):
     """A savepoint of a `Database`."""
+
+    called = "savepoint"
 
     def __init__(self, source: Source) -> None:
         super().__init__(source, AtomicOptions(required=True))

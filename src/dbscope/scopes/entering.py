@@ -6,6 +6,9 @@ from collections.abc import Callable
 from functools import partial, update_wrapper
 from typing import TYPE_CHECKING, Any, Never, TypeVar, cast
 
+from dbscope.scopes import forgotten
+from dbscope.unit import callsite
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -55,6 +58,22 @@ class Opening:
 def opening(function: F) -> F:
     """Return the method, which says so when it is entered without being called."""
     return cast("F", Opening(function))
+
+
+class Entered:
+    """What `with` enters; nobody may rely on one that was thrown away instead."""
+
+    called: str  # the method that makes it
+    where: object
+    is_used = True
+
+    def __init__(self, where: object) -> None:
+        self.is_used = where is not None  # ours is entered, or refused
+        self.where = where or callsite.here()
+
+    def __del__(self) -> None:
+        if not self.is_used:
+            forgotten.note_never_entered(self.called, self.where)
 
 
 class Waiting:

@@ -1,7 +1,7 @@
-"""Calls that were made and never awaited: nothing of them was done, and nobody would notice.
+"""Calls never awaited and blocks never entered: nothing was done, and nobody would notice.
 
-Python knows of each when it is thrown away, and has its module `warnings` say so. We listen there:
-a call that is awaited costs nothing.
+Python knows of each call when it is thrown away, and has its module `warnings` say so. We listen
+there: a call that is awaited costs nothing. A block tells of itself.
 """
 
 from __future__ import annotations
@@ -72,6 +72,14 @@ def note(coroutine: Any, frame: FrameType) -> None:
     if scope is not None and not scope.closed:
         call = f"`{_name(coroutine, unit)}()` was called{_where(coroutine.__name__, frame)}"
         scope.forgotten = (*scope.forgotten, f"{call} and never awaited")
+
+
+def note_never_entered(called: str, where: object) -> None:
+    """Note a block that nobody has entered in the scope that it was made in."""
+    scope = None if _collector.runs else open_scope()
+    if scope is not None:
+        call = f"`db.{called}()` was called at {where} and never entered"
+        scope.forgotten = (*scope.forgotten, call)
 
 
 def _name(coroutine: Any, unit: object) -> str:

@@ -16,7 +16,7 @@ from dbscope.errors import ConfigurationError, DurableError
 from dbscope.scopes import unserved
 from dbscope.scopes.backoff import checked
 from dbscope.scopes.decorating import Place, must_be_async, must_be_plain, wraps
-from dbscope.scopes.entering import Plain, Waiting
+from dbscope.scopes.entering import Entered, Plain, Waiting
 from dbscope.scopes.guards import unit_here
 from dbscope.scopes.scope import AsyncF, AsyncJobScope, F, SyncJobScope
 from dbscope.unit import callsite
@@ -120,13 +120,15 @@ def asked(
     )
 
 
-class NonTransactionalBlock:
+class NonTransactionalBlock(Entered):
     """A block that begins no transaction; what it opens at most is a scope that autocommits."""
 
+    called = "atomic"
+
     def __init__(self, source: Source, kind: Propagation, where: object = None) -> None:
+        super().__init__(where)
         self.source = source
         self.kind = kind
-        self.where = where or callsite.here()
         self._entered: list[tuple[Scope | None, Any]] = []
 
     def at(self, where: object) -> Any:
@@ -152,6 +154,7 @@ class NonTransactionalBlock:
 
     def needs_scope(self) -> bool:
         """Tell whether it has to open a scope."""
+        self.is_used = True
         inside = self.block_around() is not None
         if open_scope() is not None:
             return inside and self.kind is Propagation.NOT_SUPPORTED
@@ -194,6 +197,7 @@ class AsyncNonTransactionalBlock(NonTransactionalBlock, Waiting):
     def __call__(self, function: AsyncF) -> AsyncF:
         """Decorate an `async def` function."""
         must_be_async(function, "atomic")
+        self.is_used = True
         where = callsite.of(function)
 
         @wraps(function, "atomic", self.place)
@@ -226,6 +230,7 @@ class SyncNonTransactionalBlock(NonTransactionalBlock, Plain):
     def __call__(self, function: F) -> F:
         """Decorate a plain function."""
         must_be_plain(function, "atomic")
+        self.is_used = True
         where = callsite.of(function)
 
         @wraps(function, "atomic", self.place)

@@ -10,7 +10,7 @@ from dbscope.aio import shield
 from dbscope.errors import Rollback
 from dbscope.scopes import background
 from dbscope.scopes.decorating import Place, must_be_async, must_be_plain, wraps
-from dbscope.scopes.entering import Plain, Waiting
+from dbscope.scopes.entering import Entered, Plain, Waiting
 from dbscope.scopes.settle import (
     close,
     decided,
@@ -51,9 +51,10 @@ class OpenedScope(Scope):
         return f"the scope opened at {self.where}"
 
 
-class JobScope(NoSession):
+class JobScope(NoSession, Entered):
     """What both kinds of `scope()` share: entering and leaving the ContextVar."""
 
+    called = "scope"
     can_await: bool
 
     def __init__(
@@ -64,8 +65,8 @@ class JobScope(NoSession):
         *,
         robust: bool = False,
     ) -> None:
+        Entered.__init__(self, where)
         self.mode = mode
-        self.where = where or callsite.here()
         self.attempts = attempts  # of which it is one
         self.robust = robust
         self.kind = ""  # what it is the scope of, where that is known
@@ -74,6 +75,7 @@ class JobScope(NoSession):
 
     def enter(self) -> Scope:
         """Make a scope, and make it the current one."""
+        self.is_used = True
         scope = OpenedScope(self.where, self.mode, can_await=self.can_await, robust=self.robust)
         scope.attempts = self.attempts
         scope.kind = self.kind or (scope.parent.kind_inside if scope.parent else scope.kind)
@@ -134,6 +136,7 @@ class AsyncJobScope(JobScope, Waiting):
     def __call__(self, function: AsyncF) -> AsyncF:
         """Decorate an `async def` function."""
         must_be_async(function, "scope")
+        self.is_used = True
         where = callsite.of(function)
 
         @wraps(function, "scope", Place.ANYWHERE)
@@ -178,6 +181,7 @@ class SyncJobScope(JobScope, Plain):
     def __call__(self, function: F) -> F:
         """Decorate a plain function."""
         must_be_plain(function, "scope")
+        self.is_used = True
         where = callsite.of(function)
 
         @wraps(function, "scope", Place.ANYWHERE)
