@@ -27,8 +27,12 @@ class DBScopeError(Exception):
         super().__init__(self.what)
 
     def __str__(self) -> str:
-        message = f"{self.what} {self.rule}" if self.what else self.rule
-        return f"{message}\n(More: {POINTER} {self.code})"
+        return f"{self._message}\n(More: {POINTER} {self.code})"
+
+    @property
+    def _message(self) -> str:
+        """Return what happened, and what to do about it."""
+        return f"{self.what} {self.rule}" if self.what else self.rule
 
 
 class TransactionManagementError(DBScopeError):
@@ -175,6 +179,11 @@ class MigrationError(DBScopeError):
 
 class ConfigurationError(DBScopeError):
     """The database is not configured in a way that can work."""
+
+    @property
+    def _message(self) -> str:
+        """Return what is wrong, which says it all."""
+        return self.what or self.rule
 
 
 class ProblemFound(DBScopeError):

@@ -17,6 +17,7 @@ QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+\"""", re.DOTALL)
 WORD = re.compile(r"[^\s&]++")
 # Of a header, or a line of YAML; prose has colons too: "password: must be longer".
 AFTER_COLON = re.compile(r"(?![a-zA-Z]++ [a-z])[^\s&,;]++")
+USED = re.compile(r"\(using password: (?:YES|NO)\)")  # of MySQL's "Access denied"
 # `IDENTIFIED BY 'a'`, `PASSWORD 'a'`; `Authorization: Bearer a`; `odbc_connect=…%3BPWD%3Da%3B`.
 IN_SQL = re.compile(
     r"\b(?P<words>(?:PASSWORD|IDENTIFIED\s++(?:(?:WITH|VIA)\s++\w++\s++)?(?:BY|AS|USING))\s++)"
@@ -62,7 +63,7 @@ def _without_given(text: str) -> str:
     done = start = 0
     while found := GIVEN.search(text, start):
         start = found.end()
-        if not is_secret(found["name"]):
+        if not is_secret(found["name"]) or USED.match(text, max(found.start() - 7, 0)):
             continue
         quoted = QUOTED.match(text, start)
         given = quoted or (WORD if found["sign"] == "=" else AFTER_COLON).match(text, start)

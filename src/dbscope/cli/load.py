@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import re
 import sys
 import sysconfig
@@ -87,6 +88,7 @@ def load(module: str) -> ModuleType:
     Raises:
         Refusal: there is none, or its import fails; the error is told in one line.
     """
+    logging.getLogger("dbscope.watch").setLevel(logging.ERROR)  # nobody opens the page of a command
     try:
         return importlib.import_module(module)
     except (Exception, SystemExit) as error:

@@ -16,6 +16,7 @@ from dbscope.cli.find import Found, modules_of
 from dbscope.cli.say import echo_err
 
 STDIN = "<stdin>"
+WORDS = ("select", "insert", "update", "delete", "func", "text")
 Commit = Annotated[bool, typer.Option("--commit", help="Commit at the end.")]
 
 
@@ -90,8 +91,9 @@ def banner(workspace: Workspace, names: Names) -> str:
 
 
 def names_of(found: Found) -> Names:
-    """Return what the code can use: `db`, `app`, `select` and all models of the application."""
-    names: Names = {"__name__": "__console__", "select": sqlalchemy.select, "db": found.database}
+    """Return what the code can use: `db`, `app`, words of SQLAlchemy, all models."""
+    names: Names = {"__name__": "__console__", "db": found.database}
+    names.update((word, getattr(sqlalchemy, word)) for word in WORDS)
     for module in modules_of(found.module):
         names.update((name, value) for name, value in vars(module).items() if is_model(value))
     if found.application is not None:

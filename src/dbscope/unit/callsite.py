@@ -10,6 +10,8 @@ from itertools import dropwhile
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy.orm.attributes import InstrumentedAttribute
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
@@ -99,6 +101,13 @@ def frames() -> Iterator[FrameType]:
         frame = frame.f_back
         if frame is None and carrier is not None and (carrier := carrier.parent) is not None:
             frame = carrier.gr_frame
+
+
+def of_attribute() -> str:
+    """Name the attribute of an object that is read now, and the line that reads it."""
+    read = (each for each in frames() if each.f_code is InstrumentedAttribute.__get__.__code__)
+    names = [str(each.f_locals["self"]) for each in read]
+    return f"{names[-1] if names else 'something'} at {of_use()}"
 
 
 def is_of_session(frame: FrameType) -> bool:

@@ -14,6 +14,7 @@ from dbscope.errors import (
     ScopeClosed,
     TransactionRequired,
 )
+from dbscope.unit import callsite
 from dbscope.unit.block import Block, Kind, Outcome
 from dbscope.unit.commit_state import CommitState
 from dbscope.unit.faults import Faults
@@ -167,7 +168,7 @@ class Unit(Faults):
         if not self.turn.world.can_wait():
             self.turn.give_back()
             self.check_open()
-            raise AttributeNotLoaded(f"In {self.scope}:")
+            raise AttributeNotLoaded(f"In {self.scope}, {callsite.of_attribute()}:")
         if mine is None or self.state is not State.OPEN or self.scope.is_watched:
             self._wait_or_refuse(mine)
         try:

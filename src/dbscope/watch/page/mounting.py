@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dbscope.watch.page.safety import Auth
     from dbscope.watch.watcher import Watch
 
-logger = logging.getLogger("dbscope")
+logger = logging.getLogger("dbscope.watch")  # the commands of dbscope silence it
 
 
 def mount(
