@@ -2,7 +2,9 @@
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Annotated, Any
 
 import pytest
@@ -48,6 +50,29 @@ async def test_at_the_start_of_an_application_there_is_no_request(stage: Stage) 
     await stage.app({"type": "lifespan", "app": stage.app, "state": {}}, receive, send)
     assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
     assert "start and the end" in told[0]
+
+
+def in_a_thread(work: Callable[[], Any]) -> Any:
+    """Let a bare thread do it."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result()
+
+
+@only("inline", "sqlite3")
+async def test_a_thread_without_the_context_of_the_request_is_told_so(stage: Stage) -> None:
+    """What takes the context along has the request's session."""
+    db = stage.real
+
+    def body() -> list[str]:
+        insert_here = contextvars.copy_context().run
+        in_a_thread(partial(insert_here, lambda: db.session.add(Item(name="a"))))
+        return [in_a_thread(partial(missing, db))]
+
+    stage.route(body)
+    told = (await stage.ask()).answer.body.decode()
+    assert "without the context of who began it" in told
+    assert "middleware" not in told
+    assert stage.world.items() == ["a"]
 
 
 class Outer:

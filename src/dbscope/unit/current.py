@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -137,6 +138,12 @@ def why_missing(source: Source) -> str:
     where = callsite.here()
     if isinstance(where, callsite.Place) and "Depends" in where.code.co_names:
         return " A dependency takes the session when it is called: `Depends(db.get_session)`."
+    if not copy_context() and current_thread() is not main_thread():
+        return (
+            " This thread was begun without the context of who began it: `asyncio.to_thread` and "
+            "`copy_context().run` take it along, a Thread and `run_in_executor` do not. Work that "
+            "goes on beside the scope needs one of its own."
+        )
     if (kind := served.get()) in WHY_MISSING:
         return f" {WHY_MISSING[kind]}."
     elsewhere = [str(scope) for scope in in_generators if not scope.closed]
