@@ -1,7 +1,9 @@
 """All processes that watch one database are seen as one, by sockets in a folder of their user."""
 
+import asyncio
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from sqlalchemy import text
 
@@ -136,6 +139,67 @@ def test_a_job_that_has_ended_is_still_seen_for_a_while(db: Database[Any]) -> No
     age(left, folder.KEPT)
     folder.sweep(place(db))
     assert not left.exists()
+
+
+SERVER = """
+import sys, uvicorn
+from fastapi import FastAPI
+from sqlalchemy import text
+from dbscope import Database
+db = Database(sys.argv[1])
+app = FastAPI()
+db.install(app)
+db.watch.start()
+
+@app.get("/")
+def endpoint() -> None:
+    db.execute(text("SELECT 1"))
+
+class Server(uvicorn.Server):
+    async def startup(self, sockets=None):
+        await super().startup(sockets)
+        print(self.servers[0].sockets[0].getsockname()[1], flush=True)
+
+Server(uvicorn.Config(app, port=0, log_level="critical")).run()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_a_signal_has_ended_is_seen_too(db: Database[Any], number: int) -> None:
+    """uvicorn gives itself the signal again when it has stopped: nothing runs `atexit`."""
+    command = [sys.executable, "-c", SERVER, str(db.url)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdout is not None
+    port = int(process.stdout.readline())
+    assert httpx2.get(f"http://127.0.0.1:{port}/").status_code == 200
+    process.send_signal(number)
+    process.communicate()
+    assert process.returncode == -number
+    (left,) = place(db).glob("*.left")
+    found = [each for each in others(db).look({}) if each["process"]["pid"] == process.pid]
+    assert [each["name"] for each in found[0]["records"]] == ["GET /"]
+    assert left.exists()
+
+
+def test_an_application_that_begins_again_is_seen_once(db: Database[Any]) -> None:
+    """In the same process, as a client of tests does: what it has left is taken back."""
+
+    async def begin_and_end() -> None:
+        async with db.lifespan():
+            await asyncio.to_thread(until, lambda: sockets(db))
+            assert await asyncio.to_thread(records_of_each, db) == [1]
+
+    for _ in range(3):
+        asyncio.run(begin_and_end())
+        assert not sockets(db)
+        assert records_of_each(db) == [1]
+
+
+def records_of_each(db: Database[Any]) -> list[int]:
+    """Return how many records each process has."""
+    return [len(each["records"]) for each in others(db).look({})]
 
 
 def test_a_process_that_was_killed_leaves_nothing_for_ever(db: Database[Any]) -> None:

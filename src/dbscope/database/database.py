@@ -95,10 +95,12 @@ class AsyncDatabase(AsyncQueries[A], AsyncBlocks, AsyncCalls, AsyncServer):
     @asynccontextmanager
     async def lifespan(self, app: Any = None) -> AsyncGenerator[None, None]:  # noqa: ARG002
         """Be the lifespan of an application, or a part of it: dispose at the end."""
+        self.watch.begin_application()
         try:
             yield
         finally:
             await self.dispose()
+            await threads.in_thread(self.watch.end_application)
 
 
 class Database(Queries[S], SyncBlocks, SyncCalls, SyncServer):
@@ -153,9 +155,11 @@ class Database(Queries[S], SyncBlocks, SyncCalls, SyncServer):
     @asynccontextmanager
     async def lifespan(self, app: Any = None) -> AsyncGenerator[None, None]:  # noqa: ARG002
         """Be the lifespan of an application, or part of it: dispose at the end."""
+        self.watch.begin_application()
         try:
             yield
         finally:
             await threads.in_thread(self.dispose)
             if "async_" in self.__dict__:
                 await self.async_.dispose_own()
+            await threads.in_thread(self.watch.end_application)

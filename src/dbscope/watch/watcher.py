@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 KEPT = 500  # records
 
+PATIENCE = 1.0  # seconds
+
 
 class Watch:
     """Records of the last scopes that have used a database.
@@ -81,16 +83,30 @@ class Watch:
             self.sharing.close()
             self.sharing = None
 
+    def end_application(self) -> None:
+        """Leave what was recorded to other processes: a server's signal may end this one at once.
+
+        What waits at the end of a process (`atexit`) is not waited for then.
+        """
+        if self.sharing is not None and not self.sharing.is_closed:
+            self.sharing.leave()
+            self.sharing.join(PATIENCE)  # it takes its socket away
+
+    def begin_application(self) -> None:
+        """Answer others again, if an application has ended in this process."""
+        if self.sharing is not None and self.sharing.is_closed:
+            self._share(self.sharing.id)
+
     def _look_around(self) -> None:
         assert self.recorder is not None
         self.sampler = Sampler(self.recorder, self._source)
         self.sampler.start()
 
-    def _share(self) -> None:
+    def _share(self, name: str | None = None) -> None:
         from dbscope.watch.share import serving
 
         if serving.IS_POSSIBLE:
-            self.sharing = serving.Sharing(self, self._source)
+            self.sharing = serving.Sharing(self, self._source, name)
             self.sharing.start()
 
     def start_anew(self) -> None:

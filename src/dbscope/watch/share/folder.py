@@ -121,6 +121,11 @@ def leave(folder: Path, name: str, told: bytes) -> None:
         file.write(told)
 
 
+def take_back(folder: Path, name: str) -> None:
+    """Remove what was left of a process that is there again."""
+    (folder / f"{name}{LEFT}").unlink(missing_ok=True)
+
+
 def read(path: Path) -> bytes:
     """Return what was left by a process.
 

@@ -37,17 +37,18 @@ class Sharing(threading.Thread):
     Args:
         watch: what is told of.
         source: of the database.
+        name: in the folder; None: a new one.
     """
 
-    def __init__(self, watch: Watch, source: Any) -> None:
+    def __init__(self, watch: Watch, source: Any, name: str | None = None) -> None:
         super().__init__(name="dbscope watch answers", daemon=True)
         self.watch = watch
         self.source = source
         self.pid = os.getpid()
-        self.id = f"{self.pid}-{secrets.token_hex(2)}"
+        self.id = name or f"{self.pid}-{secrets.token_hex(2)}"
         self._socket = socket.socket(socket.AF_UNIX)
         self._asking = threading.BoundedSemaphore(AT_ONCE)
-        self._closed = False
+        self.is_closed = False
         atexit.register(self.leave)
 
     @cached_property
@@ -77,11 +78,12 @@ class Sharing(threading.Thread):
         folder.make(self.folder)
         folder.sweep(self.folder)
         folder.make(self.folder)  # unless somebody else has just swept it away
+        folder.take_back(self.folder, self.id)
         self._socket.bind(str(self.path))
         self._socket.listen(BACKLOG)
 
     def _listen(self) -> None:
-        while not self._closed:
+        while not self.is_closed:
             asker, _ = self._socket.accept()
             if self._asking.acquire(blocking=False):
                 threading.Thread(target=self._answer, args=(asker,), daemon=True).start()
@@ -91,7 +93,7 @@ class Sharing(threading.Thread):
     def close(self) -> None:
         """Be there no more; in a process that was forked, the socket is the parent's."""
         atexit.unregister(self.leave)
-        self._closed = True
+        self.is_closed = True
         if os.getpid() == self.pid:
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)  # wakes up who accepts
