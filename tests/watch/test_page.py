@@ -225,7 +225,7 @@ class Browser:
     def __init__(self, app: FastAPI, last: bytes = b"") -> None:
         self.sent: list[bytes] = []
         self.gone = asyncio.Event()
-        stream = Stream(page_of(app), self._send)
+        stream = Stream(page_of(app).look, self._send)
         scope = {"headers": [(b"last-event-id", last)] if last else []}
         self.task = asyncio.create_task(stream.run(scope, self._receive))
 

@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from dbscope import arguments
-from dbscope.masking import masked
-from dbscope.watch.drafts import holding, waits
-from dbscope.watch.problems import Finder, Problem, Strict
+from dbscope.watch.findings import KEPT, Findings
+from dbscope.watch.problems import Strict
 from dbscope.watch.recorder import Recorder
 from dbscope.watch.sampler import Sampler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from dbscope.watch.pools import PoolState
     from dbscope.watch.records import Record
     from dbscope.watch.share.asking import Everybody
     from dbscope.watch.share.serving import Sharing
 
-KEPT = 500  # records
-
 PATIENCE = 1.0  # seconds
 
 
-class Watch:
+class Watch(Findings):
     """Records of the last scopes that have used a database.
 
     Nothing is recorded, and nothing is paid for, before `start()`.
@@ -38,9 +32,7 @@ class Watch:
     """
 
     def __init__(self, source: Any) -> None:
-        self._source = source
-        self.recorder: Recorder | None = None
-        self.sampler: Sampler | None = None
+        super().__init__(source)
         self.sharing: Sharing | None = None
         watches.add(self)
 
@@ -81,7 +73,7 @@ class Watch:
             self.sampler = None
         if self.sharing is not None:
             self.sharing.close()
-            self.sharing = None
+            self.sharing = self.id = None
 
     def end_application(self) -> None:
         """Leave what was recorded to other processes: a server's signal may end this one at once.
@@ -107,6 +99,7 @@ class Watch:
 
         if serving.IS_POSSIBLE:
             self.sharing = serving.Sharing(self, self._source, name)
+            self.id = self.sharing.id
             self.sharing.start()
 
     def start_anew(self) -> None:
@@ -126,11 +119,6 @@ class Watch:
 
         return asking.Everybody(lambda: folder.of_database(self._source), self)
 
-    @cached_property
-    def url(self) -> str:
-        """The URL of the database, without secrets."""
-        return masked(self._source.url.render_as_string(hide_password=True))
-
     def heal(self, *, on: bool = True) -> None:
         """Load for all objects of a query at once what is loaded late for one of them.
 
@@ -148,71 +136,6 @@ class Watch:
         """
         arguments.check("on", on, arguments.FLAG)
         self._source.events.listeners.heals = on
-
-    @property
-    def is_on(self) -> bool:
-        """Whether it records."""
-        return self.recorder is not None
-
-    def recent(self, n: int = 100) -> list[Record]:
-        """Return the last records, newest first; `str(record)` is one line.
-
-        Args:
-            n: how many at most.
-
-        Returns:
-            Records of scopes that have ended: outcome, reason, statements, waits.
-        """
-        return [] if self.recorder is None else list(self.recorder.ring)[: -n - 1 : -1]
-
-    def holders(self) -> list[str]:
-        """Say who holds a connection now, since when, and what it does with it."""
-        return [] if self.recorder is None else list(map(holding, self.recorder.holders(None)))
-
-    def problems(self) -> list[Problem]:
-        """Return what was found in the records that are kept, what they have most often first.
-
-        N+1 with the remedy at the line of the parent's query, reads of the same thing, transactions
-        that were idle, commits by hand in a request.
-        """
-        counted: Counter[object] = Counter()
-        worst: dict[object, Problem] = {}
-        for problem in [each for record in self.recent(KEPT) for each in record.problems]:
-            counted[problem.place] += 1
-            known = worst.get(problem.place)
-            if known is None or known.times < problem.times:
-                worst[problem.place] = problem
-        return [worst[place] for place, _ in counted.most_common()]
-
-    def waiting(self) -> list[str]:
-        """Say who waits now, for what, for how long, and for whom."""
-        drafts = () if self.recorder is None else tuple(self.recorder.drafts.values())
-        return [told for draft in drafts if (told := waits(draft)) is not None]
-
-    @property
-    def finder(self) -> Finder:
-        """Who looks for problems, while it records."""
-        assert self.recorder is not None
-        return self.recorder.finder
-
-    def stats(self) -> dict[str, int]:
-        """Return the counters of the database, as `db.stats()` does."""
-        stats: dict[str, int] = self._source.stats()
-        return stats
-
-    def pools(self) -> list[PoolState]:
-        """Return how many connections each pool has: used, idle, and at most."""
-        pools: list[PoolState] = self._source.pools()
-        return pools
-
-    async def plan(self, sql: str) -> list[str]:
-        """Return how the database would do a SELECT, which is not done.
-
-        Raises:
-            ConfigurationError: it cannot be told without values.
-        """
-        found: list[str] = await self._source.watching.plan(sql)
-        return found
 
     def on_record(self, function: Callable[[Record], object]) -> None:
         """Call the function with each record from now on; it must not wait.
@@ -260,7 +183,7 @@ class Watch:
         from dbscope.watch.page.mounting import mount
 
         self.start()
-        mount(self, app, path, auth=auth, hosts=hosts, migrations=migrations)
+        mount(self, self.everybody(), app, path, auth=auth, hosts=hosts, migrations=migrations)
 
     def strict(self, *, allow: Mapping[str, str] | None = None) -> Strict:
         """Raise a problem where it is found, as long as the block lasts: for tests.

@@ -17,7 +17,8 @@ from dbscope.watch.share.values import encoded
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dbscope.watch.watcher import Watch
+    from dbscope.watch.findings import Findings
+    from dbscope.watch.share.asking import Everybody
 
 STATIC = Path(__file__).parent / "static"
 TYPES = {
@@ -37,15 +38,18 @@ class Page:
 
     Args:
         watch: of this process.
+        everybody: all processes, this one too.
         guard: who may see it.
         migrations: whose revisions are shown; None: none.
     """
 
-    def __init__(self, watch: Watch, guard: Guard, migrations: Any = None) -> None:
+    def __init__(
+        self, watch: Findings, everybody: Everybody, guard: Guard, migrations: Any = None
+    ) -> None:
         self.watch = watch
         self.guard = guard
         self.migrations = migrations
-        self.everybody = watch.everybody()
+        self.everybody = everybody
         self.threads = ThreadPoolExecutor(AT_ONCE, "dbscope page")
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -60,13 +64,18 @@ class Page:
         if status is not None:
             await answer(send, status, b"text/plain", REFUSED.get(status, b"Refused."))
         elif path == "/events":
-            await Stream(self, send).run(scope, receive)
+            await Stream(self.look, send).run(scope, receive)
         elif path == PLAN:
             await self._plan(receive, send)
         elif path.startswith("/api/"):
             await self._answer_json(send, path.removeprefix("/api/"))
         else:
             await self._file(send, path.strip("/") or "index.html", scope)
+
+    async def look(self, seen: dict[str, Any]) -> bytes:
+        """Return as JSON what is new in all processes; `seen` notes what is known then."""
+        found: bytes = await self.in_thread(lambda: encoded(list(self.everybody.look(seen))))
+        return found
 
     async def in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call what waits for other processes, in threads that the application does not need."""

@@ -12,14 +12,16 @@ from dbscope.watch.page.safety import Guard
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from dbscope.watch.findings import Findings
     from dbscope.watch.page.safety import Auth
-    from dbscope.watch.watcher import Watch
+    from dbscope.watch.share.asking import Everybody
 
 logger = logging.getLogger("dbscope.watch")  # the commands of dbscope silence it
 
 
 def mount(
-    watch: Watch,
+    watch: Findings,
+    everybody: Everybody,
     app: Any,
     path: str,
     *,
@@ -40,7 +42,7 @@ def mount(
             "mode it needs to know whom to let in: `auth=lambda request: ...`."
         )
     guard = Guard(auth, hosts)
-    app.mount(path, Page(watch, guard, migrations))
+    app.mount(path, Page(watch, everybody, guard, migrations))
     if auth is None:
         logger.warning("The watch is at %s/?token=%s", path, guard.token)
     return guard

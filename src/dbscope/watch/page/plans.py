@@ -8,10 +8,10 @@ from dbscope.errors import ConfigurationError
 from dbscope.watch.sql import LONGEST, parse
 
 if TYPE_CHECKING:
-    from dbscope.watch.watcher import Watch
+    from dbscope.watch.findings import Findings
 
 
-async def plan(watch: Watch, sql: str) -> list[str]:
+async def plan(watch: Findings, sql: str) -> list[str]:
     """Return the lines of EXPLAIN, of a statement without its values.
 
     Raises:

@@ -10,7 +10,7 @@ from dbscope.watch.page.safety import HEADERS
 from dbscope.watch.share.values import dictionary, encoded
 
 if TYPE_CHECKING:
-    from dbscope.watch.page.app import Page
+    from collections.abc import Awaitable, Callable
 
 EVERY = 0.5  # seconds between two looks at all processes
 LASTS = 20.0  # seconds of one stream: a server that ends waits for it, a browser comes again
@@ -21,12 +21,12 @@ class Stream:
     """One browser that listens.
 
     Args:
-        page: what it sees.
+        look: given what the browser has seen, notes what it sees, and returns it as JSON.
         send: of its request.
     """
 
-    def __init__(self, page: Page, send: Any) -> None:
-        self.page = page
+    def __init__(self, look: Callable[[dict[str, Any]], Awaitable[bytes]], send: Any) -> None:
+        self.look = look
         self.send = send
         self.loop = asyncio.get_running_loop()
         self.seen: dict[str, Any] = {}
@@ -48,9 +48,8 @@ class Stream:
         await self.send({"type": "http.response.body", "body": b""})
 
     async def _tell(self) -> None:
-        found = await self.page.in_thread(lambda: list(self.page.everybody.look(self.seen)))
-        event = b"event: look\nid: %b\ndata: %b\n\n"
-        await self._send(event % (encoded(self.seen), await self.page.in_thread(encoded, found)))
+        found = await self.look(self.seen)
+        await self._send(b"event: look\nid: %b\ndata: %b\n\n" % (encoded(self.seen), found))
 
     async def _gone(self, receive: Any) -> None:
         while (await receive())["type"] != "http.disconnect":

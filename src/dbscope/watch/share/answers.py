@@ -15,7 +15,7 @@ from dbscope.watch.tally import newer
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from dbscope.watch.watcher import Watch
+    from dbscope.watch.findings import Findings
 
 MOST = 200  # records at once: the newest, and how many there were besides
 BEGAN = time()
@@ -31,7 +31,7 @@ def process() -> dict[str, Any]:
     return {"pid": os.getpid(), "name": f"{name or 'python'}{part}", "began": BEGAN}
 
 
-def answer(watch: Watch, asked: Question) -> Any:
+def answer(watch: Findings, asked: Question) -> Any:
     """Answer a question; None if there is no such thing.
 
     Args:
@@ -42,7 +42,7 @@ def answer(watch: Watch, asked: Question) -> Any:
     return None if question is None or watch.recorder is None else question(watch, asked)
 
 
-def _new(watch: Watch, asked: Question) -> dict[str, Any]:
+def _new(watch: Findings, asked: Question) -> dict[str, Any]:
     assert watch.recorder is not None
     found = newer(watch.recorder, asked.get("after"))
     shown = found[-MOST:]
@@ -56,25 +56,25 @@ def _new(watch: Watch, asked: Question) -> dict[str, Any]:
     }
 
 
-def _record(watch: Watch, asked: Question) -> dict[str, Any] | None:
+def _record(watch: Findings, asked: Question) -> dict[str, Any] | None:
     assert watch.recorder is not None
     found = [each for each in list(watch.recorder.ring) if each.number == asked.get("number")]
     return told.details(found[0]) if found else None
 
 
-def _problems(watch: Watch, _: Question) -> list[dict[str, Any]]:
+def _problems(watch: Findings, _: Question) -> list[dict[str, Any]]:
     return told.problems(watch.recent(10_000))
 
 
-def _routes(watch: Watch, _: Question) -> list[dict[str, Any]]:
+def _routes(watch: Findings, _: Question) -> list[dict[str, Any]]:
     return [] if watch.sampler is None else watch.sampler.tally.told()
 
 
-def _pool(watch: Watch, _: Question) -> list[list[int]]:
+def _pool(watch: Findings, _: Question) -> list[list[int]]:
     return [] if watch.sampler is None else watch.sampler.history.told()
 
 
-def left(watch: Watch) -> dict[str, Any]:
+def left(watch: Findings) -> dict[str, Any]:
     """Return what is worth to be known of a process after its end."""
     records = watch.recent(MOST)[::-1]
     return {
@@ -86,7 +86,7 @@ def left(watch: Watch) -> dict[str, Any]:
     }
 
 
-QUESTIONS: Mapping[str, Callable[[Watch, Question], Any]] = {
+QUESTIONS: Mapping[str, Callable[[Findings, Question], Any]] = {
     "new": _new,
     "record": _record,
     "problems": _problems,

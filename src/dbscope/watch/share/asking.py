@@ -17,8 +17,8 @@ from dbscope.watch.share.values import dictionary, encoded
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from dbscope.watch.findings import Findings
     from dbscope.watch.share.folder import Member
-    from dbscope.watch.watcher import Watch
 
 PATIENCE = 1.0  # seconds for one process
 REST = 3.0  # seconds in which one that did not answer is not asked
@@ -39,7 +39,7 @@ class Everybody:
         watch: of this process, which is asked without a socket; None: it is not one of them.
     """
 
-    def __init__(self, place: Callable[[], Path], watch: Watch | None = None) -> None:
+    def __init__(self, place: Callable[[], Path], watch: Findings | None = None) -> None:
         self._place = place
         self.watch = watch
         self._silent: dict[str, float] = {}
@@ -53,8 +53,7 @@ class Everybody:
     @property
     def id(self) -> str:
         """The name of this process."""
-        sharing = None if self.watch is None else self.watch.sharing
-        return OWN if sharing is None else sharing.id
+        return (None if self.watch is None else self.watch.id) or OWN
 
     def look(self, seen: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Give what is new in each process: records, who holds and who waits.

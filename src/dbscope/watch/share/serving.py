@@ -19,7 +19,7 @@ from dbscope.watch.share.values import dictionary, encoded
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dbscope.watch.watcher import Watch
+    from dbscope.watch.findings import Findings
 
 LONGEST = 4096  # bytes of a question
 AT_ONCE = 8  # who may ask
@@ -40,7 +40,7 @@ class Sharing(threading.Thread):
         name: in the folder; None: a new one.
     """
 
-    def __init__(self, watch: Watch, source: Any, name: str | None = None) -> None:
+    def __init__(self, watch: Findings, source: Any, name: str | None = None) -> None:
         super().__init__(name="dbscope watch answers", daemon=True)
         self.watch = watch
         self.source = source

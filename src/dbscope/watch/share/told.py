@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from dbscope.watch.drafts import Draft
+    from dbscope.watch.findings import Findings
     from dbscope.watch.problems import Problem
     from dbscope.watch.records import Record, Statement
-    from dbscope.watch.watcher import Watch
 
 
 def summary(record: Record) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def problems(records: Iterable[Record]) -> list[dict[str, Any]]:
     ]
 
 
-def now(watch: Watch) -> dict[str, Any]:
+def now(watch: Findings) -> dict[str, Any]:
     """Return what goes on at this moment: who holds a connection, and who waits for whom."""
     stats, recorder = watch.stats(), watch.recorder
     held = [] if recorder is None else recorder.holders(None)
