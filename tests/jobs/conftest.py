@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,10 +25,29 @@ MADE = pytest.StashKey[dict[str, dict[str, str]]]()
 @pytest.fixture
 def jobs_url(postgres_url: str) -> str:
     """A database with the tables of the workers."""
-    with Onlooker(postgres_url) as look:
+    return with_tables(postgres_url)
+
+
+@pytest.fixture
+def jobs_urls(postgres: Any, request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
+    """Return what makes such databases."""
+    made: list[str] = []
+
+    def make() -> str:
+        made.append(postgres.new_database(f"{request.node.name}{len(made)}"))
+        return with_tables(made[-1])
+
+    yield make
+    for url in made:
+        postgres.drop_database(url)
+
+
+def with_tables(url: str) -> str:
+    """Make the tables, and return the URL."""
+    with Onlooker(url) as look:
         for statement in TABLES.split(";"):
             look.execute(statement)
-    return postgres_url
+    return url
 
 
 def table_of_the_guide() -> dict[str, list[str]]:

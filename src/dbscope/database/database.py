@@ -17,6 +17,7 @@ from dbscope.database.queries import A, AsyncQueries, Queries, S
 from dbscope.database.server import AsyncServer, SyncServer
 from dbscope.scopes.registry import CurrentSession
 from dbscope.unit.current import current
+from dbscope.watch.database import begin_application, end_application
 
 
 class AsyncDatabase(AsyncQueries[A], AsyncBlocks, AsyncCalls, AsyncServer):
@@ -95,12 +96,12 @@ class AsyncDatabase(AsyncQueries[A], AsyncBlocks, AsyncCalls, AsyncServer):
     @asynccontextmanager
     async def lifespan(self, app: Any = None) -> AsyncGenerator[None, None]:  # noqa: ARG002
         """Be the lifespan of an application, or a part of it: dispose at the end."""
-        self.watch.begin_application()
+        begin_application(self._source)
         try:
             yield
         finally:
             await self.dispose()
-            await threads.in_thread(self.watch.end_application)
+            await threads.in_thread(end_application, self._source)
 
 
 class Database(Queries[S], SyncBlocks, SyncCalls, SyncServer):
@@ -155,11 +156,11 @@ class Database(Queries[S], SyncBlocks, SyncCalls, SyncServer):
     @asynccontextmanager
     async def lifespan(self, app: Any = None) -> AsyncGenerator[None, None]:  # noqa: ARG002
         """Be the lifespan of an application, or part of it: dispose at the end."""
-        self.watch.begin_application()
+        begin_application(self._source)
         try:
             yield
         finally:
             await threads.in_thread(self.dispose)
             if "async_" in self.__dict__:
                 await self.async_.dispose_own()
-            await threads.in_thread(self.watch.end_application)
+            await threads.in_thread(end_application, self._source)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dbscope.watch.watcher import Watch
-
 if TYPE_CHECKING:
     from dbscope.watch.dispatch import Events
+    from dbscope.watch.watcher import Watch
 
 
 class Watched:
@@ -43,6 +42,20 @@ def watch_of(source: Any) -> Watch:
     """
     listeners = source.events.listeners
     if listeners.watch is None:
+        from dbscope.watch.watcher import Watch  # a fifth of our import, and many never watch
+
         listeners.watch = Watch(source)
     watch: Watch = listeners.watch
     return watch
+
+
+def begin_application(source: Any) -> None:
+    """Tell the watch of a database, if there is one, that an application begins."""
+    if (watch := source.events.listeners.watch) is not None:
+        watch.begin_application()
+
+
+def end_application(source: Any) -> None:
+    """Tell it that the application ends; it may wait for a file."""
+    if (watch := source.events.listeners.watch) is not None:
+        watch.end_application()
