@@ -304,7 +304,7 @@ async def test_the_application_says_who_the_user_is(stage: Stage) -> None:
     for who, key in ((b"ann", "k"), (b"a:b", "c"), (b"a", "b:c"), (b"", "k"), (b"ann", "k")):
         await ask(stage, key, headers=[(b"x-user", who)])
     assert calls == [1, 2, 3, 4]
-    assert keys(stage.world.look) == ["http::k", "http:a%3Ab:c", "http:a:b:c", "http:ann:k"]
+    assert set(keys(stage.world.look)) == {"http::k", "http:a%3Ab:c", "http:a:b:c", "http:ann:k"}
 
 
 @simply

@@ -8,13 +8,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
 from dbscope import KeyReused, ScopeClosed, TransactionRequired
 from dbscope.once import metadata, once_table, purge
 from tests.once.conftest import keys
-from tests.worlds import Base, Both, Item, World, insert, is_postgresql, is_sqlite, waiting
+from tests.worlds import MYSQL, Base, Both, Item, World, insert, is_postgresql, is_sqlite, waiting
 
 only_scope = pytest.mark.worlds(places=["scope"])
 pytestmark = pytest.mark.usefixtures("once")
@@ -216,6 +216,23 @@ def test_a_transaction_that_has_read_before_sees_what_was_done_meanwhile(world: 
 
     world.play(story)
     assert world.items() == ["a"]
+
+
+@pytest.mark.worlds(drivers=lambda each: each in MYSQL, places=["scope"])
+def test_so_does_one_with_snapshot_isolation(world: World) -> None:
+    """MariaDB would end it by error 1020 (`innodb_snapshot_isolation`, on since 11.6.2)."""
+
+    def story(db: Both) -> None:
+        with db.scope():
+            db.execute(text("SET SESSION innodb_snapshot_isolation = ON"))
+            assert db.scalars(select(Item.name)).all() == []
+            with db.scope():
+                do_once(db, "k", "a")
+            assert do_once(db, "k", "b") == {"id": 1}
+            db.session.add(Item(name="c"))
+
+    world.play(story)
+    assert world.items() == ["a", "c"]
 
 
 @only_scope

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import select
+
 if TYPE_CHECKING:
-    from sqlalchemy import Column, Connection, Select, Table
+    from sqlalchemy import Column, Connection, Row, Select, Table
     from sqlalchemy.orm import Session
     from sqlalchemy.sql import Executable
 
@@ -52,9 +54,13 @@ class Inserting:
         """Return one that does not wait, where there is one."""
         return self.statement(values)
 
-    def current(self, query: Select[Any]) -> Select[Any]:
-        """Return a query for rows as they are now, and not as the transaction saw them first."""
-        return query
+    def current(self, session: Session, key: str) -> Row[Any] | None:
+        """Return the row as it is now, and not as the transaction saw it first; None: gone."""
+        return session.execute(self.query(key)).first()
+
+    def query(self, key: str) -> Select[Any]:
+        """Return what reads the row of a key."""
+        return select(self.table).where(self.key == key)
 
     def probe(self, connection: Connection, values: dict[str, Any]) -> None:
         """Insert a row, or see that it is there, or that nobody can tell yet; to be rolled back.

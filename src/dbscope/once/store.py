@@ -99,7 +99,7 @@ def claim(session: Session, wanted: Claim, *, wait: bool = True) -> Found | None
     rows = inserting(session.get_bind(clause=TABLE).dialect)
     if rows.insert(session, wanted.values(), wait=wait):
         return None
-    row = session.execute(rows.current(select(TABLE).where(TABLE.c.id == wanted.id))).first()
+    row = rows.current(session, wanted.id)
     if row is None and not wait:
         raise UnderWay
     if row is not None and row.expires_at > now():
