@@ -81,7 +81,14 @@ NO_WAIT = "innodb_lock_wait_timeout = 0"
 # A row that is younger than what the transaction has read would be error 1020, and a ROLLBACK.
 # https://mariadb.com/kb/en/innodb-system-variables/#innodb_snapshot_isolation
 SEE_LATEST = "innodb_snapshot_isolation = OFF"
-SINCE = {(10, 6): 18, (10, 11): 8, (11, 0): 6, (11, 1): 5, (11, 2): 4, (11, 4): 2}
+SINCE: dict[tuple[int, ...], int] = {
+    (10, 6): 18,
+    (10, 11): 8,
+    (11, 0): 6,
+    (11, 1): 5,
+    (11, 2): 4,
+    (11, 4): 2,
+}
 
 
 def has_snapshots(version: tuple[int, ...]) -> bool:
