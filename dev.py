@@ -57,7 +57,8 @@ LINTERS = {
     "mypy": ["mypy"],
     "pyright": ["pyright"],
 }
-AT_ONCE = ["--numprocesses=2", "--dist=worksteal"]  # more would be in each other's way
+HALF = max(2, (os.cpu_count() or 2) // 2)  # the other half is for servers and processes of tests
+AT_ONCE = [f"--numprocesses={HALF}", "--dist=worksteal"]
 PROGRAMS = {  # Debian's package: what of it the tests run
     "chromium": "/usr/bin/chromium",
     "fonts-dejavu-core": "/usr/share/fonts/truetype/dejavu",

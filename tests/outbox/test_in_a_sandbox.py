@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from sqlalchemy import insert as sql_insert
 from starlette.testclient import TestClient
 
 from dbscope.testing import assert_no_open_transactions, assert_statements, fail_commit
+from tests.scopes.stage import close
 from tests.worlds import Item, World, is_postgresql
 
 if TYPE_CHECKING:
@@ -72,6 +74,7 @@ def test_requests_are_served_and_only_the_test_relays(
     assert box.values == [1] * TIMES
     assert world.items() == []
     assert box.rows() == []
+    asyncio.run(close(database))  # the sandbox has ended after the application
 
 
 @pytest.mark.worlds(drivers=is_postgresql, places=["scope"])

@@ -504,7 +504,7 @@ async def test_the_body_of_a_stream_may_have_a_scope_of_its_own(stage: Stage) ->
     made = async_chunks if stage.world.is_async else chunks
     stage.route(lambda: StreamingResponse(made()))
     seen = await stage.ask()
-    assert (seen.status, seen.answer.body) == (200, b"ab")
+    assert (seen.status, seen.answer.body, seen.answer.error) == (200, b"ab", None)
     assert stage.world.items() == ["a"]
 
 

@@ -22,7 +22,7 @@ install(db, settings, retries=2)
 
 async def send(case: str) -> None:
     await queue.connect()
-    await queue.enqueue("work", key="it", case=case, timeout=5)
+    await queue.enqueue("work", key="it", case=case, timeout=10)  # a busy machine is slow
     await queue.disconnect()
 
 
