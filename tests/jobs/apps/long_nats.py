@@ -1,4 +1,4 @@
-"""10,000 messages on NATS: each in a row of its own, and the message in the same transaction."""
+"""10,000 messages on NATS, each done once: `db.once` has its id in the transaction of the work."""
 
 import asyncio
 import random
@@ -11,15 +11,14 @@ from nats.js.api import ConsumerConfig
 from sqlalchemy import text
 
 from dbscope.jobs.faststream import install, message_id
+from dbscope.once import metadata
 from tests.jobs.apps.work import NATS, QUEUE, RUNS, Trouble, db, die
 
 broker = NatsBroker(NATS)
 install(db, broker, attempts=1_000_000, delay=0.05, max_delay=0.05)
 app = FastStream(broker)
 
-CLAIM = text(
-    "INSERT INTO applied (message, number) VALUES (:message, :number) ON CONFLICT DO NOTHING"
-)
+APPLY = text("INSERT INTO applied (message, number) VALUES (:message, :number)")
 COUNT = text("UPDATE counted SET n = n + 1 WHERE shard = :shard")
 FAULT = 0.01
 SHARDS = 16
@@ -34,9 +33,11 @@ SHARDS = 16
     max_workers=5,
 )
 async def handle(number: int) -> None:
-    claimed = await db.execute(CLAIM, {"message": message_id(), "number": number})
-    if claimed.rowcount:
-        await db.execute(COUNT, {"shard": number % SHARDS})
+    message = message_id()
+    async with db.once(message) as once:
+        if not once.done:
+            await db.execute(APPLY, {"message": message, "number": number})
+            await db.execute(COUNT, {"shard": number % SHARDS})
     if random.random() < FAULT:
         raise Trouble
     if is_to_die():
@@ -53,6 +54,8 @@ def is_to_die() -> bool:
 
 
 async def send(count: int) -> None:
+    await db.ensure_schema(metadata)
+    await db.dispose()
     async with NatsBroker(NATS) as sender:
         await sender.connection.jetstream().add_stream(name=QUEUE, subjects=[f"{QUEUE}.>"])
         for number in range(count):
