@@ -30,7 +30,16 @@ from dbscope.once import metadata
 from tests.scopes.stage import ASYNC, SERVERS, handle_conflict
 from tests.support.look import until
 from tests.testing.conftest import NAMES, Booth
-from tests.worlds import MYSQL, SYNC, Both, Item, insert, is_postgresql, needs_late_check
+from tests.worlds import (
+    MYSQL,
+    SYNC,
+    Both,
+    Item,
+    insert,
+    is_postgresql,
+    needs_late_check,
+    waiting,
+)
 
 postgres = pytest.mark.worlds(drivers=is_postgresql)
 servers = pytest.mark.worlds(drivers=lambda each: each in SERVERS)
@@ -560,6 +569,30 @@ def test_a_scope_of_the_test_that_has_read_lets_a_request_through(booth: Booth) 
 
     with booth.real.sandbox():
         booth.run(story)
+
+
+@servers
+def test_so_does_one_that_has_read_a_stream_to_its_end(booth: Booth) -> None:
+    """In the middle of it, the rest of the rows would be lost."""
+    a_shop(booth)
+
+    def story(db: Both) -> None:
+        client = booth.client()
+        with db.scope():
+            ask = db.session.stream_scalars if db.is_async else db.session.scalars
+            result = ask(NAMES, execution_options={"yield_per": 1})
+            assert waiting(result.fetchmany)(1) == ["a"]
+            with pytest.raises(TransactionManagementError, match=r"POST /items/c .*the scope open"):
+                client.post("/items/c")
+            assert list(waiting(result.all)()) == ["b"]
+            assert client.post("/items/c").status_code == 200
+            assert list(db.scalars(NAMES)) == ["a", "b", "c"]
+
+    with booth.real.sandbox():
+        client = booth.client()
+        assert {client.post(f"/items/{name}").status_code for name in "ab"} == {200}
+        booth.run(story)
+    assert booth.stored() == []
 
 
 def test_a_request_inside_a_scope_that_has_written_is_refused(booth: Booth) -> None:

@@ -46,6 +46,7 @@ class SandboxConnection:
         self.has_written = False
         self.has_failed = False
         self.is_busy = False
+        self.unread: set[object] = set()  # cursors whose rows are not all here
         self.fault: BaseException | None = None
         self.characteristics: dict[str, Any] = {}
         self.settings: list[str] = []
@@ -106,7 +107,7 @@ class SandboxConnection:
     def begin_later(self) -> None:
         """Begin with the first statement, as all do here (`sqlite+inline`)."""
 
-    def send(self, sql: str, call: Callable[[], Any], parameters: Any, *, in_pieces: bool) -> Any:
+    def send(self, sql: str, call: Callable[[], Any], parameters: Any) -> Any:
         """Send a statement, in a savepoint.
 
         Raises:
@@ -123,7 +124,7 @@ class SandboxConnection:
         try:
             if not self.is_autocommit and not self.readonly:
                 is_kept = self.characteristics.get("isolation_level") in REPEATABLE
-                self.has_written = self.has_written or not reads or in_pieces or is_kept
+                self.has_written = self.has_written or not reads or is_kept
             self.settings += self.line.rules.settings(sql, parameters)
             send = self._alone if self.is_autocommit else self._inside
             return self.line.home.call(partial(send, call, reads=reads))
@@ -236,8 +237,8 @@ class SandboxConnection:
             return
         if self.has_written and not self.readonly:
             line.rules.check(line.ask)
-        is_clean = not (self.has_written or self.has_failed or self.readonly or self.settings)
-        if is_clean:
+        has_done = self.has_written or self.unread or self.has_failed or self.settings
+        if not (has_done or self.readonly):
             line.release(savepoint, is_clean=True)
             return
         for statement in self.end_of_savepoint():
@@ -264,7 +265,7 @@ class SandboxConnection:
     def _ended(self) -> None:
         self.savepoint = None
         self.has_written = self.has_failed = False
-        self.settings = []
+        self.settings, self.unread = [], set()
         self.line.give_back(self)
 
     def note_end(self) -> None:

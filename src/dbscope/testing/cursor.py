@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from dbscope.testing.line import Holder
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 NOTHING = object()
 
 
-class Sending(Protocol):
+class Sending(Holder, Protocol):
     """The connection, as its cursors see it."""
 
     line: Line
@@ -21,7 +23,7 @@ class Sending(Protocol):
     def check_open(self) -> None:
         """Raise if its sandbox has ended."""
 
-    def send(self, sql: str, call: Callable[[], Any], parameters: Any, *, in_pieces: bool) -> Any:
+    def send(self, sql: str, call: Callable[[], Any], parameters: Any) -> Any:
         """Send a statement."""
 
 
@@ -56,7 +58,9 @@ class SandboxCursor:
             method = getattr(self._made(), name)
             return method(sql) if parameters is NOTHING else method(sql, parameters)
 
-        return self._connection.send(str(sql), call, parameters, in_pieces=self._in_pieces)
+        if self._in_pieces:
+            self._connection.unread.add(self)
+        return self._connection.send(str(sql), call, parameters)
 
     def execute(self, sql: Any, parameters: Any = None) -> Any:
         """Send a statement."""
@@ -102,6 +106,9 @@ class SandboxCursor:
         if self._in_pieces:
             if connection.line.sandboxes:
                 connection.line.home.call(real.close)
+            if self in connection.unread:  # who has only read may be asked to give way now
+                connection.unread.remove(self)
+                connection.line.rest(connection)
         elif connection.line.engine.dialect.is_async:
             real.fetchall()
         else:

@@ -35,6 +35,7 @@ class Holder(Protocol):
 
     savepoint: str | None
     has_written: bool
+    unread: set[object]
     has_failed: bool
     is_busy: bool
 
@@ -186,13 +187,13 @@ class Line:
                     return
                 gate: Gate = concurrency.new_gate()
                 self._waiting.append(gate)
-            if holder.has_written and who.is_inside(holder):
+            if (holder.has_written or holder.unread) and who.is_inside(holder):
                 raise TransactionManagementError(_refusal(who, holder))
             if not gate.wait(max(0.0, until - monotonic())) and monotonic() >= until:
                 raise TransactionManagementError(_refusal(who, holder))
 
     def _gives_way(self, holder: Holder) -> bool:
-        if holder.has_written or holder.is_busy:
+        if holder.has_written or holder.unread or holder.is_busy:
             return False
         if holder.savepoint is not None:
             if holder.has_failed:
@@ -205,7 +206,7 @@ class Line:
         """End a statement: who has only read may be asked to give way now."""
         with self._mutex:
             who.is_busy = False
-            if not who.has_written:
+            if not (who.has_written or who.unread):
                 self._wake()
 
     def give_back(self, who: Holder) -> None:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from inspect import CO_ASYNC_GENERATOR, CO_GENERATOR
 from itertools import dropwhile
 from types import CodeType, FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy.orm.attributes import InstrumentedAttribute
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
+READING: CodeType = cast("Any", InstrumentedAttribute).__get__.__code__
 GENERATORS = CO_GENERATOR | CO_ASYNC_GENERATOR
 OURS = ("dbscope.", "contextlib", "functools")
 OF_SESSIONS = (*OURS, "sqlalchemy.", "sqlmodel.")
@@ -105,8 +106,7 @@ def frames() -> Iterator[FrameType]:
 
 def of_attribute() -> str:
     """Name the attribute of an object that is read now, and the line that reads it."""
-    read = (each for each in frames() if each.f_code is InstrumentedAttribute.__get__.__code__)
-    names = [str(each.f_locals["self"]) for each in read]
+    names = [str(each.f_locals["self"]) for each in frames() if each.f_code is READING]
     return f"{names[-1] if names else 'something'} at {of_use()}"
 
 
