@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from dbscope.watch import ends, events, sent, waits
 from dbscope.watch.records import Record
 from dbscope.watch.sealed import sealed
-from dbscope.watch.statements import StatementRecorder
+from dbscope.watch.statements import StatementRecorder, keep_unread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +46,7 @@ class Recorder(StatementRecorder):
             self._keep(draft)
 
     def _keep(self, draft: Draft) -> None:
+        keep_unread(draft)
         record = sealed(draft)
         self.ring.append(record)
         if draft.root is not None:
