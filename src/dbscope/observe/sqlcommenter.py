@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from dbscope import arguments
+from dbscope.arguments import Rule
 from dbscope.extras import needed
 from dbscope.observe.attaching import AnyDatabase, all_of, attach
 from dbscope.watch.drafts import route_of
@@ -50,13 +52,25 @@ def install(
         What ends it.
 
     Raises:
-        ConfigurationError: opentelemetry-api is not installed, and `traceparent` was asked for.
+        ConfigurationError: a tag is no text; or opentelemetry-api is not installed, and
+            `traceparent` was asked for.
 
     Example:
         >>> sqlcommenter.install(db, tags={"application": "shop"})
     """
+    arguments.check("tags", tags, TAGS)
     spans = Spans() if traceparent else None
     return all_of([_install(each, Commenter(tags or {}, spans)) for each in databases])
+
+
+def are_texts(tags: Any) -> bool:
+    """Tell whether these are tags, whose names and values are texts."""
+    return issubclass(type(tags), Mapping) and all(
+        isinstance(each, str) for tag in tags.items() for each in tag
+    )
+
+
+TAGS = arguments.or_none(Rule("a mapping of texts", are_texts))
 
 
 def _install(database: AnyDatabase, commenter: Commenter) -> Callable[[], None]:
