@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from dbscope import arguments
-from dbscope.arguments import Rule
+from dbscope import ConfigurationError
 from dbscope.extras import needed
 from dbscope.observe.attaching import AnyDatabase, all_of, attach
 from dbscope.watch.drafts import route_of
@@ -58,7 +57,8 @@ def install(
     Example:
         >>> sqlcommenter.install(db, tags={"application": "shop"})
     """
-    arguments.check("tags", tags, TAGS)
+    if tags is not None and not are_texts(tags):
+        raise ConfigurationError(f"tags must be a mapping of texts, not {tags!r}.")
     spans = Spans() if traceparent else None
     return all_of([_install(each, Commenter(tags or {}, spans)) for each in databases])
 
@@ -68,9 +68,6 @@ def are_texts(tags: Any) -> bool:
     return issubclass(type(tags), Mapping) and all(
         isinstance(each, str) for tag in tags.items() for each in tag
     )
-
-
-TAGS = arguments.or_none(Rule("a mapping of texts", are_texts))
 
 
 def _install(database: AnyDatabase, commenter: Commenter) -> Callable[[], None]:
