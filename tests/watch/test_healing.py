@@ -13,6 +13,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     String,
     Table,
+    TypeDecorator,
     and_,
     event,
     func,
@@ -517,6 +518,63 @@ def test_what_is_read_ahead_and_forgotten_is_little(world: World) -> None:
         event.remove(engine, "before_cursor_execute", note)
     assert told[0] == told[1]
     assert healed < alone - more + 10  # it grows again
+
+
+class AnyCase(str):
+    """A text for which case is nothing."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, str) and self.lower() == other.lower()
+
+    def __hash__(self) -> int:
+        return hash(self.lower())
+
+
+class AnyCaseType(TypeDecorator[str]):
+    """Gives such texts, of a column for which case is something."""
+
+    impl = String(2)
+    cache_ok = True
+
+    def process_result_value(self, value: str | None, dialect: Any) -> str | None:
+        """Make one."""
+        return None if value is None else AnyCase(value)
+
+
+class Team(Loose):
+    __tablename__ = "team"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    code: Mapped[str] = mapped_column(AnyCaseType)
+    players: Mapped[list["Player"]] = relationship(
+        primaryjoin=lambda: Team.code == foreign(Player.team), viewonly=True
+    )
+
+
+class Player(Loose):
+    __tablename__ = "player"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    team: Mapped[str] = mapped_column(AnyCaseType)
+
+
+@pytest.mark.worlds(drivers=is_sqlite, places=["scope"])
+def test_what_only_python_finds_equal_is_left_to_the_server(world: World) -> None:
+    """Two objects of ours would be given the rows of one of them."""
+
+    def filled(db: Both) -> None:
+        db.ensure_schema(Loose.metadata)
+        with db.scope():
+            for code in ("x", "no", "NO"):
+                db.session.add_all([Team(code=code), Player(team=code)])
+                db.session.flush()
+
+    def story(db: Both) -> Any:
+        rows = db.session.scalars(select(Team).order_by(Team.id)).all()
+        return [[each.id for each in row.players] for row in (rows[0], rows[2], rows[1])]
+
+    told, _ = both_ways(world, story, filled)
+    assert told[0] == told[1]
 
 
 def test_events_of_loading_come_when_an_object_is_loaded(world: World) -> None:

@@ -22,7 +22,7 @@ from sqlalchemy.sql import functions, operators, visitors
 from sqlalchemy.sql.elements import BinaryExpression, BindParameter, BooleanClauseList
 from sqlalchemy.sql.functions import FunctionElement, GenericFunction
 
-from dbscope.engine.late_loads import NOTHING, load_of
+from dbscope.engine.late_loads import NOTHING, is_plain, load_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -157,7 +157,7 @@ class Peers:
         rows = [each for each in self.batches.values() if each.mapper is load.state.mapper]
         ahead = chain.from_iterable(each.values(load.column) for each in rows)
         for other in chain(load.others(self.session), ahead):
-            if other is not None and (key := bare(other)) not in alike:
+            if is_plain(other) and (key := bare(other)) not in alike:
                 alike.add(key)
                 found[other] = None
                 if len(found) >= self.at_once:
