@@ -165,7 +165,7 @@ class Counts(Follower):
         self.told.seconds.labels(*place).observe(transaction.seconds)
 
     def _statement(self, event: events.StatementBegun) -> None:
-        kind = parse(event.sql).kind
+        kind = parse(event.sql, event.unit.source.watching.literals).kind
         self.sent[event.unit] = (kind if kind in KINDS else "OTHER", perf_counter())
 
     def _statement_ended(self, event: events.StatementEnded) -> None:

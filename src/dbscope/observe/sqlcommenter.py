@@ -107,12 +107,15 @@ class Commenter:
             context: that of SQLAlchemy.
             has_parameters: whether the driver looks for them in the text.
         """
-        if is_many(context) or "/*" in sql or "--" in sql or parse(sql).kind not in COMMENTED:
+        if is_many(context) or "/*" in sql or "--" in sql or self._kind(unit, sql) not in COMMENTED:
             return sql
         told = told_of(self._tags_of(unit, context))
         if has_parameters and context.dialect.paramstyle in FORMATS:
             told = told.replace("%", "%%")
         return with_comment(sql, told) if told else sql
+
+    def _kind(self, unit: Unit, sql: str) -> str:
+        return parse(sql, unit.source.watching.literals).kind
 
     def _tags_of(self, unit: Unit, context: Any) -> dict[str, str]:
         tags = {**self.tags, **of_scope(unit)}

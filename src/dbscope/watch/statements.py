@@ -42,7 +42,7 @@ class StatementRecorder(Kept, StatementListener):
             session: Any = unit.session
             asked: Asked | None = None if session is None else session.dbscope_asked
             line = lines.line_here() if asked is None else asked[2]
-            parsed, now = parse(sql), perf_counter()
+            parsed, now = parse(sql, unit.source.watching.literals), perf_counter()
             _resume(draft, unit, line, now)
             place = len(draft.transactions) - 1
             values = shortened(parameters) if self.values else None
