@@ -1,5 +1,7 @@
 """No value is told, however a statement has it in its text."""
 
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -89,6 +91,35 @@ def test_nor_what_is_a_value_to_mysql(world: World, how: str) -> None:
 def test_nor_what_is_a_value_to_sqlite(world: World, how: str) -> None:
     """For which a backslash is a character like others."""
     check(world, OF_SERVERS["sqlite"][how])
+
+
+@dataclass
+class Mail:
+    """A hook that says in its `repr` what it is about."""
+
+    to: str
+
+    def __call__(self) -> None:
+        """Fail."""
+        raise ValueError(self.to)
+
+
+@pytest.mark.worlds(places=["scope"])
+@pytest.mark.parametrize("made", [Mail, lambda to: partial(Mail(to))])
+def test_a_hook_is_told_by_its_name(world: World, made: Any) -> None:
+    """What it is given, and what it is, may be somebody's data."""
+
+    def body(db: Both) -> None:
+        with pytest.raises(ValueError, match="SECRET"), db.scope():
+            db.execute(text("SELECT 1"))
+            db.on_commit(made("SECRET"))
+
+    world.database.watch.start()
+    world.play(body)
+    told = [str(record) for record in world.database.watch.recent()]
+    world.database.watch.stop()
+    assert any("the hook Mail failed: ValueError" in line for line in told)
+    assert not any("SECRET" in line for line in told)
 
 
 def test_names_and_comments_stay() -> None:
