@@ -57,6 +57,7 @@ def test_each_question_says_what_it_takes():
     ("message", "code"),
     [
         ("{", -32700),
+        ("[" * 100_000, -32700),
         ([], -32600),
         (call("resources/list"), -32601),
         ({"id": 7, "method": ["tools/list"]}, -32601),

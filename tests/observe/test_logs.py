@@ -12,6 +12,7 @@ import pytest
 from fastapi import HTTPException
 from starlette.responses import JSONResponse
 
+from dbscope import AsyncDatabase
 from dbscope.observe import logs
 from tests.scopes.stage import ALONE, Stage
 from tests.worlds import World, insert
@@ -107,3 +108,42 @@ def test_the_formatter_takes_whatever_is_logged(lines: Any) -> None:
     (line,) = lines()
     assert line["message"] == "It failed: \n{"
     assert line["error"].endswith("KeyError: 'a'")
+
+
+def of_scopes(lines: Any) -> list[Any]:
+    """Return the lines that are of scopes, and not of pools."""
+    return [line for line in lines() if line["logger"] == "dbscope.scopes"]
+
+
+@pytest.mark.worlds(places=["scope"])
+@pytest.mark.parametrize("companion", [True, False])
+def test_a_second_call_takes_the_place_of_the_first(
+    world: World, lines: Any, companion: bool
+) -> None:
+    """Each scope is one line, and the first remover ends nothing but its own."""
+    database: Any = world.database
+    other = database.sync if isinstance(database, AsyncDatabase) else database.async_
+    first = logs.install(other if companion else database)
+    second = logs.install(database)
+    world.run(lambda db: insert(db, "a"))
+    assert len(of_scopes(lines)) == 1
+    first()
+    world.run(lambda db: insert(db, "b"))
+    assert len(of_scopes(lines)) == 2
+    second()
+    world.run(lambda db: insert(db, "c"))
+    database.watch.stop()
+    assert len(of_scopes(lines)) == 2
+
+
+@pytest.mark.worlds(places=["scope"])
+def test_what_is_started_again_is_logged_again(world: World, lines: Any) -> None:
+    """Until somebody says that it is to end."""
+    remove = logs.install(world.database)
+    world.database.watch.stop()
+    world.run(lambda db: insert(db, "a"))
+    world.database.watch.start()
+    world.run(lambda db: insert(db, "b"))
+    remove()
+    world.database.watch.stop()
+    assert len(of_scopes(lines)) == 1

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -125,3 +127,22 @@ def test_what_a_statement_is_called_is_one_of_a_few() -> None:
     database.dispose()
     remove()
     assert scraped(registry)("statement_errors_total", database="default", operation="OTHER") == 1
+
+
+def test_databases_of_one_name_are_added_up(tmp_path: Path) -> None:
+    """A series that comes twice is thrown away by who scrapes it."""
+    databases = [Database(f"sqlite:///{tmp_path}/{name}.db") for name in "ab"]
+    registry = CollectorRegistry()
+    remove = prometheus.install(*databases, registry=registry)
+    for db in databases:
+        with db.scope():
+            db.execute(text("SELECT 1"))
+    lines = [line for line in generate_latest(registry).decode().splitlines() if line[0] != "#"]
+    series = Counter(line.rpartition(" ")[0] for line in lines)
+    assert [name for name, times in series.items() if times > 1] == []
+    value = scraped(registry)
+    assert value("events_total", database="default", event="sessions") == 2
+    assert value("connections", pool="default/sync", state="idle") == 2
+    remove()
+    for db in databases:
+        db.dispose()

@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from sqlalchemy import insert, text
 
-from dbscope import Database
+from dbscope import ConfigurationError, Database
 from dbscope.observe import opentelemetry, sqlcommenter
 from tests.scopes.stage import ALONE, Stage
 from tests.worlds import Both, Item, World, is_postgresql, plain_engine, waiting
@@ -199,3 +199,25 @@ def test_keys_and_values_are_encoded_and_sorted() -> None:
     tags = {"tracestate": "congo=t61", "route": "/polls 1000", "name": "DROP TABLE FOO"}
     told = "name='DROP%20TABLE%20FOO',route='%2Fpolls%201000',tracestate='congo%3Dt61'"
     assert sqlcommenter.told_of(tags) == told
+
+
+@pytest.mark.parametrize("tags", [{"port": 8000}, {"host": None}, {1: "a"}, ["a"]])
+def test_a_tag_is_a_text(tags: Any) -> None:
+    """What cannot be written is refused where it is given, and not by each statement."""
+    db = Database("sqlite://")
+    with pytest.raises(ConfigurationError, match="tags must be a mapping of texts"):
+        sqlcommenter.install(db, tags=tags)
+    assert db.events.listeners.comment is None
+
+
+@scope
+def test_a_comment_that_cannot_be_made_is_left_out(
+    world: World, monkeypatch: pytest.MonkeyPatch, failed_listeners: set[type]
+) -> None:
+    """Nothing that looks on may break the work."""
+    monkeypatch.setattr(sqlcommenter, "of_scope", lambda unit: {"route": unit})
+    remove = sqlcommenter.install(world.database)
+    world.run(lambda db: db.execute(insert(Item).values(name="a")))
+    remove()
+    assert world.items() == ["a"]
+    failed_listeners.clear()

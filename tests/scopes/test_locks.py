@@ -3,7 +3,8 @@
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
+from sqlalchemy import insert as core_insert
 from sqlalchemy.exc import DBAPIError
 
 from dbscope import ReadOnlyViolation, TransactionManagementError, TransactionRequired
@@ -205,6 +206,22 @@ def test_what_is_not_decided_yet_cannot_be_released(world: World, before: Any) -
     def story(db: Both) -> None:
         with pytest.raises(TransactionManagementError), db.scope():
             before(db)
+            db.release()
+
+    with_item(world, story)
+    assert world.items() == ["a"]
+
+
+@ON_POSTGRESQL
+@pytest.mark.parametrize("wrapped", [select, lambda of: select(func.count(of))])
+def test_neither_can_what_a_select_writes_in_its_with(world: World, wrapped: Any) -> None:
+    """It is a write like others, wherever SQLAlchemy's statement has it."""
+    written = core_insert(Item).values(name="b").returning(Item.id).cte()
+
+    def story(db: Both) -> None:
+        with pytest.raises(TransactionManagementError, match="has written"), db.scope():
+            item_of(db)
+            db.execute(wrapped(written.c.id))
             db.release()
 
     with_item(world, story)

@@ -197,15 +197,21 @@ async def test_before_commit_is_told_before_anything_is_stored(tmp_path: Any, bl
     await db.dispose()
 
 
-NEVER_ENTERED: dict[str, Callable[[Any], object]] = {
-    "atomic": lambda db: db.atomic(),
-    "atomic durable": lambda db: db.atomic(durable=True),
-    "atomic never": lambda db: db.atomic(propagation="never"),
-    "savepoint": lambda db: db.savepoint(),
-    "scope": lambda db: db.scope(),
-    "scope readonly": lambda db: db.scope(readonly=True),
-    "once": lambda db: db.once("key"),
+NEVER_ENTERED = {
+    "atomic": "db.atomic()",
+    "atomic durable": "db.atomic(durable=True)",
+    "atomic never": "db.atomic(propagation='never')",
+    "atomic on several lines": "(\n    db\n    .atomic(\n        durable=True,\n    )\n)",
+    "savepoint": "db.savepoint()",
+    "scope": "db.scope()",
+    "scope readonly": "db.scope(readonly=True)",
+    "once": "db.once('key')",
 }
+
+
+def state(statement: str, db: Any) -> None:
+    """Run a statement of an application."""
+    exec(compile(statement, __file__, "exec"), {"db": db})
 
 
 @only(places=(ALONE, INSIDE))
@@ -215,7 +221,7 @@ async def test_a_block_that_nobody_has_entered_is_told_too(stage: Stage, opened:
 
     def work() -> None:
         stage.db.session.add(Item(name="kept"))
-        NEVER_ENTERED[opened](stage.real)
+        state(NEVER_ENTERED[opened], stage.real)
 
     stage.route(work)
     seen = await stage.ask()
@@ -262,13 +268,68 @@ async def test_what_was_used_in_any_way_was_not_forgotten(stage: Stage) -> None:
     assert (await stage.ask()).answer.error is None
 
 
+class UnitOfWork:
+    """Has a block, for who wants to enter it."""
+
+    def __init__(self, db: Any) -> None:
+        self.block = db.atomic()
+
+
+def entered_sometimes(db: Any) -> None:
+    block = db.atomic()
+    if db is None:
+        block.__enter__()
+
+
+def one_of_several(db: Any) -> None:
+    blocks = [db.atomic(), db.scope()]
+    with both_context(blocks[0]):
+        pass
+
+
+def failed_before(db: Any) -> None:
+    with pytest.raises(KeyError):
+        drop((db.atomic(), {}["missing"]))
+
+
+def refused(db: Any) -> None:
+    with pytest.raises(TypeError):
+        db.once("key")(None)
+
+
+LEFT_OUT: dict[str, Callable[[Any], object]] = {
+    "entered sometimes": entered_sometimes,
+    "one of several": one_of_several,
+    "an object for each request": lambda db: drop(UnitOfWork(db)),
+    "what another request has made": lambda db: vars(db).pop("kept_by_a_test", None),
+    "failed before": failed_before,
+    "refused": refused,
+    "looked at": lambda db: drop(isinstance(db.atomic(), str)),
+}
+
+
+@only(places=(ALONE,))
+@pytest.mark.parametrize("how", LEFT_OUT)
+async def test_what_was_kept_may_be_left_out_on_purpose(stage: Stage, how: str) -> None:
+    """Good work would be lost by it; only a call that is a statement of its own cannot be meant."""
+    vars(stage.real)["kept_by_a_test"] = UnitOfWork(stage.real)
+
+    def work() -> None:
+        stage.db.session.add(Item(name="kept"))
+        LEFT_OUT[how](stage.real)
+
+    stage.route(work)
+    seen = await stage.ask()
+    assert (seen.answer.error, seen.items) == (None, ["kept"])
+
+
 @only(*SERVERS)
 async def test_a_lock_that_nobody_has_taken_is_told_too(stage: Stage) -> None:
     """What is written below it is not alone."""
 
     def work() -> None:
         stage.db.session.add(Item(name="kept"))
-        stage.real.advisory_lock("key")
+        state("db.advisory_lock('key')", stage.real)
 
     stage.route(work)
     seen = await stage.ask()

@@ -133,6 +133,24 @@ def test_a_listener_that_fails_changes_nothing(
     assert {record.levelno for record in caplog.records} == {logging.ERROR}
 
 
+@pytest.mark.worlds(places=PLACES)
+def test_who_hears_no_more_takes_nothing_from_the_others(world: World) -> None:
+    """A listener may remove itself when it has heard what it has waited for."""
+    heard: list[Any] = []
+
+    def once(event: events.Event) -> None:
+        if isinstance(event, events.Committed):
+            world.database.events.remove(once)
+
+    world.database.events.listen(once)
+    world.database.events.listen(heard.append)
+    try:
+        world.run(lambda db: insert(db, "a"))
+    finally:
+        world.database.events.remove(heard.append)
+    assert names(heard).count("Committed") == 1
+
+
 def test_both_kinds_of_a_database_have_the_same_listeners() -> None:
     """Whichever was there first, and whenever the other one is made."""
     plain = Database("sqlite://")

@@ -13,8 +13,10 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     String,
     Table,
+    TypeDecorator,
     and_,
     event,
+    func,
     or_,
     select,
     text,
@@ -35,7 +37,7 @@ from sqlalchemy.util import await_only
 
 from dbscope import AsyncDatabase, Database
 from tests.watch.library import AUTHORS, Author, Base, Book, fill
-from tests.worlds import Both, World, is_sqlite
+from tests.worlds import Both, World, is_postgresql, is_sqlite
 
 pytestmark = pytest.mark.worlds(places=["scope"])
 Story = Callable[[Both], Any]
@@ -441,14 +443,15 @@ class City(Loose):
 
 
 @pytest.mark.worlds(drivers=is_sqlite, places=["scope"])
-def test_what_only_the_server_finds_equal_is_left_to_it(world: World) -> None:
+@pytest.mark.parametrize("third", ["se", "SE"])
+def test_what_only_the_server_finds_equal_is_left_to_it(world: World, third: str) -> None:
     """`no` and `NO`, say; the rows are asked for once more, for each."""
 
     def filled(db: Both) -> None:
         db.ensure_schema(Loose.metadata)
         with db.scope():
-            db.session.add_all([Country(code="NO"), Country(code="SE")])
-            db.session.add_all([City(country="no"), City(country="NO"), City(country="se")])
+            db.session.add_all([Country(code="NO"), Country(code="SE"), Country(code="no")])
+            db.session.add_all([City(country="no"), City(country="NO"), City(country=third)])
 
     def story(db: Both) -> Any:
         rows = db.session.scalars(select(Country).order_by(Country.code)).all()
@@ -456,7 +459,122 @@ def test_what_only_the_server_finds_equal_is_left_to_it(world: World) -> None:
 
     told, _ = both_ways(world, story, filled)
     assert told[0] == told[1]
-    assert told[1][0] == [[1, 2], [3]]
+    assert told[1][0] == [[1, 2], [3], [1, 2]]
+
+
+@pytest.mark.worlds(drivers=is_postgresql, places=["scope"])
+@pytest.mark.parametrize("hidden", ["with", "function", "text"])
+def test_a_select_that_writes_is_a_write(world: World, hidden: str) -> None:
+    """What was read ahead is not what is there since."""
+
+    def story(db: Both) -> Any:
+        db.execute(text(FUNCTION))
+        rows = authors(db)
+        found = [rows[0].life]
+        db.execute(HIDDEN[hidden])
+        return found + [row.life for row in rows]
+
+    told, _ = both_ways(world, story)
+    assert told[0] == told[1]
+
+
+FUNCTION = """
+CREATE FUNCTION shorten() RETURNS int LANGUAGE sql AS $$
+UPDATE author SET life = 'short'; SELECT 1
+$$
+"""
+HIDDEN: dict[str, Any] = {
+    "with": select(update(Author).values(life="short").returning(Author.id).cte()),
+    "function": select(func.shorten()),
+    "text": text("SELECT shorten()"),
+}
+
+
+def test_what_is_read_ahead_and_forgotten_is_little(world: World) -> None:
+    """A loop that writes for each object would read all that are left for each of them."""
+    more = 60
+    asked: list[int] = []
+
+    def note(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
+        if statement.startswith("SELECT"):
+            asked.append(len(parameters))
+
+    def story(db: Both) -> Any:
+        db.session.add_all([Author(name="more", life="long") for _ in range(more)])
+        db.session.flush()
+        db.session.expunge_all()
+        for row in authors(db):
+            row.name = row.life  # which the next one flushes
+        total = sum(asked)
+        db.session.flush()
+        db.session.expunge_all()
+        return [row.life for row in authors(db)], total // (10 * more)
+
+    engine = getattr(world.database.engine, "sync_engine", world.database.engine)
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        told, (alone, healed) = both_ways(world, story)
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+    assert told[0] == told[1]
+    assert healed < alone - more + 10  # it grows again
+
+
+class AnyCase(str):
+    """A text for which case is nothing."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, str) and self.lower() == other.lower()
+
+    def __hash__(self) -> int:
+        return hash(self.lower())
+
+
+class AnyCaseType(TypeDecorator[str]):
+    """Gives such texts, of a column for which case is something."""
+
+    impl = String(2)
+    cache_ok = True
+
+    def process_result_value(self, value: str | None, dialect: Any) -> str | None:
+        """Make one."""
+        return None if value is None else AnyCase(value)
+
+
+class Team(Loose):
+    __tablename__ = "team"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    code: Mapped[str] = mapped_column(AnyCaseType)
+    players: Mapped[list["Player"]] = relationship(
+        primaryjoin=lambda: Team.code == foreign(Player.team), viewonly=True
+    )
+
+
+class Player(Loose):
+    __tablename__ = "player"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    team: Mapped[str] = mapped_column(AnyCaseType)
+
+
+@pytest.mark.worlds(drivers=is_sqlite, places=["scope"])
+def test_what_only_python_finds_equal_is_left_to_the_server(world: World) -> None:
+    """Two objects of ours would be given the rows of one of them."""
+
+    def filled(db: Both) -> None:
+        db.ensure_schema(Loose.metadata)
+        with db.scope():
+            for code in ("x", "no", "NO"):
+                db.session.add_all([Team(code=code), Player(team=code)])
+                db.session.flush()
+
+    def story(db: Both) -> Any:
+        rows = db.session.scalars(select(Team).order_by(Team.id)).all()
+        return [[each.id for each in row.players] for row in (rows[0], rows[2], rows[1])]
+
+    told, _ = both_ways(world, story, filled)
+    assert told[0] == told[1]
 
 
 def test_events_of_loading_come_when_an_object_is_loaded(world: World) -> None:

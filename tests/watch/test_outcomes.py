@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from fastapi import HTTPException, WebSocket
-from sqlalchemy import text
+from sqlalchemy import delete, select, text, update
+from sqlalchemy import insert as core_insert
 from sqlalchemy.orm.exc import StaleDataError
 
 from dbscope import (
@@ -15,6 +16,7 @@ from dbscope import (
     Database,
     DatabaseUnavailable,
     PartialCommit,
+    Rollback,
     TransactionOutcomeUnknown,
 )
 from dbscope.watch.drafts import MOST
@@ -58,6 +60,57 @@ def fail_until(db: Both, number: int) -> Callable[[], None]:
             be_stale(db)
 
     return work
+
+
+RETURNING: dict[str, tuple[Callable[[Both], Any], dict[str, int]]] = {
+    "objects": (
+        lambda db: db.session.add_all([Item(name="c"), Item(name="d"), Item(name="e")]),
+        {"INSERT into item": 3},
+    ),
+    "insert": (
+        lambda db: db.scalars(core_insert(Item).values(name="c").returning(Item.id)).all(),
+        {"INSERT into item": 1},
+    ),
+    "update": (
+        lambda db: db.scalars(update(Item).values(name=Item.name + "!").returning(Item.id)).all(),
+        {"UPDATE item": 2},
+    ),
+    "update of nothing": (
+        lambda db: db.scalars(
+            update(Item).where(Item.id < 0).values(name="x").returning(Item.id)
+        ).all(),
+        {},
+    ),
+    "delete": (
+        lambda db: db.scalars(delete(Item).returning(Item.id)).all(),
+        {"DELETE from item": 2},
+    ),
+}
+
+
+@here
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("how", RETURNING)
+def test_rows_that_come_back_are_counted(world: World, watch: Any, how: str, kept: bool) -> None:
+    """A driver may know only when all were read how many there were."""
+    work, expected = RETURNING[how]
+
+    def story(db: Both) -> None:
+        with db.scope():
+            insert(db, "a")
+            insert(db, "b")
+        with suppress(Rollback), db.scope():
+            work(db)
+            db.session.flush()
+            db.scalar(select(Item.id))
+            if not kept:
+                raise Rollback
+
+    watch().start()
+    world.play(story)
+    record = watch().recent()[0]
+    assert dict(record.stored if kept else record.not_stored) == expected
+    assert not (record.not_stored if kept else record.stored)
 
 
 @here

@@ -124,6 +124,26 @@ async def test_who_has_the_token_sees_the_page(app: FastAPI) -> None:
     assert (await get(app, "/_db/../secret", LOCAL, cookie)).status == 404
 
 
+@pytest.mark.parametrize(("strips", "nested"), [(True, False), (False, False), (False, True)])
+async def test_it_is_behind_a_proxy_and_in_another_application(
+    app: FastAPI, strips: bool, nested: bool
+) -> None:
+    """Whether the prefix of the proxy is still in the path, or only in `root_path`."""
+    outer = FastAPI()
+    outer.mount("/inner", app)
+    whole, where = (outer, "/inner/_db") if nested else (app, "/_db")
+
+    async def proxy(scope: Any, receive: Any, send: Any) -> None:
+        path = scope["path"] if strips else f"/proxy{scope['path']}"
+        await whole(scope | {"root_path": "/proxy", "path": path}, receive, send)
+
+    answer = await get(proxy, f"{where}/?token={token(app)}", LOCAL)
+    assert (answer.status, answer.headers["location"]) == (303, f"/proxy{where}/")
+    cookie = b"cookie", answer.headers["set-cookie"].partition(";")[0].encode()
+    for name in ("", "app.js", "api/pool"):
+        assert (await get(proxy, f"{where}/{name}", LOCAL, cookie)).status == 200, name
+
+
 async def test_a_name_that_only_resolves_to_this_machine_is_refused(app: FastAPI) -> None:
     """DNS rebinding: the browser would send the cookie of that name, and show what comes."""
     cookie = await signed_in(app)
@@ -273,7 +293,7 @@ async def test_who_comes_again_is_sent_only_what_is_new(app: FastAPI) -> None:
     browser = Browser(app)
     await browser.until(lambda looks: looks == [[READ]])
     last = await browser.leave()
-    for told, expected in ((last, []), (b"no JSON", [READ])):
+    for told, expected in ((last, []), (b"no JSON", [READ]), (b"[" * 100_000, [READ])):
         browser = Browser(app, told)
         await browser.until(lambda looks: looks)
         assert browser.looks()[0] == expected

@@ -344,7 +344,8 @@ def test_links_in_the_folder_are_not_followed(db: Database[Any], tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "content", ["", "no JSON", "[]", "7", '{"records": 1}', "x" * (folder.LARGEST + 1)]
+    "content",
+    ["", "no JSON", "[]", "7", '{"records": 1}', "[" * 100_000, "x" * (folder.LARGEST + 1)],
 )
 def test_a_file_that_is_no_record_of_ours_is_left_out(db: Database[Any], content: str) -> None:
     """Too large, broken, or something else: the page shows the others."""
@@ -354,6 +355,17 @@ def test_a_file_that_is_no_record_of_ours_is_left_out(db: Database[Any], content
     assert len(everybody.problems()) == len(db.watch.problems())
     assert everybody.record("1-strange.1") is None
     assert len(everybody.routes()) <= 1
+
+
+@pytest.mark.parametrize("large", ["records", "problems", "routes"])
+def test_what_is_left_is_never_too_large(large: str) -> None:
+    """Nor is it looked for room for ever: that would be the end of the process, which waits."""
+    few: list[Any] = [{"sent": [], "number": number} for number in range(3)]
+    left: dict[str, Any] = {"records": few, "problems": [], "routes": [], "process": {"pid": 1}}
+    left[large] = [{"sent": [], "reasons": "x" * 100_000} for _ in range(30)]
+    found = serving.shortened(left)
+    assert len(found) <= folder.LARGEST
+    assert asking.checked(json.loads(found))["process"] == {"pid": 1}
 
 
 def test_a_pipe_is_not_waited_for(db: Database[Any]) -> None:

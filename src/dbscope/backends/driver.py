@@ -28,6 +28,7 @@ class Driver:
     says_goodbye = False  # what there is to be read of an idle connection may be the last word
     resets_session = False
     package = ""  # that brings it, where it has another name
+    counts_late = False  # rows that are written and come back, when all were read
     statement_cache = ""  # what becomes of it if each statement has a text of its own
     of_python = ""  # how it is called, where Python itself brings it
 

@@ -72,7 +72,7 @@ def parsed(line: str) -> dict[str, Any]:
     """
     try:
         message: Any = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Fault(BROKEN, "It is no JSON.") from None
     if not isinstance(message, dict):
         raise Fault(INVALID, "It is no message of JSON-RPC.")

@@ -13,14 +13,16 @@ from __future__ import annotations
 from copy import copy
 from itertools import chain
 from typing import TYPE_CHECKING, Any
+from unicodedata import combining, normalize
 
-from sqlalchemy import and_, bindparam
+from sqlalchemy import TextClause, and_, bindparam
 from sqlalchemy.engine import IteratorResult
 from sqlalchemy.orm import Session
-from sqlalchemy.sql import operators, visitors
+from sqlalchemy.sql import functions, operators, visitors
 from sqlalchemy.sql.elements import BinaryExpression, BindParameter, BooleanClauseList
+from sqlalchemy.sql.functions import FunctionElement, GenericFunction
 
-from dbscope.engine.late_loads import NOTHING, load_of
+from dbscope.engine.late_loads import NOTHING, is_plain, load_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,6 +30,11 @@ if TYPE_CHECKING:
     from dbscope.engine.late_loads import Load
 
 AT_ONCE = 500  # objects, as SQLAlchemy's selectinload has it
+KNOWN = {  # functions that SQLAlchemy knows, of which none writes
+    name
+    for name, each in vars(functions).items()
+    if isinstance(each, type) and issubclass(each, GenericFunction)
+}
 KEY = "dbscope_key"  # the column that says whose row it is
 
 
@@ -45,6 +52,7 @@ class Batch:
         self.metadata = result._metadata
         self.rows: dict[Any, list[Any]] = {value: [] for value in asked}
         self.is_exact = True
+        self.taken = 0
         place = list(result.keys()).index(KEY)
         processors = self.metadata._effective_processors
         process = processors[place] if processors else None
@@ -68,6 +76,7 @@ class Batch:
     def take(self, value: Any) -> Any:
         """Return what the statement for this parameter alone would have given, once."""
         make: Any = IteratorResult
+        self.taken += 1
         result = make(self.metadata, iter(self.rows.pop(value)))
         result.context = self.context
         return result
@@ -95,16 +104,21 @@ class Peers:
         self.load: Load | None = None  # that goes on
         self.batches: dict[Any, Batch] = {}
         self.refused: set[Any] = set()  # statements that are not to be sent for many
+        self.at_once = AT_ONCE
 
     def forget(self) -> None:
-        """Forget all rows: they may be others now."""
-        self.batches.clear()
+        """Forget all rows: they may be others now. Where few were of use, fewer are read next."""
+        if self.batches:
+            self.at_once = min(2 * max(each.taken for each in self.batches.values()), AT_ONCE)
+            self.batches.clear()
 
     def execute(
         self, execute: Callable[..., Any], statement: Any, params: Any = None, **kwargs: Any
     ) -> Any:
         """Execute a statement of the session, whatever it is."""
         around, self.load = self.load, load_of(statement, params, kwargs)
+        if self.batches and self.load is None and may_write(statement):
+            self.forget()
         try:
             return execute(statement, params, **kwargs)
         finally:
@@ -118,6 +132,8 @@ class Peers:
         ((name, value),) = params.items()
         batch = self.batches.get(place)
         if batch is None or value not in batch.rows:
+            if batch is not None and not batch.rows:  # all were of use
+                self.at_once = min(2 * self.at_once, AT_ONCE)
             batch = None
             asked = self._asked(load, value) if self._may_read(place) else {}
             together = for_many(statement, name) if len(asked) > 1 else None
@@ -137,19 +153,28 @@ class Peers:
 
     def _asked(self, load: Load, value: Any) -> dict[Any, None]:
         """Return for which parameters the rows are wanted, that of the load first."""
-        found = {value: None}
+        found, alike = {value: None}, {bare(value)}
         rows = [each for each in self.batches.values() if each.mapper is load.state.mapper]
         ahead = chain.from_iterable(each.values(load.column) for each in rows)
         for other in chain(load.others(self.session), ahead):
-            if other is not None:
+            if is_plain(other) and (key := bare(other)) not in alike:
+                alike.add(key)
                 found[other] = None
-                if len(found) == AT_ONCE:
+                if len(found) >= self.at_once:
                     break
         return found
 
     def _read(self, connection: Any, together: Any, given: dict[str, Any], options: Any) -> Batch:
         (asked,) = given.values()
         return Batch(connection.execute(together, given, execution_options=options), asked)
+
+
+def bare(value: Any) -> Any:
+    """Return what is equal for keys that the server may find equal: texts, by a collation."""
+    if not isinstance(value, str):
+        return value
+    parts = [each for each in normalize("NFKD", value) if not combining(each)]
+    return "".join(filter(str.isalnum, parts)).lower() if all(map(str.isascii, parts)) else ""
 
 
 class StandIn:
@@ -202,6 +227,17 @@ def forget(session: HealingSession) -> None:
     """Forget what was read ahead."""
     if session.dbscope_peers is not None:
         session.dbscope_peers.forget()
+
+
+def may_write(statement: Any) -> bool:
+    """Tell whether a statement may write though it is a SELECT: in its WITH, or by a function."""
+    return any(map(_may_write, visitors.iterate(statement)))
+
+
+def _may_write(part: Any) -> bool:
+    if issubclass(type(part), FunctionElement):
+        return getattr(part, "name", "") not in KNOWN
+    return getattr(part, "is_dml", False) or isinstance(part, TextClause)
 
 
 def place_of(connection: Any, statement: Any, options: Mapping[str, Any]) -> Any:

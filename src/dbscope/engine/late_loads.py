@@ -4,7 +4,11 @@
 
 from __future__ import annotations
 
+from datetime import date
+from decimal import Decimal
+from enum import Enum
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from sqlalchemy.sql import Select
 
@@ -14,6 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 NOTHING: dict[str, Any] = {}
+PLAIN = frozenset({bool, bytes, date, Decimal, float, int, str})
 
 
 class Load:
@@ -56,7 +61,7 @@ def load_of(statement: Any, params: Any, given: Mapping[str, Any]) -> Load | Non
         return None
     if getattr(loading, "_is_user_refresh", True) or loading._populate_existing:
         return None
-    if loading._identity_token is not None or any(map(unhashable, params.values())):
+    if loading._identity_token is not None or not all(map(is_plain, params.values())):
         return None
     state = loading._lazy_loaded_from
     if state is not None and compiling._current_path:
@@ -67,9 +72,12 @@ def load_of(statement: Any, params: Any, given: Mapping[str, Any]) -> Load | Non
     return Load(state, frozenset(names), state.mapper.primary_key[0])
 
 
-def unhashable(value: Any) -> bool:
-    """Tell whether rows cannot be looked for by a value."""
-    return value.__hash__ is None
+def is_plain(value: Any) -> bool:
+    """Tell whether rows can be looked for by a value: what is equal here is equal to the server.
+
+    A class of the application's may find more equal than that, as datetimes of two zones are.
+    """
+    return type(value) in PLAIN or isinstance(value, UUID | Enum)
 
 
 def is_single(statement: Any, params: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.pool import QueuePool
 
 from dbscope.engine.pool import capacity
-from dbscope.watch.dispatch import call
+from dbscope.watch.dispatch import call, complain
 from dbscope.watch.events import ConnectionWanted, StatementBegun, StatementEnded
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def execute(unit: Unit, send: Callable[..., None], *args: Any, **kwargs: Any) ->
     if others:
         call(StatementBegun(unit, args[1], parameters, context), others)
     if listeners.comment is not None:  # behind the listeners, to whom it is the same statement
-        sql = listeners.comment(unit, args[1], context, len(args) == WITH_PARAMETERS)
+        sql = commented(listeners.comment, unit, args)
         args = (args[0], sql, *args[2:])
     failure: BaseException | None = None
     try:
@@ -50,6 +50,16 @@ def execute(unit: Unit, send: Callable[..., None], *args: Any, **kwargs: Any) ->
             direct.end(unit, context, failure)
         if others:
             call(StatementEnded(unit, context, failure), others)
+
+
+def commented(comment: Callable[..., str], unit: Unit, args: tuple[Any, ...]) -> str:
+    """Return the text of a statement with a comment; as it is, if that cannot be made."""
+    sql: str = args[1]
+    try:
+        return comment(unit, sql, args[-1], len(args) == WITH_PARAMETERS)
+    except Exception as error:
+        complain(StatementBegun, error)
+        return sql
 
 
 def want(unit: Unit, engine: Engine) -> None:

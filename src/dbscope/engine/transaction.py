@@ -89,6 +89,12 @@ def send(
         )
 
 
+def writes_in_with(compiled: Any) -> bool:
+    """Tell whether one of the queries of WITH writes, as PostgreSQL allows below a SELECT."""
+    queries = getattr(compiled, "ctes", None) or ()
+    return any(getattr(each.element, "is_dml", False) for each in queries)
+
+
 def check_sent(unit: Unit, connection: Any, status: Status, args: tuple[Any, ...]) -> None:
     """Refuse what would end the transaction, or come after its end.
 
@@ -101,6 +107,8 @@ def check_sent(unit: Unit, connection: Any, status: Status, args: tuple[Any, ...
     compiled = args[-1].compiled
     if compiled is None or isinstance(compiled.statement, TextClause):
         check_sql(unit, args[1], unit.source.sql_family)
+    elif unit.first_write is None and writes_in_with(compiled):
+        unit.note_write()
     if (
         unit.begun
         and status(connection.connection.dbapi_connection) is ConnectionStatus.IDLE

@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from dbscope.aio import threads
 from dbscope.aio.concurrency import in_greenlet
 from dbscope.backends import errors
+from dbscope.backends.literals import literals_of
 from dbscope.backends.registry import driver_of
 from dbscope.backends.without_data import code_of, without_data
 from dbscope.errors import ConfigurationError
@@ -47,6 +48,7 @@ class Watching:
         self.settings = settings
         self.engine = engine
         self.is_async = is_async
+        self.literals = literals_of(backend.features.family)
 
     def process_of(self, unit: Unit) -> int | None:
         """Return the process of the server that a unit has now; None if that is not known."""

@@ -33,7 +33,8 @@ def install(*databases: AnyDatabase, logger: str = LOGGER) -> Callable[[], None]
         logger: the name to log under.
 
     Returns:
-        What ends it; the watch goes on.
+        What ends it; the watch goes on. Where that is stopped, nothing is logged until its next
+        start.
 
     Example:
         >>> handler = logging.StreamHandler()
@@ -41,17 +42,35 @@ def install(*databases: AnyDatabase, logger: str = LOGGER) -> Callable[[], None]
         >>> logging.getLogger("dbscope").addHandler(handler)
         >>> logs.install(db)
     """
-    log = logging.getLogger(logger)
+    lines = Lines(logging.getLogger(logger))
+    return all_of([_install(each, lines) for each in databases])
 
-    def tell(record: Record) -> None:
+
+def _install(database: AnyDatabase, lines: Lines) -> Callable[[], None]:
+    watch = database.watch
+    for each in tuple(watch.told):
+        if isinstance(each, Lines):
+            watch.forget(each)
+    watch.on_record(lines)
+    return lambda: watch.forget(lines)
+
+
+class Lines:
+    """Logs records.
+
+    Args:
+        log: where.
+    """
+
+    def __init__(self, log: logging.Logger) -> None:
+        self.log = log
+
+    def __call__(self, record: Record) -> None:
+        """Log one."""
         is_bad = record.disagrees or record.outcome in BAD
         level = logging.WARNING if is_bad else logging.INFO
-        if log.isEnabledFor(level):
-            log.log(level, "%s", record, extra={"dbscope": fields_of(record)})
-
-    for database in databases:
-        database.watch.on_record(tell)
-    return all_of([lambda each=each: each.watch.forget(tell) for each in databases])  # type: ignore[misc]
+        if self.log.isEnabledFor(level):
+            self.log.log(level, "%s", record, extra={"dbscope": fields_of(record)})
 
 
 def fields_of(record: Record) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from dbscope.observe.transactions import Follower, Transaction
 from dbscope.watch import events, reasons
 from dbscope.watch.lines import line_here
 from dbscope.watch.sent import is_many, rows_of
-from dbscope.watch.sql import parse
+from dbscope.watch.sql import Literals, parse
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
@@ -122,14 +122,16 @@ class Spans(Follower):
 
     def _statement(self, event: events.StatementBegun) -> None:
         unit = event.unit
-        name, attributes = named(event.sql)
+        name, attributes = named(event.sql, unit.source.watching.literals)
         attributes = {**self.attributes, **attributes}
         context, links = self._around(unit)
         span = self.tracer.start_span(
             name, context, kind=SpanKind.CLIENT, attributes=attributes, links=links
         )
         if span.is_recording():
-            span.set_attribute("db.query.text", parse(event.sql).text)
+            span.set_attribute(
+                "db.query.text", parse(event.sql, unit.source.watching.literals).text
+            )
             _note_line(span)
             if is_many(event.context) and event.parameters:
                 span.set_attribute("db.operation.batch.size", len(event.parameters))
@@ -174,9 +176,9 @@ def span_of(unit: Unit) -> Span | None:
 
 
 @lru_cache(2048)
-def named(text: str) -> tuple[str, dict[str, str]]:
+def named(text: str, literals: Literals) -> tuple[str, dict[str, str]]:
     """Return what the span of a statement is called, and what the conventions say of it."""
-    sql = parse(text)
+    sql = parse(text, literals)
     kind = "query" if sql.kind == "?" else sql.kind
     name = f"{kind} {sql.table}" if sql.table else kind
     attributes = {"db.operation.name": kind, "db.query.summary": name}

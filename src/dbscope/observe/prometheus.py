@@ -5,6 +5,7 @@ A route is named by its template, never by a path, so that the number of series 
 
 from __future__ import annotations
 
+from collections import Counter as Count
 from collections.abc import Callable, Iterator
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ __all__ = ["install"]
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)  # seconds
 KINDS = WRITES | {"SELECT", "SAVEPOINT", "RELEASE", "ROLLBACK"}  # all others are one
 
+Sums = Count[tuple[str, ...]]  # by labels
 _collectors: WeakKeyDictionary[CollectorRegistry, Databases] = WeakKeyDictionary()
 
 
@@ -98,28 +100,30 @@ class Databases(Collector):
         return []
 
     def _connections(self) -> Iterator[Metric]:
-        count = _gauge("connections", "Connections, by what they do.", "pool", "state")
-        most = _gauge("connections_max", "Connections that there may be.", "pool")
-        pending = _gauge("connections_pending", "Who waits for a connection.", "pool")
+        """Return the figures of the pools; those of databases of one name are added up."""
+        by_state, most, pending = Sums(), Sums(), Sums()
         for database, counts in tuple(self.watched.values()):
             waiting = counts.waiting()
             for pool in database.watch.pools():
-                count.add_metric([pool.name, "used"], pool.used)
-                count.add_metric([pool.name, "idle"], pool.idle)
-                pending.add_metric([pool.name], waiting[pool.name])
+                by_state[pool.name, "used"] += pool.used
+                by_state[pool.name, "idle"] += pool.idle
+                pending[pool.name,] += waiting[pool.name]
                 if pool.most is not None:
-                    most.add_metric([pool.name], pool.most)
-        yield from (count, most, pending)
+                    most[pool.name,] += pool.most
+        yield _gauge("connections", "Connections, by what they do.", by_state, "pool", "state")
+        yield _gauge("connections_max", "Connections that there may be.", most, "pool")
+        yield _gauge("connections_pending", "Who waits for a connection.", pending, "pool")
 
     def _events(self) -> Metric:
         """Return what `db.stats()` counts anyhow."""
-        told = CounterMetricFamily(
-            "dbscope_events", "What db.stats() counts.", labels=["database", "event"]
-        )
+        numbers = Sums()
         for database, _ in tuple(self.watched.values()):
             for name, number in database.stats().items():
                 if not name.startswith("pool_"):
-                    told.add_metric([database.name, name], number)
+                    numbers[database.name, name] += number
+        labels = ["database", "event"]
+        told = CounterMetricFamily("dbscope_events", "What db.stats() counts.", labels=labels)
+        _fill(told, numbers)
         return told
 
 
@@ -165,7 +169,7 @@ class Counts(Follower):
         self.told.seconds.labels(*place).observe(transaction.seconds)
 
     def _statement(self, event: events.StatementBegun) -> None:
-        kind = parse(event.sql).kind
+        kind = parse(event.sql, event.unit.source.watching.literals).kind
         self.sent[event.unit] = (kind if kind in KINDS else "OTHER", perf_counter())
 
     def _statement_ended(self, event: events.StatementEnded) -> None:
@@ -186,5 +190,12 @@ def _histogram(name: str, told: str, *labels: str) -> Histogram:
     return Histogram(f"dbscope_{name}", told, ["database", *labels], registry=None, buckets=BOUNDS)
 
 
-def _gauge(name: str, told: str, *labels: str) -> Any:
-    return GaugeMetricFamily(f"dbscope_{name}", told, labels=labels)
+def _gauge(name: str, told: str, sums: Sums, *labels: str) -> Any:
+    family: Any = GaugeMetricFamily(f"dbscope_{name}", told, labels=labels)
+    _fill(family, sums)
+    return family
+
+
+def _fill(family: Any, sums: Sums) -> None:
+    for labels, number in sums.items():
+        family.add_metric(labels, number)

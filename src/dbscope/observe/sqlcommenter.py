@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from dbscope import ConfigurationError
 from dbscope.extras import needed
 from dbscope.observe.attaching import AnyDatabase, all_of, attach
 from dbscope.watch.drafts import route_of
@@ -50,13 +51,23 @@ def install(
         What ends it.
 
     Raises:
-        ConfigurationError: opentelemetry-api is not installed, and `traceparent` was asked for.
+        ConfigurationError: a tag is no text; or opentelemetry-api is not installed, and
+            `traceparent` was asked for.
 
     Example:
         >>> sqlcommenter.install(db, tags={"application": "shop"})
     """
+    if tags is not None and not are_texts(tags):
+        raise ConfigurationError(f"tags must be a mapping of texts, not {tags!r}.")
     spans = Spans() if traceparent else None
     return all_of([_install(each, Commenter(tags or {}, spans)) for each in databases])
+
+
+def are_texts(tags: Any) -> bool:
+    """Tell whether these are tags, whose names and values are texts."""
+    return issubclass(type(tags), Mapping) and all(
+        isinstance(each, str) for tag in tags.items() for each in tag
+    )
 
 
 def _install(database: AnyDatabase, commenter: Commenter) -> Callable[[], None]:
@@ -96,12 +107,15 @@ class Commenter:
             context: that of SQLAlchemy.
             has_parameters: whether the driver looks for them in the text.
         """
-        if is_many(context) or "/*" in sql or "--" in sql or parse(sql).kind not in COMMENTED:
+        if is_many(context) or "/*" in sql or "--" in sql or self._kind(unit, sql) not in COMMENTED:
             return sql
         told = told_of(self._tags_of(unit, context))
         if has_parameters and context.dialect.paramstyle in FORMATS:
             told = told.replace("%", "%%")
         return with_comment(sql, told) if told else sql
+
+    def _kind(self, unit: Unit, sql: str) -> str:
+        return parse(sql, unit.source.watching.literals).kind
 
     def _tags_of(self, unit: Unit, context: Any) -> dict[str, str]:
         tags = {**self.tags, **of_scope(unit)}

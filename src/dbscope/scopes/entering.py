@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial, update_wrapper
 from typing import TYPE_CHECKING, Any, Never, TypeVar, cast
@@ -61,7 +62,7 @@ def opening(function: F) -> F:
 
 
 class Entered:
-    """What `with` enters; nobody may rely on one that was thrown away instead."""
+    """What `with` enters; nobody may rely on one that is thrown away where it is made."""
 
     called: str  # the method that makes it
     where: object
@@ -73,7 +74,8 @@ class Entered:
 
     def __del__(self) -> None:
         if not self.is_used:
-            forgotten.note_never_entered(self.called, self.where)
+            thrown_away_by = sys._getframe().f_back  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            forgotten.note_never_entered(self.called, self.where, thrown_away_by)
 
 
 class Waiting:

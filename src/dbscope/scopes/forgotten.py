@@ -1,7 +1,8 @@
 """Calls never awaited and blocks never entered: nothing was done, and nobody would notice.
 
 Python knows of each call when it is thrown away, and has its module `warnings` say so. We listen
-there: a call that is awaited costs nothing. A block tells of itself.
+there: a call that is awaited costs nothing. A block tells of itself; it may be kept and left out
+on purpose, so it is forgotten only where it is thrown away at once.
 """
 
 from __future__ import annotations
@@ -74,12 +75,34 @@ def note(coroutine: Any, frame: FrameType) -> None:
         scope.forgotten = (*scope.forgotten, f"{call} and never awaited")
 
 
-def note_never_entered(called: str, where: object) -> None:
-    """Note a block that nobody has entered in the scope that it was made in."""
+def note_never_entered(called: str, where: object, frame: FrameType | None) -> None:
+    """Note a block that was thrown away where it was made: `db.atomic()` as a statement.
+
+    One that was kept, in a variable or in an object, may be left out on purpose.
+
+    Args:
+        called: the method that has made it.
+        where: it was called.
+        frame: the code that has thrown it away.
+    """
     scope = None if _collector.runs else open_scope()
-    if scope is not None:
+    if scope is not None and frame is not None and _is_statement(frame, where):
         call = f"`db.{called}()` was called at {where} and never entered"
         scope.forgotten = (*scope.forgotten, call)
+
+
+def _is_statement(frame: FrameType, where: object) -> bool:
+    """Tell whether a frame is throwing away what it was given by the call at this place."""
+    code, last = frame.f_code, frame.f_lasti
+    if not isinstance(where, callsite.Place) or where.code is not code:
+        return False
+    if dis.opname[code.co_code[last]] != "POP_TOP":
+        return False
+    before = [each for each in dis.get_instructions(code) if each.offset <= last][-2:]
+    lines = before[-1].positions
+    first = (lines and lines.lineno) or frame.f_lineno
+    end = (lines and lines.end_lineno) or first
+    return before[0].opname.startswith("CALL") and first <= where.line <= end
 
 
 def _name(coroutine: Any, unit: object) -> str:

@@ -24,11 +24,11 @@ class Hook:
     is_of_commit: bool = False  # it was registered by `on_commit`
 
     def __str__(self) -> str:
-        """Return the name of the function, for messages."""
+        """Return the name of the function, or of an object's class: for messages, without data."""
         called: Any = self.function
         while isinstance(called, functools.partial):
             called = called.func
-        return getattr(called, "__qualname__", repr(called))
+        return getattr(called, "__qualname__", None) or type(called).__qualname__
 
 
 @dataclass(slots=True)

@@ -190,10 +190,14 @@ class Unit(Faults):
         if self.idle is not None:
             self.idle.begin(self)
         if will_write:
-            self.turn.note_writer()
-            self.first_write = self.first_write or next(writes)
+            self.note_write()
         if will_write and self.connection is not None:
             self.source.before_write(self)
+
+    def note_write(self) -> None:
+        """Note that something is written now."""
+        self.turn.note_writer()
+        self.first_write = self.first_write or next(writes)
 
     def _write_after_all(self) -> None:
         # A flush, before the statement that is only to read.

@@ -130,7 +130,7 @@ class Events:
             tell(kind(*facts), self.listeners)
 
 
-complained: set[type[Event]] = set()  # in which a listener has failed
+complained: set[type] = set()  # in which a listener has failed
 heard: list[ref[Listeners]] = []  # of all databases of which somebody wants to hear
 
 
@@ -149,18 +149,23 @@ def tell(event: Event, listeners: Sequence[Listener]) -> None:
     call(event, listeners)
 
 
-def call(event: Event, listeners: Sequence[Listener]) -> None:
-    """Call the listeners; what one of them raises is none of the work's business."""
-    for listener in listeners:
+def call(event: Any, listeners: Sequence[Callable[[Any], object]]) -> None:
+    """Call the listeners; what one of them raises is none of the work's business.
+
+    Args:
+        event: or a record, of who makes them.
+        listeners: who is told of it.
+    """
+    for listener in tuple(listeners):  # one of them may be removed meanwhile, by itself say
         try:
             listener(event)
         except ProblemFound:  # it was asked for
             raise
         except Exception as error:
-            complain(type(event), error)
+            complain(event.__class__, error)
 
 
-def complain(kind: type[Event], error: Exception) -> None:
+def complain(kind: type, error: Exception) -> None:
     """Report a listener that has failed, once: the next statement would say the same."""
     if kind not in complained:
         complained.add(kind)

@@ -68,6 +68,7 @@ class Draft:
     idle_line: Line = None
     awaited: str | None = None
     current: Sent | None = None
+    unread: tuple[Sent, Any] | None = None  # whose rows are still to be counted, by its cursor
     who: Any = None  # the task, or the number of the thread
     seen: Seen | None = None  # what it has loaded, for who looks for problems
 

@@ -10,6 +10,7 @@ from dbscope.unit.block import Outcome
 from dbscope.unit.callsite import Place
 from dbscope.watch import events, lines, reasons, records
 from dbscope.watch.drafts import Draft, Entered
+from dbscope.watch.statements import keep_unread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 def _commit_sent(recorder: Kept, event: events.CommitSent) -> None:
     draft = recorder.draft(event.unit)
     draft.act(None)
+    keep_unread(draft)
     if draft.transaction is not None:
         draft.transaction.sent = perf_counter()
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dbscope.watch import ends, events, sent, waits
+from dbscope.watch.dispatch import call
 from dbscope.watch.records import Record
 from dbscope.watch.sealed import sealed
-from dbscope.watch.statements import StatementRecorder
+from dbscope.watch.statements import StatementRecorder, keep_unread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,11 +23,14 @@ class Recorder(StatementRecorder):
     Args:
         keep: how many.
         values: keep the parameters of statements, shortened; else none of them is.
+        on_record: functions that are called with each record.
     """
 
-    def __init__(self, keep: int, *, values: bool) -> None:
+    def __init__(
+        self, keep: int, *, values: bool, on_record: list[Callable[[Record], object]]
+    ) -> None:
         super().__init__(keep, values=values)
-        self.on_record: list[Callable[[Record], object]] = []
+        self.on_record = on_record
 
     def __call__(self, event: Event) -> None:
         """Take an event."""
@@ -46,12 +50,12 @@ class Recorder(StatementRecorder):
             self._keep(draft)
 
     def _keep(self, draft: Draft) -> None:
+        keep_unread(draft)
         record = sealed(draft)
         self.ring.append(record)
         if draft.root is not None:
             self.ended.append((draft.root, record))
-        for function in tuple(self.on_record):
-            function(record)
+        call(record, self.on_record)
 
     def on_answered(self, event: events.Answered) -> None:
         """Make the records of a request that is answered now."""

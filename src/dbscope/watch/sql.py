@@ -7,11 +7,32 @@ from functools import lru_cache
 from typing import NamedTuple
 
 LONGEST = 2000  # characters of a statement that are kept
-VALUES = re.compile(
-    r"'(?:[^']|'')*'"  # texts
-    r"|%\(\w+\)s|%s|\$\d+(?:::[A-Za-z ]+)?|(?<![:\w]):\w+|\?"  # placeholders
-    r"|(?<![\w.\"])-?\d+(?:\.\d+)?\b"  # numbers
-)
+PLACEHOLDERS = r"%\(\w+\)s|%s|\$\d+(?:::[A-Za-z ]+)?|(?<![:\w]):\w+|\?"
+NUMBERS = r"(?<![\w.\"])-?(?:0[xX][\da-fA-F]+|\d*\.?\d[\d_]*(?:[eE][+-]?\d+)?)(?!\w)"
+COMMENTS = r"--[^\n]*+|/\*.*?(?:\*/|\Z)"
+NAMES = r'`[^`]*+(?:`|\Z)|"[^"]*+(?:"|\Z)'
+# A text ends where it does for the server; one that was cut off never does.
+TEXTS = r"(?:\b(?:[bBnNxX]|[uU]&))?'(?:[^']|'')*+(?:'|\Z)"
+
+
+class Literals:
+    """How values are written in the text of a statement.
+
+    Args:
+        texts: the pattern of those that are quoted.
+        names: that of what is quoted and no value, though there may be what looks like one in it.
+    """
+
+    def __init__(self, texts: str, names: str) -> None:
+        whole = f"(?P<kept>{COMMENTS}|{names})|{texts}|{PLACEHOLDERS}|{NUMBERS}"
+        self.pattern = re.compile(whole, re.DOTALL)
+
+    def taken_out(self, text: str) -> str:
+        """Return the text of a statement with ? for each value."""
+        return self.pattern.sub(lambda found: found["kept"] or "?", text)
+
+
+STANDARD = Literals(TEXTS, NAMES)
 LISTS = re.compile(r"\(\s*\?(?:\s*,\s*\?)+\s*\)")
 ROWS = re.compile(r"(\(\?…?\))(?:\s*,\s*\(\?…?\))+")
 NAME = r"((?:[\"`\[]?\w+[\"`\]]?\.)?[\"`\[]?\w+[\"`\]]?)"
@@ -42,9 +63,14 @@ class Sql(NamedTuple):
 
 
 @lru_cache(2048)
-def parse(text: str) -> Sql:
-    """Return what a statement is; by its first words, and cheap when it was seen before."""
-    text = text[: LONGEST * 2]  # a thousand rows may follow
+def parse(text: str, literals: Literals = STANDARD) -> Sql:
+    """Return what a statement is; by its first words, and cheap when it was seen before.
+
+    Args:
+        text: of the statement.
+        literals: how its database writes values.
+    """
+    text = literals.taken_out(text[: LONGEST * 2])  # a thousand rows may follow
     body = text[BEFORE.match(text).end() :]  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
     word = WORD.match(body)
     kind = word[0].upper() if word else "?"
@@ -52,11 +78,11 @@ def parse(text: str) -> Sql:
         inside = IN_WITH.search(body)
         kind = inside[1].upper() if inside else "SELECT"
     table = TABLES[kind].search(body) if kind in TABLES else None
-    return Sql(kind, None if table is None else table[1].strip('"`[]'), without_values(text))
+    return Sql(kind, None if table is None else table[1].strip('"`[]'), shortened(text))
 
 
-def without_values(text: str) -> str:
-    """Return the text of a statement with ? for each value, and lists of them in short."""
-    found = VALUES.sub("?", " ".join(text.split()))
+def shortened(text: str) -> str:
+    """Return the text of a statement on one line, with lists of values in short."""
+    found = " ".join(text.split())
     found = ROWS.sub(r"\1…", LISTS.sub("(?…)", found))
     return found[:LONGEST]

@@ -37,10 +37,12 @@ class StatementRecorder(Kept, StatementListener):
         """Note a statement that is about to be sent."""
         try:
             draft = self.drafts.get(unit) or self.draft(unit)
+            if draft.unread is not None:
+                keep_unread(draft)
             session: Any = unit.session
             asked: Asked | None = None if session is None else session.dbscope_asked
             line = lines.line_here() if asked is None else asked[2]
-            parsed, now = parse(sql), perf_counter()
+            parsed, now = parse(sql, unit.source.watching.literals), perf_counter()
             _resume(draft, unit, line, now)
             place = len(draft.transactions) - 1
             values = shortened(parameters) if self.values else None
@@ -71,6 +73,8 @@ class StatementRecorder(Kept, StatementListener):
                 draft.waited(granted=error is None)
             if sent.sql.kind == "SELECT" and len(draft.statements) < MOST:
                 draft.statements.append(sent)
+            elif sent.rows == 0 and sent.sql.writes and unit.source.driver.counts_late:
+                draft.unread = (sent, context.cursor)
             elif sent.sql.kind not in UNTOLD:
                 _keep(draft, sent)
             elif error is None and text_savepoints.is_one(sent, context):
@@ -88,6 +92,14 @@ def _resume(draft: Draft, unit: Unit, line: Line, now: float) -> None:
         draft.idle_since = None
     if not draft.transactions or draft.transactions[-1].ended is not None:
         draft.begin(autocommit=unit.is_alone)
+
+
+def keep_unread(draft: Draft) -> None:
+    """Keep a statement whose rows its driver had not counted yet."""
+    if draft.unread is not None:
+        (sent, cursor), draft.unread = draft.unread, None
+        sent.rows = cursor.rowcount
+        _keep(draft, sent)
 
 
 def _keep(draft: Draft, sent: Sent) -> None:

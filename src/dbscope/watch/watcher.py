@@ -34,6 +34,7 @@ class Watch(Findings):
     def __init__(self, source: Any) -> None:
         super().__init__(source)
         self.sharing: Sharing | None = None
+        self.told: list[Callable[[Record], object]] = []  # of each record, whoever makes it
         watches.add(self)
 
     def start(self, *, keep: int = KEPT, values: bool = False, share: bool = True) -> None:
@@ -57,7 +58,7 @@ class Watch(Findings):
         arguments.check("values", values, arguments.FLAG)
         arguments.check("share", share, arguments.FLAG)
         if self.recorder is None:
-            self.recorder = Recorder(keep, values=values)
+            self.recorder = Recorder(keep, values=values, on_record=self.told)
             self._source.events.listen(self.recorder)
             self._look_around()
         if share and self.sharing is None:
@@ -141,16 +142,15 @@ class Watch(Findings):
         """Call the function with each record from now on; it must not wait.
 
         Args:
-            function: it is called in the task or thread of the work.
+            function: it is called in the task or thread of the work; its errors are logged.
         """
         self.start()
-        assert self.recorder is not None
-        self.recorder.on_record.append(function)
+        self.told.append(function)
 
     def forget(self, function: Callable[[Record], object]) -> None:
         """Call the function no longer."""
-        if self.recorder is not None and function in self.recorder.on_record:
-            self.recorder.on_record.remove(function)
+        if function in self.told:
+            self.told.remove(function)
 
     def mount(
         self,

@@ -28,6 +28,12 @@ class Sqlite3(Driver):
         return ConnectionStatus.IN_TRANSACTION if is_open else ConnectionStatus.IDLE
 
 
+class Pysqlite(Sqlite3):
+    """`sqlite3` itself."""
+
+    counts_late = True
+
+
 class Aiosqlite(Sqlite3):
     """aiosqlite, which has a thread for each connection."""
 
@@ -59,7 +65,7 @@ class Inline(Sqlite3):
 
 
 DRIVERS: dict[str, Driver] = {
-    "pysqlite": Sqlite3(),
+    "pysqlite": Pysqlite(),
     "aiosqlite": Aiosqlite(),
     "inline": Inline(),
 }

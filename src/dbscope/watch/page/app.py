@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from dbscope.errors import DBScopeError
 from dbscope.watch.page import plans, revisions
 from dbscope.watch.page.safety import HEADERS, Guard
 from dbscope.watch.page.stream import Stream
-from dbscope.watch.share.values import encoded
+from dbscope.watch.share.values import decoded, encoded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +55,7 @@ class Page:
         """Serve one request."""
         if scope["type"] != "http":
             return
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        path = path_below(scope)
         if not path.strip("/") and self.guard.signs_in(scope):
             await self._sign_in(scope, send)
             return
@@ -114,7 +113,7 @@ class Page:
     async def _plan(self, receive: Any, send: Any) -> None:
         """Say how the database would do a SELECT of a record: the page itself sends no SQL."""
         try:
-            asked = json.loads(await body_of(receive))
+            asked = decoded(await body_of(receive))
             record: Any = await self.in_thread(self.everybody.record, str(asked["id"]))
             sql: str = record["sent"][int(asked["place"])]["sql"]
         except (ValueError, KeyError, TypeError, IndexError):
@@ -133,6 +132,18 @@ REFUSED = {
     405: b"This page is only read.",
     421: b"Not by this name: see the argument hosts of db.watch.mount().",
 }
+
+
+def path_below(scope: Any) -> str:
+    """Return the path below the page.
+
+    A proxy in front may have taken its prefix away, which `FastAPI(root_path=...)` adds to
+    `root_path` and not to the path.
+    """
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    stripped = root.removeprefix(scope.get("app_root_path", ""))
+    return path.removeprefix(root if path.startswith(root) else stripped)
 
 
 async def body_of(receive: Any) -> bytes:

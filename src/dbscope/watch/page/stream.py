@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import TYPE_CHECKING, Any
 
 from dbscope.watch.page.safety import HEADERS
-from dbscope.watch.share.values import dictionary, encoded
+from dbscope.watch.share.values import decoded, dictionary, encoded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -62,7 +61,7 @@ class Stream:
 def known(told: bytes) -> dict[str, Any]:
     """Return what a browser that comes again says it has: by process, the last record."""
     try:
-        found = dictionary(json.loads(told or b"{}"))
+        found = dictionary(decoded(told or b"{}"))
     except ValueError:
         return {}
     few = list(found.items())[:KNOWN]

@@ -12,7 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 from dbscope.watch.share import answers, folder
-from dbscope.watch.share.values import dictionary, encoded
+from dbscope.watch.share.values import decoded, dictionary, encoded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -147,7 +147,7 @@ class Everybody:
     def _of_left(self, member: Member, asked: dict[str, Any]) -> Any:
         left = self._left.get(member.id)
         if left is None:
-            left = self._left[member.id] = checked(json.loads(folder.read(member.path)))
+            left = self._left[member.id] = checked(decoded(folder.read(member.path)))
         if asked["ask"] == "record":
             found = [each for each in left["records"] if each["number"] == asked["number"]]
             return dict(found[0]) if found else None
@@ -181,7 +181,7 @@ def ask(path: Path, asked: dict[str, Any]) -> Any:
             line.settimeout(PATIENCE)
             line.connect(str(path))
             line.sendall(encoded(asked) + b"\n")
-            return json.loads(heard(line))
+            return decoded(heard(line))
     except ConnectionRefusedError:
         folder.bury(path)
         raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import json
 import logging
 import os
 import secrets
@@ -14,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from dbscope.watch.share import answers, folder
-from dbscope.watch.share.values import dictionary, encoded
+from dbscope.watch.share.values import decoded, dictionary, encoded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -113,7 +112,7 @@ class Sharing(threading.Thread):
         try:
             with asker, asker.makefile("rwb") as file:
                 asker.settimeout(PATIENCE)
-                asked: Any = json.loads(file.readline(LONGEST))
+                asked: Any = decoded(file.readline(LONGEST))
                 found = answers.answer(self.watch, dictionary(asked))
                 file.write(encoded(found) + b"\n")
         except (OSError, ValueError):
@@ -125,10 +124,13 @@ class Sharing(threading.Thread):
 
 
 def shortened(left: dict[str, Any]) -> bytes:
-    """Return JSON of what is left, with as many of the last records as there is room for."""
+    """Return JSON of what is left, with as many of the last records as there is room for.
+
+    Many routes with long reasons may leave no room, not even for themselves.
+    """
     for record in left["records"]:
         for sent in record["sent"]:
             sent["values"] = None  # not even if they were asked for: this is on a disk
-    while len(found := encoded(left)) > folder.LARGEST:
+    while len(found := encoded(left)) > folder.LARGEST and left["records"]:
         left["records"] = left["records"][1 + len(left["records"]) // 2 :]
-    return found
+    return found if len(found) <= folder.LARGEST else encoded(left | {"problems": [], "routes": []})
