@@ -262,6 +262,8 @@ def test_what_was_stored_in_part(world: World, watch: Any, tmp_path: Path) -> No
     (lost,) = second.watch.recent()
     second.watch.stop()
     assert lost.outcome == "partly committed"
+    assert lost.reason.startswith(f"{record.reason}; IntegrityError (")
+    assert ", last written at " in lost.reason
     assert dict(lost.not_stored) == {"INSERT into child": 1}
 
 

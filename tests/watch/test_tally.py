@@ -54,6 +54,17 @@ def add(tally: Tally, *records: Record) -> dict[str, Any]:
     return tally.told()[0]
 
 
+def test_to_count_a_record_makes_nothing_of_it(tally: Tally, db: Database[Any]) -> None:
+    """Most are never read, and whoever counts them looks at each."""
+    with db.scope():
+        db.execute(text("SELECT 1"))
+    (counted,) = tally.look()
+    assert counted._make is not None
+    assert tally.told()[0]["minutes"][0][4] == 1
+    assert counted.transactions[0].outcome == COMMITTED
+    assert counted._make is None
+
+
 def test_each_record_is_counted_once(tally: Tally, record: Record) -> None:
     """However often it is looked at; what came meanwhile is new."""
     add(tally, record, record)

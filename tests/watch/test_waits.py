@@ -3,24 +3,32 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, create_engine, make_url, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
 from sqlalchemy.util import await_only
 
 from dbscope import PoolTimeout
+from dbscope.backends.mysql.lock_waits import MySQLLockWaits
 from dbscope.watch.records import Record
 from tests.conflicts import with_options
 from tests.watch.lines import at
-from tests.worlds import DRIVERS, Both, World, both_context, insert, is_postgresql, is_sqlite
+from tests.worlds import DRIVERS, MYSQL, Both, World, both_context, insert, is_postgresql, is_sqlite
 
 HERE = [name for name in DRIVERS if is_sqlite(name) or is_postgresql(name)]
 PATIENCE = 20  # seconds
 pytestmark = pytest.mark.worlds(drivers=HERE.__contains__, places=["scope"])
 ONE = {"pool_size": 1, "max_overflow": 0, "pool_timeout": PATIENCE}
+servers = pytest.mark.worlds(
+    drivers=lambda name: is_postgresql(name) or name in MYSQL, places=["scope"]
+)
+mariadb = pytest.mark.worlds(drivers={"pymysql"}.__contains__, places=["scope"])
 TWO = {"pool_size": 2, "max_overflow": 0, "pool_timeout": PATIENCE}
 
 
@@ -181,7 +189,7 @@ def test_the_turn_to_write(world: World, watch: Any) -> None:
     assert world.items() == ["a", "b"]
 
 
-@pytest.mark.worlds(drivers=is_postgresql, places=["scope"])
+@servers
 def test_a_row_that_another_transaction_has_changed(world: World, watch: Any) -> None:
     """Both sides are known: the server tells processes, and whose they are we know."""
     watch().start()
@@ -191,7 +199,7 @@ def test_a_row_that_another_transaction_has_changed(world: World, watch: Any) ->
         started: list[int] = []
 
         def change() -> None:
-            db.execute(text("UPDATE item SET name = name || 'x'"))
+            db.execute(text("UPDATE item SET name = concat(name, 'x')"))
 
         def first() -> None:
             with db.scope():
@@ -214,14 +222,13 @@ def test_a_row_that_another_transaction_has_changed(world: World, watch: Any) ->
     assert " (idle for " in wait.whom[0]
 
 
-@pytest.mark.worlds(drivers=is_postgresql, places=["scope"])
+@servers
 def test_a_row_that_another_program_has_locked(world: World, watch: Any) -> None:
     """It is named as the server knows it."""
     watch().start()
     world.look.execute("INSERT INTO item (name) VALUES ('a')")
-    address = world.look.url.set(drivername="postgresql").render_as_string(hide_password=False)
-    with psycopg.connect(address) as other:
-        other.execute("UPDATE item SET name = 'b'")
+    with another_program(world) as other:
+        other.execute(text("UPDATE item SET name = 'b'"))
 
         def story(db: Both) -> None:
             def wait() -> None:
@@ -236,10 +243,72 @@ def test_a_row_that_another_program_has_locked(world: World, watch: Any) -> None
 
         world.play(story)
     (record,) = watch().recent()
-    assert "(process " in only_wait(record).whom[0]
+    wait = only_wait(record)
+    assert wait.what == "a row of item"
+    assert "(process " in wait.whom[0]
+    assert "idle in transaction for " in wait.whom[0]
 
 
-@pytest.mark.worlds(drivers=is_postgresql, places=["scope"])
+@mariadb
+def test_a_wait_of_before_is_not_taken_for_one_of_now(world: World, watch: Any) -> None:
+    """InnoDB tells what it knew, as long as somebody reads it all the time."""
+    world.look.execute("INSERT INTO item (name) VALUES ('a')")
+    with another_program(world) as other, another_program(world) as waits:
+        thread = waits.scalar(text("SELECT connection_id()"))
+        other.execute(text("UPDATE item SET name = 'b'"))
+        asks = MySQLLockWaits(make_url(world.url), {})
+        with ThreadPoolExecutor(1) as threads:
+            done = threads.submit(waits.execute, text("UPDATE item SET name = 'c'"))
+            until_told(lambda: asks.ask([thread]))
+            other.rollback()
+            done.result()
+        with ThreadPoolExecutor(1) as threads:
+            read_on = partial(other.execute, text("SELECT 1 FROM information_schema.innodb_trx"))
+            threads.submit(waits.execute, text("SELECT sleep(3)"))
+            end = time.monotonic() + 2.5
+            while time.monotonic() < end:
+                read_on()
+                time.sleep(0.02)
+            assert other.scalar(text("SELECT count(*) FROM information_schema.innodb_lock_waits"))
+            assert asks.ask([thread]) == []
+        asks.close()
+
+
+@servers
+def test_who_asks_has_a_new_connection_after_one_was_lost(world: World) -> None:
+    """A server that was started anew is not silent for ever."""
+    backend: Any = world.database._source.backend
+    asks = backend.lock_waits({})
+    assert asks.ask([1]) == []
+    process = backend.process_of(asks._connection)
+    on_postgresql = f"SELECT pg_terminate_backend({process})"
+    world.look.execute(f"KILL {process}" if world.driver in MYSQL else on_postgresql)
+    asks._next = 0.0
+    with pytest.raises(DBAPIError):
+        asks.ask([1])
+    assert asks.ask([1]) == []
+    asks.close()
+
+
+@contextmanager
+def another_program(world: World) -> Iterator[Connection]:
+    """Give a connection that is none of the library's."""
+    url = make_url(world.url)
+    driver = "postgresql+psycopg" if url.drivername.startswith("postgresql") else "mysql+pymysql"
+    engine = create_engine(url.set(drivername=driver), poolclass=NullPool)
+    with engine.connect() as connection:
+        yield connection
+
+
+def until_told(asked: Callable[[], object]) -> None:
+    """Ask until there is an answer, as often as the library does."""
+    end = time.monotonic() + PATIENCE
+    while not asked():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@servers
 def test_a_lock_by_name(world: World, watch: Any) -> None:
     """Of `db.advisory_lock`, with the scope that has it."""
     watch().start()

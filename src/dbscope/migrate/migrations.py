@@ -203,8 +203,16 @@ class Migrations(Tree):
 
         with self._turn():
             connect.alone(self.db, work, replace(self._patience, alone=self.alone))
-            self.ran |= dict.fromkeys((each.revision for each in done), time())
+            self._note([each.revision for each in done], change)
             return tuple(map(revision_of, done))
+
+    def _note(self, done: list[str], change: Callable[..., None]) -> None:
+        """Let the page of the watch know when it was, in this process and in others."""
+        ran = dict.fromkeys(done, time()) if change is command.upgrade else {}
+        undone = None if change is command.stamp else done
+        kept = {} if undone is None else self.ran
+        self.ran = {each: at for each, at in kept.items() if each not in done} | ran
+        self.db.watch.everybody().note_revisions(ran, undone)
 
     def _status(self) -> Status:
         return connect.look(self.db, self._read)

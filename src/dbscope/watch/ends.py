@@ -127,7 +127,8 @@ def _partly(recorder: Kept, event: events.PartlyCommitted) -> None:
     draft.is_partly = True
     kept = {"committed": "committed", "rolled_back": "rolled back", "unknown": "unknown"}
     found = [(told, getattr(error, name, ())) for name, told in kept.items()]
-    draft.reason = ", ".join(f"{told}: {' and '.join(names)}" for told, names in found if names)
+    outcomes = ", ".join(f"{told}: {' and '.join(names)}" for told, names in found if names)
+    draft.reason = outcomes if draft.reason is None else f"{outcomes}; {draft.reason}"
 
 
 def _savepoint(recorder: Kept, event: events.SavepointBegun) -> None:

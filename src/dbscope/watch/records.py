@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from dbscope.watch.parts import Statement, statement
@@ -37,10 +37,17 @@ class Late:
     _make: Callable[[], Any] | None
 
     @classmethod
-    def later(cls, make: Callable[[], Any]) -> Self:
-        """Return one that is made by the function."""
+    def later(cls, make: Callable[[], Any], **known: Any) -> Self:
+        """Return one that is made by the function.
+
+        Args:
+            make: it.
+            **known: what is read of it before, which is no reason to make the rest.
+        """
         late = object.__new__(cls)
         object.__setattr__(late, "_make", make)
+        for name, value in known.items():
+            object.__setattr__(late, name, value)
         return late
 
     def __getattr__(self, name: str) -> Any:
@@ -50,8 +57,8 @@ class Late:
         make = self._make
         if make is not None:  # else another thread has made it meanwhile
             made = make()
-            for each in fields(made):
-                object.__setattr__(self, each.name, getattr(made, each.name))
+            for each in self.__dataclass_fields__:
+                object.__setattr__(self, each, getattr(made, each))
             object.__setattr__(self, "_make", None)
         return object.__getattribute__(self, name)
 

@@ -26,43 +26,52 @@ def sealed(draft: Draft) -> Record:
     vars(ended).update(vars(draft), **LIVE)
     if draft.seen is not None:
         draft.seen.seal()
-    what = name_of(scope), route_of(scope), unit.source.name
-    return Record.later(partial(record, ended, what, perf_counter()))
+    now = perf_counter()
+    _end(ended, now)
+    known = {  # what is counted of each record
+        "number": ended.number,
+        "kind": ended.kind,
+        "name": name_of(scope),
+        "route": route_of(scope),
+        "began": ended.epoch,
+        "seconds": now - ended.began,
+        "status": ended.status,
+        "outcome": outcome_of(ended),
+        "sent": tuple(ended.statements),
+        "more": ended.more,
+        "again": ended.again,
+    }
+    return Record.later(partial(record, ended, unit.source.name, now, known), **known)
 
 
-def record(draft: Draft, what: tuple[str, str | None, str], ended: float) -> Record:
-    """Return the record of a draft that is sealed.
-
-    Args:
-        draft: it.
-        what: the names of its scope, its route and its database.
-        ended: when its scope was over.
-    """
+def _end(draft: Draft, ended: float) -> None:
     if draft.swallowed is not None:
         draft.because(draft.swallowed)
     for each in draft.transactions:
         each.outcome = each.outcome or records.ROLLED_BACK
         each.ended = each.ended or ended
-    outcome, stored = outcome_of(draft), amounts(draft, stored=True)
+
+
+def record(draft: Draft, database: str, ended: float, known: dict[str, Any]) -> Record:
+    """Return the record of a draft that is sealed.
+
+    Args:
+        draft: it.
+        database: its name.
+        ended: when its scope was over.
+        known: the fields that are known already.
+    """
+    outcome, stored = known["outcome"], amounts(draft, stored=True)
     is_kept = outcome in {records.COMMITTED, records.READ, records.NOTHING}
     transactions = tuple(_transaction(each, draft.began) for each in draft.transactions)
     gaps = tuple(draft.gaps)
     found = [] if draft.seen is None else draft.seen.problems()
     return Record(
-        number=draft.number,
-        kind=draft.kind,
-        name=what[0],
-        route=what[1],
-        database=what[2],
-        began=draft.epoch,
-        seconds=ended - draft.began,
-        status=draft.status,
-        outcome=outcome,
+        **known,
+        database=database,
         reason=None if is_kept and not draft.is_verified else draft.reason,
         line=lines.told(draft.line),
-        sent=tuple(draft.statements),
         zero=draft.began,
-        more=draft.more,
         transactions=transactions,
         savepoints=tuple(_savepoint(each, draft.began, ended) for each in draft.savepoints),
         waits=tuple(draft.waits),
@@ -74,7 +83,6 @@ def record(draft: Draft, what: tuple[str, str | None, str], ended: float) -> Rec
         stored=stored,
         attempt=draft.attempt,
         before=draft.before,
-        again=draft.again,
         held=draft.held,
         is_on_purpose=draft.is_on_purpose,
         problems=(*found, *of_scope(draft.kind, gaps, transactions)),
@@ -109,6 +117,8 @@ def is_stored(draft: Draft, sent: Sent) -> bool:
 
 def amounts(draft: Draft, *, stored: bool) -> tuple[tuple[str, int], ...]:
     """Return what was written and is kept, or is not, as rows of each kind and table."""
+    if not draft.writes:
+        return ()
     counted: Counter[str] = Counter()
     for sent in draft.writes:
         wrote = sent.error is None and sent.rows != 0

@@ -12,16 +12,18 @@ from dbscope.backends import limits
 from dbscope.backends.base import Backend
 from dbscope.backends.features import Features
 from dbscope.backends.mysql import drivers, implicit_commit, kill, packets, session, session_state
+from dbscope.backends.mysql.lock_waits import MySQLLockWaits
 from dbscope.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
 
     from sqlalchemy import Column, Connection, Engine, Table
     from sqlalchemy.engine import ExceptionContext
 
     from dbscope.backends.doctor import Doctor
     from dbscope.backends.inserting import Inserting
+    from dbscope.backends.lock_waits import LockWaits
     from dbscope.backends.migrating import Migrating
     from dbscope.backends.mysql.session_state import Kept
     from dbscope.unit.unit import Unit
@@ -137,6 +139,16 @@ class MySQL(Backend):
         return MySQLInserting(table, writer)
 
     # -- what a watch asks ---------------------------------------------------------------------
+
+    def process_of(self, connection: Connection) -> int | None:
+        """Return the thread of the server that the driver was told of when it logged in."""
+        driver: Any = connection.connection.driver_connection
+        thread = getattr(driver, "thread_id", None)
+        return None if thread is None else int(thread())
+
+    def lock_waits(self, options: Mapping[str, Any]) -> LockWaits | None:
+        """Return who can ask, by PyMySQL, whatever the driver is."""
+        return MySQLLockWaits(self.url, dict(options)) if MySQLLockWaits.is_possible() else None
 
     def plan(self, connection: Connection, sql: str) -> list[str]:
         """Return the plan of a statement that has no values: the server plans by them.

@@ -14,7 +14,6 @@ from dbscope.backends.features import Features
 from dbscope.backends.postgresql import (
     connections,
     drivers,
-    lock_waits,
     login,
     plan,
     pooler,
@@ -24,7 +23,7 @@ from dbscope.backends.postgresql import (
     stale_plans,
     verify_commit,
 )
-from dbscope.backends.postgresql.lock_waits import LockWaits
+from dbscope.backends.postgresql.lock_waits import PostgreSQLLockWaits
 from dbscope.backends.postgresql.session_state import MARK
 from dbscope.backends.upsert import on_conflict
 from dbscope.errors import ConfigurationError
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from dbscope.backends.base import Renew
     from dbscope.backends.doctor import Doctor
     from dbscope.backends.inserting import Inserting
+    from dbscope.backends.lock_waits import LockWaits
     from dbscope.backends.migrating import Migrating
     from dbscope.backends.notifications import Notifications
     from dbscope.unit.unit import Unit
@@ -178,7 +178,8 @@ class PostgreSQL(Backend):
 
     def lock_waits(self, options: Mapping[str, Any]) -> LockWaits | None:
         """Return who can ask, by psycopg, whatever the driver is."""
-        return LockWaits(self.url, dict(options)) if lock_waits.is_possible() else None
+        possible = PostgreSQLLockWaits.is_possible()
+        return PostgreSQLLockWaits(self.url, dict(options)) if possible else None
 
     def plan(self, connection: Connection, sql: str) -> list[str]:
         """Return the generic plan: what has no values is planned for any of them."""

@@ -1,19 +1,15 @@
-"""Who waits for a lock of whom, as PostgreSQL knows: asked on a connection of its own."""
+"""Who waits for a lock of whom, as PostgreSQL knows."""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, create_engine, text
-from sqlalchemy.pool import NullPool
+from sqlalchemy import bindparam, text
 
-from dbscope.backends.lock_waits import LockWait
+from dbscope.backends.lock_waits import LockWait, LockWaits
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    from sqlalchemy import URL, Connection, Engine
+    from sqlalchemy import Connection
 
 # "9.27.1. Session Information Functions", and the view pg_locks.
 ASK = text("""
@@ -29,34 +25,15 @@ WHERE waiting.pid IN :pids AND waiting.wait_event_type = 'Lock'
 """).bindparams(bindparam("pids", expanding=True))
 
 
-class LockWaits:
-    """The one who asks; from a thread that may wait.
+class PostgreSQLLockWaits(LockWaits):
+    """The one who asks, by psycopg."""
 
-    Args:
-        url: of the database, whatever its driver.
-        options: of its engine.
-    """
+    driver = "postgresql+psycopg"
 
-    def __init__(self, url: URL, options: dict[str, Any]) -> None:
-        plain = url.set(drivername="postgresql+psycopg")
-        given: Any = options.get("connect_args", {}) if "psycopg" in url.drivername else {}
-        self._engine: Engine = create_engine(
-            plain, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=given
-        )
-        self._connection: Connection | None = None
-
-    def ask(self, processes: Collection[int]) -> list[LockWait]:
-        """Return who of these processes waits, and for whom."""
-        if self._connection is None:
-            self._connection = self._engine.connect()
-        rows = self._connection.execute(ASK, {"pids": list(processes)}).all()
+    def found(self, connection: Connection, processes: list[int]) -> list[LockWait]:
+        """Return what the server says."""
+        rows = connection.execute(ASK, {"pids": processes}).all()
         return [LockWait(row.waiter, row.holder, what(row), holder(row)) for row in rows]
-
-    def close(self) -> None:
-        """Ask no more."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
 
 
 def what(row: Any) -> str:
@@ -69,8 +46,3 @@ def holder(row: Any) -> str:
     """Name a process that is none of ours."""
     name = row.application or "another program"
     return f"{name} (process {row.holder}, {row.state} for {row.seconds:.1f} s)"
-
-
-def is_possible() -> bool:
-    """Tell whether there is a driver that a thread can ask by."""
-    return find_spec("psycopg") is not None

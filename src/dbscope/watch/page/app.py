@@ -105,7 +105,8 @@ class Page:
         if what == "records" and which:
             return await self.in_thread(self.everybody.record, which)
         if what == "migrations" and self.migrations is not None:
-            return await self.in_thread(revisions.told, self.migrations)
+            noted = await self.in_thread(self.everybody.revisions)
+            return await self.in_thread(revisions.told, self.migrations, noted)
         if asked in {"problems", "routes", "pool"}:
             return await self.in_thread(getattr(self.everybody, asked))
         return None

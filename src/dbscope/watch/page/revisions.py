@@ -12,11 +12,12 @@ WRITTEN = r"Create Date: (\d{4}-\d\d-\d\d)"
 HEAD = 2000  # characters of a file, in which its date is
 
 
-def told(migrations: Any) -> dict[str, Any]:
+def told(migrations: Any, noted: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Return all revisions, newest first, and what the database has of them.
 
     Args:
         migrations: a `dbscope.migrate.Migrations`.
+        noted: when revisions were applied, and by which process, as far as one has noted it.
     """
     try:
         status, history = migrations.status(), migrations.history()
@@ -24,6 +25,7 @@ def told(migrations: Any) -> dict[str, Any]:
         return {"refused": error.what, "revisions": [], "unknown": []}
     pending = {each.id for each in status.pending}
     current = {each.id for each in status.current}
+    known = {each: {"at": at, "by": "this process"} for each, at in migrations.ran.items()} | noted
     return {
         "is_current": status.is_current,
         "unknown": status.unknown,
@@ -36,7 +38,7 @@ def told(migrations: Any) -> dict[str, Any]:
                 "state": "pending" if each.id in pending else "applied",
                 "is_current": each.id in current,
                 "written": written(each.path),
-                "applied": migrations.ran.get(each.id),
+                "applied": None if each.id in pending else known.get(each.id),
             }
             for each in history
         ],

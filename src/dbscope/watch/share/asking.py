@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 from collections import Counter
@@ -11,11 +12,11 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
-from dbscope.watch.share import answers, folder
+from dbscope.watch.share import answers, folder, revisions, serving
 from dbscope.watch.share.values import decoded, dictionary, encoded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from dbscope.watch.findings import Findings
     from dbscope.watch.share.folder import Member
@@ -25,6 +26,8 @@ REST = 3.0  # seconds in which one that did not answer is not asked
 LARGEST = 8_000_000  # bytes of an answer
 LONGEST = 15  # digits of a number
 OWN = "here"
+
+logger = logging.getLogger("dbscope")
 
 
 class Silent(OSError):
@@ -112,6 +115,27 @@ class Everybody:
                 known = found.setdefault(second, [0] * len(numbers))
                 found[second] = [a + b for a, b in zip(known, numbers, strict=True)]
         return [[second, *found[second]] for second in sorted(found)]
+
+    def revisions(self) -> dict[str, dict[str, Any]]:
+        """Return when revisions were applied, and by which process, as far as one has noted it."""
+        return revisions.noted(self.folder)
+
+    def note_revisions(self, ran: dict[str, float], undone: Iterable[str] | None = ()) -> None:
+        """Note what this process has run, where somebody watches, or has watched, the database.
+
+        Args:
+            ran: revisions that were applied, and when, in seconds since 1970.
+            undone: those of which that is over; None: all that are noted.
+        """
+        if not serving.IS_POSSIBLE:
+            return
+        try:
+            if self.watch is not None and self.watch.id is not None:
+                folder.make(self.folder)
+            if self.folder.is_dir():
+                revisions.note(self.folder, ran, undone)
+        except OSError as error:
+            logger.debug("When revisions were applied could not be noted: %r", error)
 
     # -- inside --------------------------------------------------------------------------------
 
