@@ -161,6 +161,28 @@ def test_null_is_refused_by_the_name_of_the_field(library: World, data: Any, fie
 
 
 @in_scope
+def test_null_is_refused_where_a_validator_does_not_know_it(library: World) -> None:
+    """Most of them call a method of a text; what else one raises is the application's."""
+
+    def body(db: Both) -> None:
+        members = BothCRUD(db, Member)
+        member = members.create({"email": "a@b"})
+        for refused in (
+            lambda: members.create({"email": None}),
+            lambda: members.create_many([{"email": "c@d"}, {"email": None}]),
+            lambda: members.update(member, {"email": None}),
+            lambda: members.upsert({"email": None}, on=["email"]),
+        ):
+            with pytest.raises(NullRefused, match="email must not be null"):
+                refused()
+        with pytest.raises(TypeError, match="not iterable"):
+            members.update(member, {"email": 5})
+        assert (member.email, members.count()) == ("a@b", 1)
+
+    library.run(body)
+
+
+@in_scope
 def test_null_in_a_new_row_is_the_columns_default(library: World) -> None:
     """And in a change it is refused, whatever makes the column in a new row."""
 

@@ -5,8 +5,8 @@ import threading
 from typing import Any
 
 import pytest
+from sqlalchemy import event, select, text, update
 from sqlalchemy import insert as core_insert
-from sqlalchemy import select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from dbscope import (
@@ -352,3 +352,50 @@ def test_a_result_is_the_one_that_sqlalchemy_gives(world: World) -> None:
         assert result.inserted_primary_key == (db.scalar(select(Item.id).filter_by(name="d")),)
 
     in_autocommit(world, body)
+
+
+# -- the driver's own ------------------------------------------------------------------------------
+
+
+def commit_by_yourself(connection: Any, *_: Any) -> None:
+    """Tell a driver to store each statement at once, in its own way."""
+    if callable(getattr(connection, "autocommit", None)):
+        connection.autocommit(True)
+    else:
+        connection.autocommit = True
+
+
+def in_a_scope(db: Both) -> None:
+    with db.scope():
+        insert(db, "a")
+        raise Trouble
+
+
+def in_a_block(db: Both) -> None:
+    with db.scope(atomic=False), db.atomic():
+        insert(db, "a")
+        raise Trouble
+
+
+def in_a_flush(db: Both) -> None:
+    with db.scope(atomic=False):
+        db.session.add_all([Item(name="a"), Child(item_id=-1)])
+
+
+WITHOUT = ("sqlite3", "aiosqlite")  # of Python 3.11, whose autocommit is what the recipe uses
+
+
+@pytest.mark.worlds(drivers=lambda driver: driver not in WITHOUT, places=["scope"])
+@pytest.mark.parametrize("name", ["connect", "checkout"])
+@pytest.mark.parametrize("act", [in_a_scope, in_a_block, in_a_flush])
+def test_a_listener_cannot_make_a_transaction_autocommit(world: World, name: str, act: Any) -> None:
+    """What is sent would stay, though the scope, the block or the flush fails."""
+
+    def story(db: Both) -> None:
+        engine: Any = db.engine
+        event.listen(getattr(engine, "sync_engine", engine), name, commit_by_yourself)
+        with pytest.raises(ConfigurationError, match="is in autocommit"):
+            act(db)
+
+    world.play(story)
+    assert world.items() == []

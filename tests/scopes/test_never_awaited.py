@@ -5,6 +5,7 @@ import gc
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,6 +29,8 @@ FORGOTTEN: dict[str, Callable[[AsyncDatabase], object]] = {
     "db.execute": lambda db: db.execute(ADD),
     "db.scalar": lambda db: db.scalar(select(Item.id)),
     "db.release": lambda db: db.release(),
+    "db.run": lambda db: db.run(partial(keep, db)),
+    "db.gather": lambda db: db.gather(partial(keep, db)),
     "session.execute": lambda db: db.session.execute(ADD),
     "session.commit": lambda db: db.session.commit(),
     "session.flush": lambda db: db.session.flush(),
@@ -56,6 +59,24 @@ async def test_a_request_that_forgot_to_await_is_rolled_back(stage: Stage, call:
     seen = await stage.ask()
     assert isinstance(seen.answer.error, NeverAwaited)
     assert f"`{call}()` was called" in str(seen.answer.error)
+    assert (seen.status, seen.items) == (500, [])
+
+
+@only(*ASYNC)
+async def test_so_is_what_forgot_it_on_its_connection(stage: Stage) -> None:
+    """`session.connection()` is awaited, and what is called on it is not."""
+
+    @stage.app.post("/")
+    async def endpoint() -> None:
+        connection = await stage.real.session.connection()
+        await keep(stage.real)
+        connection.execute(ADD)
+
+    seen = await stage.ask()
+    assert isinstance(seen.answer.error, NeverAwaited)
+    line = endpoint.__code__.co_firstlineno + 4
+    told = f"`connection.execute()` was called at {__file__}:{line} and never awaited"
+    assert told in str(seen.answer.error)
     assert (seen.status, seen.items) == (500, [])
 
 

@@ -45,6 +45,10 @@ class Driver:
         """Return what the server has said last about the transaction."""
         return self.status(connection)
 
+    def commits_by_itself(self, connection: Any) -> bool:
+        """Tell whether it was told to store each statement at once."""
+        return getattr(connection, "autocommit", None) is True
+
     def read_goodbye(self, connection: Connection, dbapi: Any) -> str:  # noqa: ARG002
         """Return what the server has said to end a connection; "": nothing."""
         return ""

@@ -12,7 +12,7 @@ from sqlalchemy.orm.interfaces import ONETOMANY
 
 from dbscope import ConfigurationError
 from dbscope.crud.fields import fields
-from dbscope.crud.nulls import columns_of, refuse_nulls, takes_no_null
+from dbscope.crud.nulls import columns_of, refuse_nulls, set_by_validators, takes_no_null
 from dbscope.crud.refusals import NullRefused
 from dbscope.crud.refusing import refusal
 from dbscope.crud.sources import refuse_foreign_values
@@ -45,7 +45,8 @@ def build(
                 del values[name]
     if not mapper.validators:
         refuse_nulls(mapper, values, is_new=True, path=path)
-    row = mapper.class_(**values)
+    with set_by_validators(mapper, values, is_new=True, path=path):
+        row = mapper.class_(**values)
     refuse_nulls(mapper, _stands(row, values), is_new=True, path=path)
     return row
 
@@ -74,7 +75,8 @@ def change(
         if prop is not None and prop.uselist:
             _replace(row, prop.key, value)
         else:
-            setattr(row, name, value)
+            with set_by_validators(mapper, {name: value}, is_new=False, path=path):
+                setattr(row, name, value)
     refuse_nulls(mapper, _stands(row, values), is_new=False, path=path)
 
 

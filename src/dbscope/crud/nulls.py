@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Column
@@ -30,6 +31,26 @@ def refuse_nulls(
         columns = columns_of(mapper, name)
         if any(takes_no_null(each, is_new=is_new) for each in without(columns, mapper, given)):
             raise refusal(NullRefused, f"{path}{name} must not be null.")
+
+
+@contextmanager
+def set_by_validators(
+    mapper: Mapper[Any], values: Mapping[str, Any], *, is_new: bool, path: str = ""
+) -> Generator[None]:
+    """Set values; a validator that fails because it knows no None is NullRefused as well.
+
+    Args:
+        mapper: the model's.
+        values: by attribute, as they are given to the validators.
+        is_new: see `refuse_nulls`.
+        path: of the fields, before the names.
+    """
+    try:
+        yield
+    except (AttributeError, TypeError):
+        validated = {name: values[name] for name in values.keys() & mapper.validators.keys()}
+        refuse_nulls(mapper, validated, is_new=is_new, path=path)
+        raise
 
 
 def columns_of(mapper: Mapper[Any], name: str) -> list[Column[Any]]:

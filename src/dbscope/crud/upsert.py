@@ -12,7 +12,7 @@ from sqlalchemy.orm import Mapper, Session
 from dbscope import ConfigurationError
 from dbscope.backends import registry
 from dbscope.crud.fields import fields
-from dbscope.crud.nulls import is_made, refuse_nulls, takes_no_null
+from dbscope.crud.nulls import is_made, refuse_nulls, set_by_validators, takes_no_null
 from dbscope.crud.onupdate import is_asked_by_row, made_by_insert, made_by_update
 from dbscope.crud.operations import reload
 from dbscope.crud.sources import foreign, refuse_foreign_values
@@ -190,7 +190,8 @@ def validated(mapper: Mapper[Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values as the model's `@validates` makes them, on an object that nobody has."""
     row: Any = mapper.class_manager.new_instance()
     for name, value in values.items():
-        setattr(row, name, value)
+        with set_by_validators(mapper, {name: value}, is_new=True):
+            setattr(row, name, value)
     return {name: row.__dict__[name] for name in mapper.c.keys() if name in row.__dict__}  # noqa: SIM118
 
 

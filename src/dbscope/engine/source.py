@@ -92,6 +92,7 @@ class EngineSource(Factory):
         if is_sandboxed(connection):
             set_readonly(connection, unit.is_readonly)
         else:
+            transaction.refuse_autocommit(unit, connection, _driver_of(connection))
             self.backend.after_begin(unit, connection, has_reader=self.engines.has_reader)
         if unit.timed:
             self.backend.tell_deadline(unit, connection)

@@ -12,11 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import TextClause
 
+from dbscope.backends.connecting import AUTOCOMMIT
 from dbscope.backends.driver import ConnectionStatus
 from dbscope.backends.sockets import has_unread_bytes
 from dbscope.engine import telling
 from dbscope.engine.sql_text import check_sql
-from dbscope.errors import DatabaseUnavailable, TransactionEndedOutside, UnexpectedRollback
+from dbscope.errors import (
+    ConfigurationError,
+    DatabaseUnavailable,
+    TransactionEndedOutside,
+    UnexpectedRollback,
+)
 from dbscope.watch.events import CommitSent
 
 if TYPE_CHECKING:
@@ -33,6 +39,21 @@ if TYPE_CHECKING:
 WAYS = ("do_execute", "do_executemany", "do_execute_no_params")  # of a dialect, to send a statement
 NOTHING: dict[str, Any] = {}
 UNIT = "dbscope_unit"  # among the attributes of SQLAlchemy's connection: each statement asks
+
+
+# -- when it begins ----------------------------------------------------------------------------
+
+
+def refuse_autocommit(unit: Unit, connection: Connection, driver: Driver) -> None:
+    """Raise ConfigurationError if what is sent would be stored at once, unless that was asked for.
+
+    A listener to the engine's events may have told the driver so, and so may who made the engine.
+    """
+    if not driver.commits_by_itself(connection.connection.dbapi_connection):
+        return
+    level = connection.get_execution_options().get("isolation_level")
+    if unit.blocks or str(level).upper() != "AUTOCOMMIT":
+        raise ConfigurationError(f"The connection of {unit.scope} is in autocommit: {AUTOCOMMIT}.")
 
 
 # -- before each statement ---------------------------------------------------------------------

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from dbscope.unit.current import Scope
 
-OF_DATABASES = ("AsyncDatabase", "AsyncQueries")
+OF_DATABASES = ("AsyncDatabase", "AsyncQueries", "AsyncBlocks", "AsyncCalls", "AsyncServer")
 TELL = "_warn_unawaited_coroutine"  # of `warnings`, which the interpreter looks up each time
 
 
@@ -64,14 +64,15 @@ def note(coroutine: Any, frame: FrameType) -> None:
     """
     called: FrameType = coroutine.cr_frame
     module: str = called.f_globals.get("__name__", "")
-    unit = getattr(getattr(called.f_locals.get("self"), "sync_session", None), "dbscope_unit", None)
+    what, unit = _carried(called.f_locals.get("self"))
     scope: Scope | None = None
     if unit is not None:
         scope = unit.scope
     elif module.startswith("dbscope.") and not _collector.runs:
         scope = open_scope()
     if scope is not None and not scope.closed:
-        call = f"`{_name(coroutine, unit)}()` was called{_where(coroutine.__name__, frame)}"
+        name = _name(coroutine) if unit is None else f"{what}.{coroutine.__name__}"
+        call = f"`{name}()` was called{_where(coroutine.__name__, frame)}"
         scope.forgotten = (*scope.forgotten, f"{call} and never awaited")
 
 
@@ -105,9 +106,16 @@ def _is_statement(frame: FrameType, where: object) -> bool:
     return before[0].opname.startswith("CALL") and first <= where.line <= end
 
 
-def _name(coroutine: Any, unit: object) -> str:
-    if unit is not None:
-        return f"session.{coroutine.__name__}"
+def _carried(owner: object) -> tuple[str, Any]:
+    """Return what of SQLAlchemy's a method is of, and the unit that this belongs to."""
+    for what in ("session", "connection"):
+        plain = getattr(owner, f"sync_{what}", None)
+        if plain is not None:
+            return what, getattr(plain, "dbscope_unit", None)
+    return "", None
+
+
+def _name(coroutine: Any) -> str:
     name: str = coroutine.__qualname__
     kind, _, member = name.rpartition(".")
     return f"db.{member}" if kind in OF_DATABASES else name

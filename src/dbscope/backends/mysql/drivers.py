@@ -11,8 +11,9 @@ from dbscope.backends.driver import ConnectionStatus, Driver
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-# The server's status, sent with each success: SERVER_STATUS_IN_TRANS
+# The server's status, sent with each success: SERVER_STATUS_IN_TRANS, SERVER_STATUS_AUTOCOMMIT
 IN_TRANSACTION = 1
+AUTOCOMMIT = 2
 
 
 class PyMySQL(Driver):
@@ -28,6 +29,10 @@ class PyMySQL(Driver):
         if not connection.open:
             return ConnectionStatus.CLOSED
         return status_of(connection.server_status)
+
+    def commits_by_itself(self, connection: Any) -> bool:
+        """Look at that status, too."""
+        return bool(connection.server_status & AUTOCOMMIT)
 
     def read_goodbye(self, connection: Connection, dbapi: Any) -> str:  # noqa: ARG002
         """Return that there is something, which can be nothing else."""
@@ -45,10 +50,11 @@ class Asyncmy(Driver):
         driver = connection.driver_connection
         if not driver.connected or driver._stream_broken:  # noqa: SLF001
             return ConnectionStatus.CLOSED
-        status, last = driver.server_status, driver._result  # noqa: SLF001
-        if last is not None and (driver._deprecate_eof or not last.field_count):  # noqa: SLF001
-            status = last.server_status
-        return status_of(status)
+        return status_of(_flags(driver))
+
+    def commits_by_itself(self, connection: Any) -> bool:
+        """Look at that status, too."""
+        return bool(_flags(connection.driver_connection) & AUTOCOMMIT)
 
     def read_goodbye(self, connection: Connection, dbapi: Any) -> str:
         """Let the event loop read it."""
@@ -61,6 +67,13 @@ class Asyncmy(Driver):
         with suppress(AttributeError, TypeError):
             driver._writer = None  # noqa: SLF001
         sockets.close_transport(transport)
+
+
+def _flags(driver: Any) -> int:
+    last = driver._result  # noqa: SLF001
+    if last is not None and (driver._deprecate_eof or not last.field_count):  # noqa: SLF001
+        return last.server_status  # type: ignore[no-any-return]
+    return driver.server_status  # type: ignore[no-any-return]
 
 
 def status_of(flags: int) -> ConnectionStatus:
