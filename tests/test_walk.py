@@ -1,4 +1,4 @@
-"""The way of a COMMIT through the house, walked: which rooms stand between the answer and the wire.
+"""The ways through the house, walked: which rooms stand between what is asked and the wire.
 
 `docs/architecture.md` prints what is counted here.
 """
@@ -6,14 +6,14 @@
 import inspect
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
 from greenlet import getcurrent
-from sqlalchemy import ForeignKey
+from sqlalchemy import ForeignKey, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from starlette.applications import Starlette
@@ -23,7 +23,8 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 import dbscope
-from dbscope import AsyncDatabase
+from dbscope import AsyncDatabase, Database
+from dbscope.sqlite_inline.connection import InlineConnection
 from dbscope.unit import rollback
 from dbscope.unit.commit_state import CommitState
 
@@ -66,6 +67,24 @@ def rooms() -> list[str]:
     return list(dict.fromkeys(reversed(ours)))
 
 
+def noting(called: list[tuple[str, str]]) -> Callable[[FrameType, str, Any], None]:
+    """Return who notes, for `sys.setprofile`, the functions of ours that are called and where."""
+
+    def note(frame: FrameType, what: str, argument: Any) -> None:
+        name = frame.f_code.co_filename
+        if what == "call" and name.startswith(HOUSE):
+            called.append((name.removeprefix(HOUSE), frame.f_code.co_qualname))
+
+    return note
+
+
+async def read(request: Request) -> Response:
+    """Ask for something."""
+    db: AsyncDatabase[Any] = request.app.state.db
+    await db.session.execute(text("SELECT 1"))
+    return PlainTextResponse("")
+
+
 async def endpoint(request: Request) -> Response:
     """Store what the URL says."""
     db: AsyncDatabase[Any] = request.app.state.db
@@ -78,7 +97,7 @@ async def endpoint(request: Request) -> Response:
 def client(tmp_path: Path) -> Iterator[TestClient]:
     """Return who asks; the tables are there."""
     db = AsyncDatabase(f"sqlite:///{tmp_path}/walk.db")
-    app = Starlette(routes=[Route("/", endpoint, methods=["POST"])])
+    app = Starlette(routes=[Route("/", endpoint, methods=["POST"]), Route("/", read)])
     app.state.db = db
     db.install(app)
     with TestClient(app, raise_server_exceptions=False) as client:
@@ -115,17 +134,12 @@ def test_the_way_of_a_failed_commit_is_the_one_that_is_told(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At most four rooms decide what it means: first the engine's, then the unit's."""
-    entered: list[str] = []
+    called: list[tuple[str, str]] = []
     send, roll_back = CommitState.send, rollback.roll_back
-
-    def note(frame: FrameType, what: str, argument: Any) -> None:
-        name = frame.f_code.co_filename
-        if what == "call" and name.startswith(HOUSE):
-            entered.append(name.removeprefix(HOUSE))
 
     def look(state: CommitState) -> None:
         send(state)
-        sys.setprofile(note)
+        sys.setprofile(noting(called))
 
     def decided(unit: Any, error: Any = None) -> None:
         sys.setprofile(None)
@@ -135,6 +149,7 @@ def test_the_way_of_a_failed_commit_is_the_one_that_is_told(
     monkeypatch.setattr(CommitState, "send", look)
     monkeypatch.setattr("dbscope.unit.commit.roll_back", decided)
     assert client.post("/?of=999").status_code == 500
+    entered = [room for room, _ in called]
     asked = [room for room in entered[entered.index("engine/events.py") :] if decides(room)]
     assert list(dict.fromkeys(asked)) == told("The way of a COMMIT that fails")
     of_unit = asked.index("unit/commit.py")
@@ -151,3 +166,59 @@ def decides(room: str) -> bool:
         "backends/base.py",
     )
     return not room.startswith(passed)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_the_way_of_a_begin_of_sqlite_is_the_one_that_is_told(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """At most six rooms, from the door of all transactions; a statement or a flush come to it."""
+    found: list[list[str]] = []
+    begin = InlineConnection._begin
+
+    def look(connection: InlineConnection, sql: str, *, immediate: bool) -> None:
+        found.append(rooms())
+        begin(connection, sql, immediate=immediate)
+
+    monkeypatch.setattr(InlineConnection, "_begin", look)
+    assert client.request(method, "/").status_code == 200
+    (way,) = (each[each.index("engine/session_transaction.py") :] for each in found)
+    assert way == told("The way of a BEGIN of SQLite")
+    assert len(way) <= 6
+
+
+# Who is only asked for what it has: the block, its deadline, the driver's connection.
+ASKED = {"unit/unit.py", "unit/faults.py", "backends/sqlite/recipe.py", "backends/sandbox.py"}
+
+
+def called_by_a_statement(db: Database, timeout: float | None) -> list[tuple[str, str]]:
+    """Return what a statement calls in a block that has begun, and in which room."""
+    called: list[tuple[str, str]] = []
+    with db.atomic(timeout=timeout):
+        db.execute(text("SELECT 1"))
+        sys.setprofile(noting(called))
+        try:
+            db.execute(text("SELECT 1"))
+        finally:
+            sys.setprofile(None)
+    return called
+
+
+def test_the_way_of_a_time_limit_is_the_one_that_is_told(tmp_path: Path) -> None:
+    """At most four rooms, which a statement without one does not come to."""
+    db = Database(f"sqlite:///{tmp_path}/walk.db")
+    without = called_by_a_statement(db, None)
+    limited = called_by_a_statement(db, 60)
+    db.dispose()
+    added = dict.fromkeys(call[0] for call in limited if call not in without)
+    way = [room for room in added if room not in ASKED]
+    assert way == told("The way of a time limit")
+    assert len(way) <= 4
+
+
+def test_every_room_that_the_page_names_is_there() -> None:
+    """Who looks for something finds it where the page says."""
+    named = re.findall(r"`((?:\w+/)+(?:\w+\.py)?)`", PAGE.read_text())
+    homes = [HOUSE, PAGE.parents[1]]
+    assert len(named) > 20
+    assert [name for name in named if not any(Path(home, name).exists() for home in homes)] == []

@@ -26,6 +26,7 @@ sqlite = pytest.mark.worlds(drivers=is_sqlite, places=["scope"])
 
 def connect(world: World, url: str | URL) -> None:
     """Let the world have this URL."""
+    world.place = "scope"  # `request` may have been here
     world.database = type(world.database)(url)
 
 
@@ -108,6 +109,42 @@ def test_a_wrong_password(world: World) -> None:
 def test_a_missing_folder(world: World, tmp_path: Path) -> None:
     """SQLite makes files, and no folders."""
     connect(world, make_url(world.url).set(database=str(tmp_path / "missing" / "test.db")))
+    is_configuration(world)
+
+
+@sqlite
+def test_a_folder_in_place_of_a_file(world: World, tmp_path: Path) -> None:
+    """It is none for as long as it is there."""
+    connect(world, make_url(world.url).set(database=str(tmp_path)))
+    is_configuration(world)
+
+
+# What cannot be meant, by the name of the driver: some say so before they connect, and some after.
+WRONG = {
+    "psycopg": [{"nosuch": "1"}, {"connect_timeout": "soon"}, {"sslmode": "sometimes"}],
+    "asyncpg": [{"nosuch": "1"}, {"command_timeout": "soon"}, {"ssl": "sometimes"}],
+    "pymysql": [{"nosuch": "1"}, {"connect_timeout": "soon"}, {"ssl_ca": "/nowhere/ca.pem"}],
+    "asyncmy": [{"nosuch": "1"}, {"connect_timeout": "soon"}, {"init_command": "NONSENSE"}],
+    "sqlite": [{"timeout": "soon"}, {"cached_statements": "many"}],
+}
+WRONG["pymysql"] += WRONG["asyncmy"]
+
+
+@pytest.mark.worlds(places=["scope"])
+def test_an_option_of_the_url_that_the_driver_cannot_take(world: World) -> None:
+    """Whatever error the driver has for it, and whether it has asked the server before."""
+    url = make_url(world.url)
+    for query in WRONG["sqlite" if world.is_sqlite else url.get_driver_name()]:
+        connect(world, url.update_query_dict(query))
+        is_configuration(world)
+
+
+@postgres
+def test_a_server_that_does_not_encrypt(world: World) -> None:
+    """Where the URL asks for that: the test's own server has no certificate."""
+    url = make_url(world.url)
+    option = "ssl" if url.get_driver_name() == "asyncpg" else "sslmode"
+    connect(world, url.update_query_dict({option: "require"}))
     is_configuration(world)
 
 

@@ -330,11 +330,14 @@ def test_a_raw_connection_leaves_no_snapshot_behind(world: World) -> None:
 
 @pytest.mark.worlds(drivers=lambda each: each == "pymysql", places=["scope"])
 @pytest.mark.parametrize(
-    ("code", "away"), [(1040, True), (2003, True), (1053, True), (1045, False), (1049, False)]
+    ("code", "away"),
+    [(1040, True), (2003, True), (1053, True), (1045, False), (1049, False), (2026, False)],
 )
 def test_errors_of_connecting_are_told_apart_by_their_number(code: int, away: bool) -> None:
-    """Decision 12: too many, nobody there, shutting down; not a wrong password or name."""
-    assert errors.is_away(pymysql.OperationalError(code, "words"), None) is away
+    """Too many, nobody there, shutting down; not a wrong password, name or encryption."""
+    error = pymysql.OperationalError(code, "words")
+    assert errors.is_away(error, None) is away
+    assert errors.is_permanent(error, None) is not away
     assert errors.is_away(ConnectionRefusedError(111, "refused"), None)
 
 

@@ -181,6 +181,18 @@ def test_an_option_of_an_engine_that_cannot_be_honoured_is_refused(
 
 
 @KINDS
+@pytest.mark.parametrize("url", ["sqlite:///a.db", "postgresql://h/x", "mysql://h/x"])
+def test_a_pool_of_the_other_kind_is_told_which_one_serves(kind: Any, url: str) -> None:
+    """By its own name, and not by that of ours which stands in for it."""
+    classes = [pools.QueuePool, pools.AsyncAdaptedQueuePool]
+    right, wrong = classes if kind is Database else reversed(classes)
+    with pytest.raises(
+        ConfigurationError, match=f"={wrong.__name__} cannot serve .* use {right.__name__}"
+    ):
+        _ = kind(url, engine_options={"poolclass": wrong}).engine
+
+
+@KINDS
 @pytest.mark.parametrize("query", ["autocommit=true", "init_command=set+autocommit%3D1"])
 def test_a_url_that_asks_for_autocommit_is_refused(kind: Any, query: str) -> None:
     """SQLAlchemy gives what it says to the driver."""

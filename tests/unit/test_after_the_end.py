@@ -17,6 +17,7 @@ from dbscope import (
     UnexpectedRollback,
 )
 from dbscope.engine import transaction
+from dbscope.watch.events import Event, RollbackFailed
 from tests.support.proxy import Proxy
 from tests.unit.blocks import Trouble
 from tests.unit.test_ended_outside import driver
@@ -214,9 +215,16 @@ def refuse_rollback_to(world: World) -> None:
 
 @SCOPE
 @pytest.mark.parametrize("how", ["at the end", "by hand"])
-def test_the_error_of_commit_is_not_hidden_by_that_of_the_rollback(world: World, how: str) -> None:
-    """A Galera node that has lost its cluster refuses both; what counts is what came first."""
+def test_the_error_of_commit_is_not_hidden_by_that_of_the_rollback(
+    world: World, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A Galera node that has lost its cluster refuses both; what counts is what came first.
+
+    The other one is told to who listens, as that of any rollback: the log is one of them.
+    """
     log: list[str] = []
+    told: list[Event] = []
+    world.database.events.listen(told.append)
     dialect = plain_engine(world.database).dialect
     first, second = refusal(world, 1213), refusal(world, 1047)
 
@@ -242,6 +250,8 @@ def test_the_error_of_commit_is_not_hidden_by_that_of_the_rollback(world: World,
         world.run(body)
     assert raised.value.orig is first
     assert any("The rollback after this error failed" in note for note in raised.value.__notes__)
+    assert [each.error for each in told if isinstance(each, RollbackFailed)] == [second]
+    assert caplog.text.count("The rollback failed in the ") == 1
     assert (log, world.items()) == (["rolled back"], [])
 
 

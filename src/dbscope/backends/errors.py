@@ -35,6 +35,7 @@ PERMANENT = frozenset({"28000", "28P01", "3D000", "42501", "42704", "22023", NOT
 PERMANENT_WORDS = re.compile(
     "no such (database|user)|does not exist|authentication failed|auth failed|login rejected"
     "|unsupported startup parameter|bouncer config error|SSL required"
+    r"|invalid \w+ value|does not support SSL|rejected SSL upgrade"
 )
 QUERY_CANCELED = "57014"
 # In the info of a connection: a transaction had failed there before this one began.
@@ -50,7 +51,7 @@ MYSQL_AWAY = frozenset({1040, 1129, 1203, 1226, 2002, 2003, 2005, 2006, 2013, 20
 # Who may connect, and to what: access denied, no such database or host, an account that is locked
 # or whose password has expired, a plugin or an encryption that both sides do not have.
 MYSQL_PERMANENT = frozenset(
-    {1044, 1045, 1049, 1130, 1251, 1275, 1698, 1820, 1862, 2059, 2061, 3118, 3159, 4151}
+    {1044, 1045, 1049, 1130, 1251, 1275, 1698, 1820, 1862, 2026, 2059, 2061, 3118, 3159, 4151}
 )
 # A server that cannot serve now: a node of Galera that has lost its cluster; in read-only mode;
 # offline. And one that was started with an option that forbids it: with --read-only, say.
@@ -194,6 +195,15 @@ def is_away(error: BaseException, state: str | None) -> bool:
     if isinstance(error, OSError | TimeoutError):
         return True
     return type(error).__name__ in {"OperationalError", "InterfaceError", "InternalClientError"}
+
+
+def is_wrong_argument(error: BaseException) -> bool:
+    """Tell whether a driver cannot take what it was to connect with, or to send first."""
+    told = (error, error.__cause__)  # which SQLAlchemy's adapters may have given another class
+    return any(
+        isinstance(each, TypeError | ValueError) or type(each).__name__ == "ProgrammingError"
+        for each in told
+    )
 
 
 def is_permanent(error: BaseException, state: str | None) -> bool:

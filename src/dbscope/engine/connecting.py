@@ -45,7 +45,7 @@ def install(engine: Engine, backend: Backend, name: str) -> None:
 
 def meaning(engine: Engine, backend: Backend, name: str, error: Exception) -> DBScopeError | None:
     """Return what an error of connecting means; None: what it says."""
-    if isinstance(error, TypeError):  # an argument that the driver does not know
+    if errors.is_wrong_argument(error):
         return ConfigurationError(f"{name} cannot be connected to: {error}.")
     state = in_its_world(engine, backend.login_state, error)
     if errors.is_permanent(error, state):

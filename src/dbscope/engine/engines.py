@@ -151,7 +151,7 @@ class Engines:
         try:
             with needed(driver, f"The driver {driver!r}"):
                 engine: Engine | AsyncEngine = create(self.url, **self._arguments(), **more)
-        except (ArgumentError, TypeError) as error:
+        except (ArgumentError, TypeError, ValueError) as error:
             raise ConfigurationError(f"The engine cannot be made: {error}.") from error
         return engine
 

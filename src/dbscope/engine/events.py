@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from asyncio import CancelledError
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from dbscope.errors import (
     UnexpectedRollback,
 )
 from dbscope.unit import deadline
+from dbscope.watch.events import RollbackFailed
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from dbscope.backends.base import Backend
     from dbscope.errors import DBScopeError
     from dbscope.unit.unit import Unit
-
-logger = logging.getLogger("dbscope")
 
 
 def install(engine: Engine, backend: Backend) -> None:
@@ -130,7 +128,7 @@ def _failed_commit(
     try:
         connection.dialect.do_rollback(connection.connection)
     except Exception as failure:
-        logger.exception("The rollback of %s failed, so its connection is discarded.", unit.scope)
+        unit.source.events.tell(RollbackFailed, unit, failure)
         error.add_note(f"The rollback after this error failed too: {failure!r}")
         connection.invalidate(failure)
     is_unfit = errors.cannot_serve(error.orig)

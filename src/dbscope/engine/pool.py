@@ -75,9 +75,9 @@ def class_for(
         asked = dialect.get_pool_class(backend.url) if is_async else QueuePool
     if asked is QueuePool and not is_async:
         return ThreadQueuePool
+    _check(asked, is_async=is_async)
     if asked is AsyncAdaptedQueuePool and not registry.driver_of(dialect).bound_to_loop:
         return AnyLoopPool
-    _check(asked, is_async=is_async)
     if asked is NullPool and backend.is_memory:
         raise ConfigurationError(
             "engine_options: poolclass=NullPool would lose a database in memory at the end of each "

@@ -29,8 +29,8 @@ def idle(event: events.IdleInTransaction) -> None:
 
 def rollback_failed(event: events.RollbackFailed) -> None:
     """Report a ROLLBACK that has failed."""
-    failed = "The rollback failed, so the connection is discarded."
-    logger.error(failed, exc_info=event.error)
+    failed = "The rollback failed in %s, so its connection is discarded."
+    logger.error(failed, event.unit.scope, exc_info=event.error)
 
 
 def discarded(event: events.ConnectionDiscarded) -> None:

@@ -75,6 +75,12 @@ class MySQL(Backend):
         """See when the server ends a transaction by itself."""
         implicit_commit.install(engine)
 
+    def why_not_connected(self, error: Exception) -> str | None:
+        """Say that a file of its encryption is missing; of a socket the drivers have a code."""
+        if not isinstance(error, FileNotFoundError):
+            return None
+        return f"there is no such file as the URL or `connect_args` names ({error})"
+
     def refuse_writes(self, connection: Any, dialect: Any) -> None:  # noqa: ARG002
         """Make a new connection one whose transactions cannot write."""
         session.refuse_writes(connection)

@@ -121,13 +121,15 @@ class SQLite(Backend):
         recipe.refuse_writes(connection)
 
     def why_not_connected(self, error: Exception) -> str | None:
-        """Say which folder is missing, if the file cannot be made because of that."""
+        """Say which folder is missing, or that there is one where the file should be."""
         code = getattr(error, "sqlite_errorcode", None)
         if code is None or code & errors.PRIMARY != sqlite3.SQLITE_CANTOPEN:
             return None
         name = files.name_of(self.url)
-        folder = Path(name.removeprefix("file:").partition("?")[0]).absolute().parent
-        return None if folder.is_dir() else f"there is no folder {folder}"
+        path = Path(name.removeprefix("file:").partition("?")[0]).absolute()
+        if path.is_dir():
+            return f"{path} is a folder"
+        return None if path.parent.is_dir() else f"there is no folder {path.parent}"
 
     # -- transactions --------------------------------------------------------------------------
 
