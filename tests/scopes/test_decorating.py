@@ -1,10 +1,10 @@
 """A decorator above that of the route is passed over, so the application does not start."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 
@@ -120,6 +120,59 @@ async def test_it_is_told_when_the_application_starts(
     told = await refused(app)
     assert f"`@db.{decorator.partition('(')[0]}` stands above" in told
     assert f"{__file__}:{function.__code__.co_firstlineno}" in told
+
+
+NOT_ENTERED: dict[str, Callable[[Db], Any]] = {
+    "atomic": lambda db: db.atomic,
+    "atomic()": lambda db: db.atomic(durable=True),
+    "scope": lambda db: db.scope,
+    "scope()": lambda db: db.scope(),
+    "savepoint": lambda db: db.savepoint,
+    "once()": lambda db: db.once("key"),
+}
+
+
+def depend_directly(app: FastAPI, dependency: Any) -> None:
+    def endpoint(given: Annotated[Any, Depends(dependency)]) -> None: ...
+
+    app.get("/")(endpoint)
+
+
+def depend_for_the_route(app: FastAPI, dependency: Any) -> None:
+    app.get("/", dependencies=[Depends(dependency)])(lambda: None)
+
+
+def depend_for_the_router(app: FastAPI, dependency: Any) -> None:
+    router = APIRouter(dependencies=[Depends(dependency)])
+    router.get("/")(lambda: None)
+    app.include_router(router)
+
+
+def depend_below_another(app: FastAPI, dependency: Any) -> None:
+    def other(given: Annotated[Any, Depends(dependency)]) -> None: ...
+
+    app.get("/", dependencies=[Depends(other)])(lambda: None)
+
+
+WAYS = [
+    depend_directly,
+    depend_for_the_route,
+    depend_for_the_router,
+    depend_below_another,
+]
+
+
+@pytest.mark.parametrize("kind", [AsyncDatabase, Database])
+@pytest.mark.parametrize("what", NOT_ENTERED)
+@pytest.mark.parametrize("depend", WAYS)
+async def test_a_block_is_no_dependency(kind: Any, what: str, depend: Any) -> None:
+    """FastAPI would call it, take its arguments from the request, and not enter it."""
+    db, app = kind("sqlite://"), FastAPI()
+    db.install(app)
+    depend(app, NOT_ENTERED[what](db))
+    told = await refused(app)
+    assert f"The route '/' has `Depends(db.{what})`" in told
+    assert "Depends(db.get_session)" in told
 
 
 async def test_so_it_is_in_starlette() -> None:

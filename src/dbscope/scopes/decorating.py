@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from dbscope.errors import ConfigurationError
+from dbscope.scopes.entering import Bound, Entered
 from dbscope.unit import callsite
 from dbscope.unit.hooks import is_async
 
@@ -68,11 +69,12 @@ def _inside(function: Any) -> Any:
 
 
 def check_routes(app: Any) -> None:
-    """Look whether the routes of an application go past a decorator of ours.
+    """Look whether the routes of an application go past a decorator, or do not enter a block.
 
     Raises:
-        ConfigurationError: one of them does; what it does would be no transaction.
+        ConfigurationError: one of them does so; what it does would be no transaction.
     """
+    _check_dependencies(app)
     for registered, function in _functions_of(app):
         what = _decorated.get(function) if inspect.isfunction(function) else None
         if what is not None and not _is_there_as_it_is(function):
@@ -81,6 +83,24 @@ def check_routes(app: Any) -> None:
                 f"function at {callsite.of(function)} without it, so that it would do nothing. "
                 f"Write `@db.{what}` below the other one, next to the function."
             )
+
+
+def _check_dependencies(app: Any) -> None:
+    for route in routes_below(getattr(app, "routes", ())):
+        for call in _dependencies_of(getattr(route, "dependant", None)):
+            if isinstance(call, (Bound, Entered)):
+                name = call.func.__name__ if isinstance(call, Bound) else f"{call.called}()"
+                raise ConfigurationError(
+                    f"The route {route.path!r} has `Depends(db.{name})`: a dependency is called, "
+                    "and not entered, so that it would do nothing. Write the decorator next to the "
+                    "endpoint; the session is `Depends(db.get_session)`."
+                )
+
+
+def _dependencies_of(dependant: Any) -> Iterator[Any]:
+    for each in getattr(dependant, "dependencies", ()):
+        yield each.call
+        yield from _dependencies_of(each)
 
 
 def _is_there_as_it_is(function: Any) -> bool:
