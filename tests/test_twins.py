@@ -282,7 +282,7 @@ def test_no_imports_go_in_a_circle() -> None:
 
 
 # The parts of a unit know each other by their types, so it is one here. What is told has units.
-TOLD = {f"dbscope.watch.{name}" for name in ("event", "events", "wait_events")}
+TOLD = {f"dbscope.watch.{name}" for name in ("event", "events", "scope_events", "wait_events")}
 
 
 def whole(name: str) -> str:

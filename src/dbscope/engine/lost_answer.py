@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from dbscope.errors import DBScopeError
 from dbscope.unit.block import Outcome
+from dbscope.watch.events import OutcomeNotFound
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from dbscope.unit.unit import Unit
-
-logger = logging.getLogger("dbscope")
 
 RECONNECTS = (0.0, 0.05, 0.2, 0.5, 1.0)  # seconds
 PAUSES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.4)  # seconds; the server may not have come to it yet
@@ -35,7 +33,7 @@ def outcome(engine: Engine, unit: Unit) -> Outcome:
             return _ask(engine, unit)
         except (SQLAlchemyError, DBScopeError, OSError) as error:
             last = error
-    logger.warning("What became of the COMMIT of %s cannot be found out: %s", unit.scope, last)
+    unit.source.events.tell(OutcomeNotFound, unit, last)
     return Outcome.UNKNOWN
 
 

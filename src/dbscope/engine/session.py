@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,15 +20,12 @@ from dbscope.unit.ownership import InternalEnd
 from dbscope.unit.rollback import tell_ended
 from dbscope.unit.sessions import is_clean
 from dbscope.unit.unit import State, Unit
-from dbscope.watch.events import EndAsked, FlushBegun
+from dbscope.watch.events import ClosedByHand, EndAsked, FlushBegun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy import Connection, Engine
-
-
-logger = logging.getLogger("dbscope")
 
 
 class UnitSession(HealingSession):
@@ -257,12 +253,7 @@ class UnitSession(HealingSession):
             return
         manual.check_allowed(unit)
         if unit.first_write is not None:
-            logger.warning(
-                "%s was closed by hand at %s, which rolls back what it has written; the scope "
-                "closes it, and `session.commit()` keeps what should be kept before that.",
-                unit.scope,
-                callsite.of_call(),
-            )
+            unit.source.events.tell(ClosedByHand, unit, callsite.of_call())
 
     def close(self) -> None:
         """Close by hand, which rolls back; not inside an explicit `atomic`."""

@@ -8,7 +8,6 @@ client is counted; in sum and not for each message, since one byte every second 
 from __future__ import annotations
 
 import asyncio
-import logging
 import types
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -17,7 +16,8 @@ from dbscope.errors import ClientTimeout
 from dbscope.scopes.unended import frames_of
 from dbscope.unit import callsite
 from dbscope.unit.current import Scope, current
-from dbscope.watch.events import ClientTimedOut
+from dbscope.watch.dispatch import tell_all
+from dbscope.watch.events import ClientTimedOut, ClientWaits
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-logger = logging.getLogger("dbscope")
 LOOK_AGAIN = 5.0  # seconds; whether another task of the request has begun a transaction
 WORTH_A_WORD = 0.1  # seconds; a middleware takes some time for a body that is there, too
 warned: set[str] = set()  # lines of code that were warned of
@@ -108,13 +107,7 @@ class Client:
         where = line_of_wait()
         if self.spent > WORTH_A_WORD and where not in warned:
             warned.add(where)
-            logger.warning(
-                "%s %s at %s while it holds a transaction: %s.",
-                self.scope,
-                self.waits,
-                where,
-                self.advice,
-            )
+            tell_all(ClientWaits, self.scope, self.waits, where, self.advice)
 
     def give_up(self) -> ClientTimeout:
         """Keep nothing of these transactions, and let no other answer leave; return the error."""

@@ -5,7 +5,6 @@ Told once, as plain functions: called in a thread, carried in a greenlet for asy
 
 from __future__ import annotations
 
-import logging
 import sys
 from asyncio import CancelledError
 from contextlib import contextmanager
@@ -15,16 +14,14 @@ from typing import TYPE_CHECKING
 from dbscope.scopes import carrying, several_databases
 from dbscope.unit import finish
 from dbscope.unit.current import Scope, current
-from dbscope.watch.dispatch import heard
-from dbscope.watch.events import Decided, HookBegun, HookEnded, HookFailed
+from dbscope.watch.dispatch import heard, tell_all
+from dbscope.watch.events import Decided, FailureNotRaised, HookBegun, HookEnded, HookFailed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Generator, Iterable
 
     from dbscope.unit.hooks import Hook
     from dbscope.unit.unit import Unit
-
-logger = logging.getLogger("dbscope")
 
 
 def settle(units: list[Unit], *, keep: bool) -> tuple[list[BaseException], list[BaseException]]:
@@ -198,10 +195,10 @@ def raise_first(errors: list[BaseException]) -> None:
 def log_hooks(errors: list[BaseException], name: object) -> None:
     """Report hooks that failed, which must not change the outcome."""
     for error in errors:
-        logger.error("A hook of %s failed; the work is as it was decided.", name, exc_info=error)
+        tell_all(FailureNotRaised, name, error, "hook")
 
 
 def log_others(errors: list[BaseException], name: object) -> None:
     """Report what went wrong with the work after its first failure, which everybody is told."""
     for error in errors:
-        logger.error("Another failure at the end of %s.", name, exc_info=error)
+        tell_all(FailureNotRaised, name, error, "work")

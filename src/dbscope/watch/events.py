@@ -13,10 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from dbscope.watch.event import Event as Event
 from dbscope.watch.event import UnitEvent as UnitEvent
+from dbscope.watch.scope_events import Answered as Answered
+from dbscope.watch.scope_events import AttemptFailed as AttemptFailed
+from dbscope.watch.scope_events import FailureNotRaised as FailureNotRaised
+from dbscope.watch.scope_events import ScopeEnded as ScopeEnded
 from dbscope.watch.wait_events import AdvisoryLockReleased as AdvisoryLockReleased
 from dbscope.watch.wait_events import AdvisoryLockTaken as AdvisoryLockTaken
 from dbscope.watch.wait_events import AdvisoryLockWanted as AdvisoryLockWanted
 from dbscope.watch.wait_events import ClientTimedOut as ClientTimedOut
+from dbscope.watch.wait_events import ClientWaits as ClientWaits
 from dbscope.watch.wait_events import IdleInTransaction as IdleInTransaction
 from dbscope.watch.wait_events import WriteTurnTaken as WriteTurnTaken
 from dbscope.watch.wait_events import WriteTurnWanted as WriteTurnWanted
@@ -25,7 +30,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from dbscope.unit.block import Block, Outcome
-    from dbscope.unit.current import Scope
     from dbscope.unit.hooks import Hook
     from dbscope.unit.unit import Unit
 
@@ -154,6 +158,13 @@ class EndAsked(UnitEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class ClosedByHand(UnitEvent):
+    """The application has closed the session, which rolls back what was written."""
+
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
 class Committed(UnitEvent):
     """COMMIT has succeeded."""
 
@@ -186,6 +197,13 @@ class OutcomeVerified(UnitEvent):
     """The answer to COMMIT was lost, and the database was asked what became of it."""
 
     outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeNotFound(UnitEvent):
+    """The answer to COMMIT was lost, and the database cannot be asked."""
+
+    error: BaseException | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,32 +276,3 @@ class HookFailed(UnitEvent):
 
     hook: Hook
     error: BaseException
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptFailed(Event):
-    """Work has met another transaction, and is done again after a pause."""
-
-    what: object  # the scope or the block
-    number: int  # 1: the first attempt
-    error: BaseException
-    code: str
-    seconds: float
-
-
-# -- requests ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Answered(Event):
-    """The status line of a response is about to leave."""
-
-    scope: Scope
-    status: int
-
-
-@dataclass(frozen=True, slots=True)
-class ScopeEnded(Event):
-    """A request is over, with all that came after its answer."""
-
-    scope: Scope

@@ -61,10 +61,44 @@ def attempt_failed(event: events.AttemptFailed) -> None:
     )
 
 
+def closed_by_hand(event: events.ClosedByHand) -> None:
+    """Warn of work that is undone by `session.close()`."""
+    logger.warning(
+        "%s was closed by hand at %s, which rolls back what it has written; the scope "
+        "closes it, and `session.commit()` keeps what should be kept before that.",
+        event.unit.scope,
+        event.where,
+    )
+
+
+def outcome_not_found(event: events.OutcomeNotFound) -> None:
+    """Say why nobody knows what became of a COMMIT."""
+    told = "What became of the COMMIT of %s cannot be found out: %s"
+    logger.warning(told, event.unit.scope, event.error)
+
+
+def client_waits(event: events.ClientWaits) -> None:
+    """Warn of a line that waits for its client while it holds a transaction."""
+    told = "%s %s at %s while it holds a transaction: %s."
+    logger.warning(told, event.scope, event.how, event.where, event.advice)
+
+
+def failure_not_raised(event: events.FailureNotRaised) -> None:
+    """Report what nobody else is told."""
+    told = "Another failure at the end of %s."
+    if event.part == "hook":
+        told = "A hook of %s failed; the work is as it was decided."
+    logger.error(told, event.what, exc_info=event.error)
+
+
 LOGGED: dict[type[Event], Callable[[Any], None]] = {
     events.IdleInTransaction: idle,
     events.RollbackFailed: rollback_failed,
     events.ConnectionDiscarded: discarded,
     events.HookFailed: hook_failed,
     events.AttemptFailed: attempt_failed,
+    events.ClosedByHand: closed_by_hand,
+    events.OutcomeNotFound: outcome_not_found,
+    events.ClientWaits: client_waits,
+    events.FailureNotRaised: failure_not_raised,
 }

@@ -64,3 +64,13 @@ class ClientTimedOut(UnitEvent):
     """It held a transaction and waited for its client for longer than `client_wait`."""
 
     __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ClientWaits(Event):
+    """A transaction is held while the client is waited for; once for each line that waits."""
+
+    scope: Scope
+    how: str
+    where: str
+    advice: str
