@@ -13,6 +13,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from dbscope.watch.share import revisions
 from tests.watch.demo_server import Demo
 from tests.watch.pictures import QUIET, SIZES, VIEWS, open_view
 
@@ -103,10 +104,12 @@ def test_whichever_worker_answers_has_each_record(shop: Demo) -> None:
 
 
 def test_the_folder_is_for_its_user_alone(shop: Demo) -> None:
-    """And has nothing but the sockets of the workers, and what the job has left."""
+    """And has nothing but the sockets of the workers, what the job has left, and a note."""
     (database,) = shop.spool.iterdir()
     assert {each.stat().st_mode & 0o777 for each in (shop.spool, database)} == {0o700}
-    assert sorted(each.suffix for each in database.iterdir()) == [".left", *[".sock"] * 3]
+    found = sorted(each.suffix or each.name for each in database.iterdir())
+    assert found == [".left", *[".sock"] * 3, revisions.FILE]
+    assert (database / revisions.FILE).stat().st_mode & 0o777 == 0o600
 
 
 def test_the_top_of_a_terminal_has_all_of_them(shop: Demo) -> None:
