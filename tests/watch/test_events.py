@@ -134,6 +134,32 @@ def test_a_listener_that_fails_changes_nothing(
 
 
 @pytest.mark.worlds(places=PLACES)
+@pytest.mark.worlds(places=["scope"])
+def test_what_the_log_says_is_told_to_others_too(
+    world: World, told: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once each: a session closed by hand, and a hook whose error nobody is raised."""
+
+    def fail() -> None:
+        raise Trouble
+
+    def body(db: Both) -> None:
+        insert(db, "lost")
+        db.session.close()
+        db.on_rollback(fail)
+        insert(db, "a")
+        raise KeyError
+
+    with caplog.at_level(logging.WARNING, "dbscope"), pytest.raises(KeyError):
+        world.run(body)
+    (closed,) = [event for event in told if isinstance(event, events.ClosedByHand)]
+    (failed,) = [event for event in told if isinstance(event, events.FailureNotRaised)]
+    assert "/tests/" in closed.where
+    assert (type(failed.error), failed.part) == (Trouble, "hook")
+    assert ["closed by hand" in line for line in caplog.messages] == [True, False]
+    assert caplog.messages[1].startswith("A hook of the scope")
+
+
 def test_who_hears_no_more_takes_nothing_from_the_others(world: World) -> None:
     """A listener may remove itself when it has heard what it has waited for."""
     heard: list[Any] = []
