@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
 from dbscope.unit.current import current
-from tests.asgi import Answer, ask
+from tests.asgi import Answer, ask, http_scope
 from tests.worlds import (
     DRIVERS,
     SYNC,
@@ -156,6 +156,26 @@ class Stage:
 
         seen.answer = await ask(self.app, method, path, on_send=on_send, **request)
         return seen
+
+    async def ask_and_leave(self, how: str) -> None:
+        """Send a request, and go when the body begins: by saying so, or with a "broken-pipe"."""
+        left = asyncio.Event()
+
+        async def receive() -> dict[str, Any]:
+            await left.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            if not message.get("body"):
+                return
+            left.set()
+            if how == "broken-pipe":
+                raise OSError("the client has gone")
+            await asyncio.sleep(0)
+
+        self.wire()
+        with anyio.fail_after(40), suppress(OSError):
+            await self.app(http_scope("POST", "/"), receive, send)
 
     def remake(self, url: str = "", **options: Any) -> None:
         """Use another database object with these options; nothing was opened by the first."""

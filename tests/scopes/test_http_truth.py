@@ -4,12 +4,9 @@ Each row in every driver, with a user's `@app.middleware("http")` nowhere, outsi
 Another connection looks while `http.response.start` passes.
 """
 
-import asyncio
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
-import anyio
 import pytest
 from fastapi import HTTPException
 from sqlalchemy import insert, text
@@ -18,7 +15,6 @@ from starlette.background import BackgroundTask
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from dbscope import UnexpectedRollback
-from tests.asgi import http_scope
 from tests.scopes.stage import ALONE, Stage, Trouble, handle, handle_conflict, swallowed
 from tests.worlds import Item, needs_late_check
 
@@ -325,7 +321,6 @@ async def test_an_exception_while_streaming_leaks_nothing(stage: Stage) -> None:
 @pytest.mark.parametrize("how", ["disconnect", "broken-pipe"])
 async def test_a_client_that_leaves_while_streaming_leaks_nothing(stage: Stage, how: str) -> None:
     """D17: what was committed stays, the generator is ended, its unit rolled back or committed."""
-    left = asyncio.Event()
 
     def body() -> Response:
         stage.insert("a")
@@ -336,22 +331,8 @@ async def test_a_client_that_leaves_while_streaming_leaks_nothing(stage: Stage, 
 
         return StreamingResponse(stage.stream(chunks))
 
-    async def receive() -> dict[str, Any]:
-        await left.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(message: Any) -> None:
-        if not message.get("body"):
-            return
-        left.set()
-        if how == "broken-pipe":
-            raise OSError("the client has gone")
-        await asyncio.sleep(0)
-
     stage.route(body)
-    stage.wire()
-    with anyio.fail_after(40), suppress(OSError):
-        await stage.app(http_scope("POST", "/"), receive, send)
+    await stage.ask_and_leave(how)
     assert stage.world.items() == ["a"]
     await stage.check_clean()
 

@@ -2,26 +2,22 @@
 
 import asyncio
 import contextvars
-import gc
 import threading
-import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Annotated, Any
 
 import pytest
 from fastapi import Depends
-from pymysql.connections import MySQLResult
-from pymysql.cursors import SSCursor
-from sqlalchemy import select, text
+from sqlalchemy import text
 from sqlalchemy.util import greenlet_spawn
 from starlette.background import BackgroundTask
 from starlette.responses import JSONResponse, StreamingResponse
 
-from dbscope import BlocksOutOfOrder, TransactionManagementError
+from dbscope import BlocksOutOfOrder
 from tests.scopes.stage import ALONE, ASYNC, INSIDE, OUTSIDE, Stage, handle, only
-from tests.worlds import MYSQL, SYNC, Both, Item
+from tests.worlds import SYNC, Both, Item
 
 pytestmark = pytest.mark.anyio
 
@@ -506,120 +502,3 @@ async def test_the_body_of_a_stream_may_have_a_scope_of_its_own(stage: Stage) ->
     seen = await stage.ask()
     assert (seen.status, seen.answer.body, seen.answer.error) == (200, b"ab", None)
     assert stage.world.items() == ["a"]
-
-
-# -- results that are read in pieces ---------------------------------------------------------------
-
-
-def quietly(end: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Return how to collect a half-read result, whose connection may be closed already."""
-
-    def end_quietly(result: Any) -> None:
-        with suppress(Exception):
-            end(result)
-
-    return end_quietly
-
-
-@pytest.fixture(autouse=True, scope="module")
-def half_read_results_of_pymysql() -> None:
-    """Whenever they are collected, perhaps in another test, they say nothing."""
-    for of_pymysql in (MySQLResult, SSCursor):
-        of_pymysql.__del__ = quietly(of_pymysql.__del__)
-
-
-@pytest.fixture
-def half_read() -> Iterator[None]:
-    """Leave results half read: psycopg warns of that when they are collected, asyncmy at COMMIT."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*was deleted while still open", ResourceWarning)
-        warnings.filterwarnings("ignore", "Previous unbuffered result was left incomplete")
-        yield
-        gc.collect()
-
-
-def fill(stage: Stage, number_of_rows: int = 2000) -> None:
-    """Store more rows than any driver reads ahead."""
-    rows = ", ".join(f"('{number}')" for number in range(number_of_rows))
-    stage.world.look.execute(f"INSERT INTO item (name) VALUES {rows}")
-
-
-@pytest.mark.usefixtures("half_read")
-@only(*ASYNC, places=EVERYWHERE)
-@pytest.mark.parametrize("read", [0, 1])
-async def test_a_stream_that_is_read_after_the_answer_is_named_before_it(
-    stage: Stage, read: int
-) -> None:
-    """COMMIT closes its cursor: the client would have a success, and part of the body."""
-    fill(stage, 20_000)  # behind a middleware some are read before the answer is about to leave
-    query = select(Item.name).execution_options(yield_per=10)  # else the first row has all fetched
-
-    @stage.app.get("/")
-    async def endpoint() -> StreamingResponse:
-        result = await stage.real.session.stream_scalars(query)
-        for _ in range(read):
-            await result.fetchmany(1)
-        return StreamingResponse(result)
-
-    seen = await stage.ask("GET")
-    assert isinstance(seen.answer.error, TransactionManagementError)
-    assert "in pieces" in str(seen.answer.error)
-    assert seen.status == 500
-
-
-@pytest.mark.usefixtures("half_read")
-@only(*SYNC, places=EVERYWHERE)
-async def test_a_result_in_pieces_that_is_read_after_it_too(stage: Stage) -> None:
-    """`yield_per` of a plain session."""
-    if stage.world.driver in MYSQL:  # what is read by two threads at once may be waited for
-        stage.remake(engine_options={"connect_args": {"read_timeout": 10}})
-    fill(stage)
-
-    @stage.app.get("/")
-    def endpoint() -> StreamingResponse:
-        query = select(Item.name).execution_options(yield_per=10)
-        return StreamingResponse(iter(stage.real.session.scalars(query)))
-
-    seen = await stage.ask("GET")
-    assert isinstance(seen.answer.error, TransactionManagementError)
-    assert seen.status == 500
-
-
-@pytest.mark.usefixtures("half_read")
-@only(*ASYNC, places=(ALONE, INSIDE))
-@pytest.mark.parametrize("query", [select(Item), select(Item.name), text("SELECT name FROM item")])
-async def test_a_stream_that_was_read_or_dropped_is_answered(stage: Stage, query: Any) -> None:
-    """Read to its end, closed, or left by whoever had it."""
-    fill(stage)
-    kept: list[Any] = []
-
-    @stage.app.post("/")
-    async def endpoint() -> int:
-        session = stage.real.session
-        kept.append(await session.stream(query))
-        rows = len(await kept[0].all())
-        kept.append(await session.stream(query))
-        await kept[1].fetchone()
-        await kept[1].close()
-        async for _ in await session.stream(query):
-            break
-        return rows
-
-    seen = await stage.ask()
-    assert seen.answer.error is None, seen.answer.error
-    assert (seen.status, seen.answer.body) == (200, b"2000")
-
-
-@only(*ASYNC, places=(ALONE,))
-async def test_a_stream_that_the_body_opens_itself_is_read(stage: Stage) -> None:
-    """What the error says works: the query is made in the transaction of the tail."""
-    fill(stage)
-
-    async def names() -> AsyncIterator[str]:
-        async for name in await stage.real.session.stream_scalars(select(Item.name)):
-            yield f"{name} "
-
-    stage.app.get("/")(lambda: StreamingResponse(names()))
-    seen = await stage.ask("GET")
-    assert seen.status == 200
-    assert len(seen.answer.body.split()) == 2000

@@ -12,7 +12,7 @@ from dbscope.errors import ClientTimeout
 from dbscope.scopes import client, cookie_session, error_response, unended
 from dbscope.scopes.keep import is_marked, without_marks
 from dbscope.scopes.routes import refuse_override, route_choice
-from dbscope.scopes.settle import decided, log_hooks, log_others, settled, used
+from dbscope.scopes.settle import decided, have_work, log_hooks, log_others, settled, used
 from dbscope.unit import callsite, finish
 from dbscope.unit.current import Scope, current, open_scope
 from dbscope.unit.policy import (
@@ -51,6 +51,7 @@ class RequestScope(client.ClientScope):
     _client: client.Client | None = None
     _reader: client.Reader | None = None
     inner: dict[Scope, unended.Opener] | None = None  # what was opened in it, and has not ended
+    is_read_behind = True  # until its answer has left
 
     def __init__(self, asgi: ASGIScope, send: Send, commit_veto: CommitVeto | None) -> None:
         self.asgi = asgi
@@ -161,7 +162,7 @@ class RequestScope(client.ClientScope):
             tell_all(Answered, self, message["status"])
 
     def _start(self, message: Message) -> None:
-        self.started = True
+        self.started, self.is_read_behind = True, False
         self.is_watched = bool(self.strays)
         self.forgotten = ()
         self.will_write = False
@@ -228,14 +229,15 @@ class RequestScope(client.ClientScope):
     async def end_tail(self, units: list[Unit]) -> None:
         """Commit what was done after the response had started, unless the client went away."""
         was_cancelled = any(isinstance(unit.fault, CancelledError) for unit in units)
-        never_awaited = self.never_awaited()
-        keep = not was_cancelled and never_awaited is None
+        half_read = unended.half_read(units)
+        refused = self.never_awaited() or (half_read if have_work(units) else None)
+        keep = not was_cancelled and half_read is None and refused is None
         if heard:
-            decided(units, keep=keep, error=never_awaited)
+            decided(units, keep=keep, error=refused)
         errors, hook_errors = await settled(units, keep=keep) if units else ([], [])
         log_hooks(hook_errors, self)
-        if never_awaited is not None:
-            errors.insert(0, never_awaited)
+        if refused is not None:
+            errors.insert(0, refused)
         if errors:
             raise errors[0]
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from dbscope.scopes import carrying, several_databases
 from dbscope.unit import finish
 from dbscope.unit.current import Scope, current
+from dbscope.unit.sessions import is_clean
 from dbscope.watch.dispatch import heard, tell_all
 from dbscope.watch.events import Decided, FailureNotRaised, HookBegun, HookEnded, HookFailed
 
@@ -80,6 +81,14 @@ def used(scope: Scope) -> list[Unit]:
         if not unit.is_unused():
             units.append(unit)  # noqa: PERF401
     return units
+
+
+def have_work(units: Iterable[Unit]) -> bool:
+    """Tell whether a ROLLBACK would lose anything that was written, or is pending."""
+    for unit in units:
+        if unit.first_write is not None or (unit.session and not is_clean(unit.session)):
+            return True
+    return False
 
 
 def decided(

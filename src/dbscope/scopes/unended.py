@@ -4,6 +4,9 @@ A dependency with `yield` is left when the answer is gone: too late for the COMM
 for the error of one. Work that goes on beside the request has a life of its own, and may outlast
 it. What tells the two apart is who is in the scope: nobody but the request, which will come back
 to it, or a task or a call in a thread that still runs.
+
+A result that is read in pieces ends with its transaction. Whoever still reads it then, as the body
+of a response that a middleware passes on, gets an error of the driver, and never the wrong rows.
 """
 
 from __future__ import annotations
@@ -124,19 +127,15 @@ def error_of(
     """
     if opened and (scopes := list(among(opened))):
         return refused(scopes, request)
-    for unit in request.units.values():
-        if unit.results and results.has_open(unit):
-            return open_result(request, unit)
+    return half_read(request.units.values())
+
+
+def half_read(units: Iterable[Unit]) -> TransactionManagementError | None:
+    """Return the error for a result that was not read to its end, if there is one."""
+    for unit in units:
+        if error := results.left_open(unit):
+            return error
     return None
-
-
-def open_result(request: Scope, unit: Unit) -> TransactionManagementError:
-    """Return the error for a result that would be read when its transaction has ended."""
-    return TransactionManagementError(
-        f"{request} was about to be answered while a result of {unit.source} is still being read "
-        "in pieces, and the end of its transaction closes it. Read all of it before, or let the "
-        "generator that reads it make the query."
-    )
 
 
 def refused(scopes: Iterable[Scope], request: Scope) -> BlocksOutOfOrder:

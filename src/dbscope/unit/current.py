@@ -38,6 +38,7 @@ class Scope:
     strays: tuple[Any, ...] = ()  # tasks that had begun to write in it when that was ended
     runs_background = False  # what is left in it runs when it has ended
     can_await = True  # whoever ends it
+    is_read_behind = False  # somebody may go on reading when its transaction has ended
     background: tuple[Callable[[], object], ...] = ()  # what is left in it
     is_hook = False  # which runs when the work around it has ended
     parent: Scope | None = None

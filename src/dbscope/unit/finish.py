@@ -16,7 +16,7 @@ from dbscope.errors import (
     TransactionManagementError,
     UnexpectedRollback,
 )
-from dbscope.unit import serving
+from dbscope.unit import results, serving
 from dbscope.unit.block import MANUAL, Block, describe
 from dbscope.unit.commit import commit
 from dbscope.unit.ownership import InternalEnd
@@ -81,6 +81,8 @@ def check(unit: Unit) -> None:
         raise swallowed(unit, root) from root.fault
     if unit.turn.strays:
         raise _cut_in_two(unit)
+    if unit.scope.is_read_behind and (error := results.left_open(unit)):
+        raise error
 
 
 def _cut_in_two(unit: Unit) -> ConcurrentUse:
@@ -149,6 +151,9 @@ def finish_root(unit: Unit, root: Block) -> None:
     elif unit.turn.strays:
         roll_back(unit)
         raise _cut_in_two(unit)
+    elif unit.results and unit.scope.is_read_behind and (error := results.left_open(unit)):
+        roll_back(unit)
+        raise error
     else:
         commit(unit)
 

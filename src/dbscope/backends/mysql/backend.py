@@ -11,7 +11,15 @@ from sqlalchemy import text
 from dbscope.backends import limits
 from dbscope.backends.base import Backend
 from dbscope.backends.features import Features
-from dbscope.backends.mysql import drivers, implicit_commit, kill, packets, session, session_state
+from dbscope.backends.mysql import (
+    drivers,
+    implicit_commit,
+    kill,
+    packets,
+    rest,
+    session,
+    session_state,
+)
 from dbscope.backends.mysql.lock_waits import MySQLLockWaits
 from dbscope.errors import ConfigurationError
 
@@ -72,8 +80,9 @@ class MySQL(Backend):
         return MySQLMigrating()
 
     def install(self, engine: Engine) -> None:
-        """See when the server ends a transaction by itself."""
+        """See when the server ends a transaction by itself, and read no rest before a ROLLBACK."""
         implicit_commit.install(engine)
+        rest.install(engine)
 
     def why_not_connected(self, error: Exception) -> str | None:
         """Say that a file of its encryption is missing; of a socket the drivers have a code."""

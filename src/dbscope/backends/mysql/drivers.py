@@ -28,15 +28,15 @@ class PyMySQL(Driver):
         """Look at that status."""
         if not connection.open:
             return ConnectionStatus.CLOSED
-        return status_of(connection.server_status)
+        return status_of(connection.server_status, connection._result)  # noqa: SLF001
 
     def commits_by_itself(self, connection: Any) -> bool:
         """Look at that status, too."""
         return bool(connection.server_status & AUTOCOMMIT)
 
     def read_goodbye(self, connection: Connection, dbapi: Any) -> str:  # noqa: ARG002
-        """Return that there is something, which can be nothing else."""
-        return "by the server"
+        """Return that there is something, which can be nothing else, but for rows."""
+        return "" if has_rest(dbapi._result) else "by the server"  # noqa: SLF001
 
 
 class Asyncmy(Driver):
@@ -50,14 +50,16 @@ class Asyncmy(Driver):
         driver = connection.driver_connection
         if not driver.connected or driver._stream_broken:  # noqa: SLF001
             return ConnectionStatus.CLOSED
-        return status_of(_flags(driver))
+        return status_of(_flags(driver), driver._result)  # noqa: SLF001
 
     def commits_by_itself(self, connection: Any) -> bool:
         """Look at that status, too."""
         return bool(_flags(connection.driver_connection) & AUTOCOMMIT)
 
     def read_goodbye(self, connection: Connection, dbapi: Any) -> str:
-        """Let the event loop read it."""
+        """Let the event loop read it, unless it is rows."""
+        if has_rest(dbapi.driver_connection._result):  # noqa: SLF001
+            return ""
         return sockets.read_on_loop(connection, dbapi, self.status)
 
     def hang_up(self, driver: Any) -> None:
@@ -76,9 +78,14 @@ def _flags(driver: Any) -> int:
     return driver.server_status  # type: ignore[no-any-return]
 
 
-def status_of(flags: int) -> ConnectionStatus:
-    """Return what the server's flags say."""
-    is_open = flags & IN_TRANSACTION
+def has_rest(result: Any) -> bool:
+    """Tell whether rows of the last result are still to be read, as all else has to wait for."""
+    return result is not None and bool(result.unbuffered_active)
+
+
+def status_of(flags: int, result: Any = None) -> ConnectionStatus:
+    """Return what the server's flags say; they come behind the last row."""
+    is_open = flags & IN_TRANSACTION or has_rest(result)
     return ConnectionStatus.IN_TRANSACTION if is_open else ConnectionStatus.IDLE
 
 

@@ -14,7 +14,7 @@ from dbscope.aio import shield
 from dbscope.backends import base, errors, sockets
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Dialect, PoolProxiedConnection
 
 logger = logging.getLogger("dbscope")
 
@@ -32,19 +32,39 @@ def interrupt(connection: Connection) -> None:
     until then the query goes on, with all locks of its transaction.
     """
     if connection.dialect.is_async:
-        thread = connection.connection.driver_connection.thread_id()  # type: ignore[union-attr]
-        work = _kill(thread, connection.info)
-        with suppress(CancelledError):  # one is under way already, or it took too long
-            await_only(shield.to_the_end(work, limit=base.CANCEL_TIMEOUT, at_once=True))
+        _interrupt(connection.connection)
 
 
-def kill(connection: Connection) -> None:
-    """End what another thread has running on the server; a lost connection is noticed later."""
-    args, kwargs = connection.info["dbscope.connect"]
-    driver: Any = connection.connection.driver_connection
+def stop(connection: Connection) -> bool:
+    """Let the statement fail that another thread or task is in, by the loss of its connection."""
+    cut(connection.dialect, connection.connection)
+    return True
+
+
+def cut(dialect: Dialect, pooled: PoolProxiedConnection) -> None:
+    """Let whoever waits for this connection fail, and the server end its transaction."""
+    if dialect.is_async:
+        _interrupt(pooled)
+        return
+    driver: Any = pooled.driver_connection  # as long as it is there
+    _kill_here(dialect, driver, pooled.info)
+    if (end := driver._sock) is not None:  # noqa: SLF001  (its thread has not noticed)
+        sockets.shut_down(end)
+
+
+def _interrupt(pooled: PoolProxiedConnection) -> None:
+    driver: Any = pooled.driver_connection
+    work = _kill(driver.thread_id(), pooled.info)
+    with suppress(CancelledError):  # one is under way already, or it took too long
+        await_only(shield.to_the_end(work, limit=base.CANCEL_TIMEOUT, at_once=True))
+
+
+def _kill_here(dialect: Dialect, driver: Any, info: dict[str, Any]) -> None:
+    """Do it in this thread; a lost connection is noticed later."""
+    args, kwargs = info["dbscope.connect"]
     try:
         port = driver._sock.getsockname()  # noqa: SLF001
-        with closing(connection.dialect.connect(*args, **kwargs)) as other:
+        with closing(dialect.connect(*args, **kwargs)) as other:
             cursor = other.cursor()
             cursor.execute(THREAD, (driver.thread_id(), f"%:{_port({'dbscope.address': port})}"))
             if cursor.fetchone():
@@ -81,15 +101,3 @@ def _report(error: Exception) -> None:
 def _port(info: dict[str, Any]) -> str:
     address: Any = info.get("dbscope.address")
     return "" if not address or isinstance(address, str | bytes) else str(address[1])
-
-
-def stop(connection: Connection) -> bool:
-    """Let the statement fail that another thread or task is in, by the loss of its connection."""
-    driver: Any = connection.connection.driver_connection  # as long as it is there
-    if connection.dialect.is_async:
-        interrupt(connection)
-        return True
-    kill(connection)
-    if (end := driver._sock) is not None:  # noqa: SLF001  (its thread has not noticed)
-        sockets.shut_down(end)
-    return True

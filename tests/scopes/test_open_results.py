@@ -1,0 +1,265 @@
+"""Results that are read in pieces: what is open at the end, and the rest that nobody reads."""
+
+import gc
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from fastapi import HTTPException
+from pymysql.connections import MySQLResult
+from pymysql.cursors import SSCursor
+from sqlalchemy import TextClause, select, text
+from sqlalchemy.util import await_only
+from starlette.responses import StreamingResponse
+
+from dbscope import TransactionManagementError
+from tests.scopes.stage import ALONE, ASYNC, INSIDE, OUTSIDE, Stage, only
+from tests.worlds import SYNC, Item
+
+pytestmark = pytest.mark.anyio
+
+EVERYWHERE = (ALONE, OUTSIDE, INSIDE)
+# More rows than anybody can read in the time of a test.
+ROWS = {
+    "sqlite": "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n",
+    "postgresql": "SELECT generate_series(1, 2000000000)",
+    "mysql": "SELECT seq FROM seq_1_to_2000000000",
+}
+
+
+def quietly(end: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Return how to collect a half-read result, whose connection may be closed already."""
+
+    def end_quietly(result: Any) -> None:
+        with suppress(Exception):
+            end(result)
+
+    return end_quietly
+
+
+@pytest.fixture(autouse=True, scope="module")
+def half_read_results_of_pymysql() -> None:
+    """Whenever they are collected, perhaps in another test, they say nothing."""
+    for of_pymysql in (MySQLResult, SSCursor):
+        of_pymysql.__del__ = quietly(of_pymysql.__del__)
+
+
+@pytest.fixture
+def half_read() -> Iterator[None]:
+    """Leave results half read: psycopg warns of that when they are collected, asyncmy at COMMIT."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*was deleted while still open", ResourceWarning)
+        warnings.filterwarnings("ignore", "Previous unbuffered result was left incomplete")
+        yield
+        gc.collect()
+
+
+def fill(stage: Stage, number_of_rows: int = 2000) -> None:
+    """Store more rows than any driver reads ahead."""
+    rows = ", ".join(f"('{number}')" for number in range(number_of_rows))
+    stage.world.look.execute(f"INSERT INTO item (name) VALUES {rows}")
+
+
+@pytest.mark.usefixtures("half_read")
+@only(*ASYNC, places=EVERYWHERE)
+@pytest.mark.parametrize("read", [0, 1])
+async def test_a_stream_that_is_read_after_the_answer_is_named_before_it(
+    stage: Stage, read: int
+) -> None:
+    """COMMIT closes its cursor: the client would have a success, and part of the body."""
+    fill(stage, 20_000)  # behind a middleware some are read before the answer is about to leave
+    query = select(Item.name).execution_options(yield_per=10)  # else the first row has all fetched
+
+    @stage.app.get("/")
+    async def endpoint() -> StreamingResponse:
+        result = await stage.real.session.stream_scalars(query)
+        for _ in range(read):
+            await result.fetchmany(1)
+        return StreamingResponse(result)
+
+    seen = await stage.ask("GET")
+    assert isinstance(seen.answer.error, TransactionManagementError)
+    assert "in pieces" in str(seen.answer.error)
+    assert seen.status == 500
+
+
+@pytest.mark.usefixtures("half_read")
+@only(*SYNC, places=EVERYWHERE)
+async def test_a_result_in_pieces_that_is_read_after_it_too(stage: Stage) -> None:
+    """`yield_per` of a plain session."""
+    fill(stage)
+
+    @stage.app.get("/")
+    def endpoint() -> StreamingResponse:
+        query = select(Item.name).execution_options(yield_per=10)
+        return StreamingResponse(iter(stage.real.session.scalars(query)))
+
+    seen = await stage.ask("GET")
+    assert isinstance(seen.answer.error, TransactionManagementError)
+    assert seen.status == 500
+
+
+@pytest.mark.usefixtures("half_read")
+@only(places=EVERYWHERE)
+async def test_what_is_opened_as_late_as_before_commit_is_found_too(stage: Stage) -> None:
+    """It is looked for when nobody but COMMIT has a turn any more."""
+    kept: list[Any] = []
+
+    def late() -> None:
+        kept.append(began(stage))
+
+    stage.route(lambda: stage.real.before_commit(stage.task(late)))
+    seen = await stage.ask()
+    assert isinstance(seen.answer.error, TransactionManagementError)
+    assert (seen.status, stage.world.items()) == (500, [])
+
+
+@pytest.mark.usefixtures("half_read")
+@only(*ASYNC, places=(ALONE, INSIDE))
+@pytest.mark.parametrize("query", [select(Item), select(Item.name), text("SELECT name FROM item")])
+async def test_a_stream_that_was_read_or_dropped_is_answered(stage: Stage, query: Any) -> None:
+    """Read to its end, closed, or left by whoever had it."""
+    fill(stage)
+    kept: list[Any] = []
+
+    @stage.app.post("/")
+    async def endpoint() -> int:
+        session = stage.real.session
+        kept.append(await session.stream(query))
+        rows = len(await kept[0].all())
+        kept.append(await session.stream(query))
+        await kept[1].fetchone()
+        await kept[1].close()
+        async for _ in await session.stream(query):
+            break
+        return rows
+
+    seen = await stage.ask()
+    assert seen.answer.error is None, seen.answer.error
+    assert (seen.status, seen.answer.body) == (200, b"2000")
+
+
+@only(*ASYNC, places=(ALONE,))
+async def test_a_stream_that_the_body_opens_itself_is_read(stage: Stage) -> None:
+    """What the error says works: the query is made in the transaction of the tail."""
+    fill(stage)
+
+    async def names() -> AsyncIterator[str]:
+        async for name in await stage.real.session.stream_scalars(select(Item.name)):
+            yield f"{name} "
+
+    stage.app.get("/")(lambda: StreamingResponse(names()))
+    seen = await stage.ask("GET")
+    assert seen.status == 200
+    assert len(seen.answer.body.split()) == 2000
+
+
+# -- the rest of one, when its transaction is rolled back ------------------------------------------
+
+
+def began(stage: Stage, *, written: bool = True) -> Any:
+    """Begin to read what has no end, perhaps behind a write, and return what there is to read."""
+    if written:
+        stage.insert("a")
+    query: TextClause = text(ROWS[stage.world.look.url.get_backend_name()])
+    query = query.execution_options(yield_per=10)
+    if not stage.world.is_async:
+        result = stage.real.session.execute(query)
+        assert result.fetchmany(1)
+        return result
+    stream = await_only(stage.real.session.stream(query))
+    assert await_only(stream.fetchmany(1))
+    return stream
+
+
+@pytest.mark.usefixtures("half_read")
+@only(places=EVERYWHERE)
+@pytest.mark.parametrize("written", [True, False])
+async def test_a_rollback_does_not_read_the_rest(stage: Stage, *, written: bool) -> None:
+    """PyMySQL and asyncmy would read all of it before they say ROLLBACK."""
+    kept = []
+
+    def endpoint() -> None:
+        kept.append(began(stage, written=written))
+        raise HTTPException(409)
+
+    stage.route(endpoint)
+    seen = await stage.ask()
+    assert (seen.status, stage.world.items()) == (409, [])
+
+
+@pytest.mark.usefixtures("half_read")
+@only(*SYNC, places=EVERYWHERE)
+async def test_nor_does_that_of_a_request_that_is_refused_for_it(stage: Stage) -> None:
+    """While its body reads in a thread of its own: two who read from one socket hang."""
+
+    def pieces(result: Any) -> Iterator[str]:
+        for (number,) in result:
+            yield f"{number} "
+
+    @stage.app.post("/")
+    def endpoint() -> StreamingResponse:
+        return StreamingResponse(pieces(began(stage)))
+
+    seen = await stage.ask()
+    assert isinstance(seen.answer.error, TransactionManagementError)
+    assert (seen.status, stage.world.items()) == (500, [])
+
+
+@pytest.mark.usefixtures("half_read")
+@only(places=(ALONE,))
+async def test_what_comes_after_it_has_a_connection_that_serves(stage: Stage) -> None:
+    """In the same scope, after a ROLLBACK by hand."""
+    names: list[str] = []
+
+    def endpoint() -> None:
+        result = began(stage)
+        stage.db.session.rollback()
+        stage.insert("b")
+        names.extend(stage.db.session.scalars(text("SELECT name FROM item")).all())
+        del result
+
+    stage.route(endpoint)
+    seen = await stage.ask()
+    assert (seen.status, names, stage.world.items()) == (200, ["b"], ["b"])
+
+
+@pytest.mark.usefixtures("half_read")
+@only(places=(ALONE, OUTSIDE))
+@pytest.mark.parametrize("how", ["disconnect", "broken-pipe"])
+@pytest.mark.parametrize("written", [True, False])
+async def test_a_client_that_leaves_does_not_let_the_rest_be_read(
+    stage: Stage, how: str, *, written: bool
+) -> None:
+    """Of an export that nobody waits for any more; what it has written is not kept."""
+
+    def pieces() -> Iterator[str]:
+        result = began(stage, written=written)
+        while True:
+            rows = result.fetchmany(10)
+            yield str(await_only(rows) if stage.world.is_async else rows)
+
+    stage.route(lambda: StreamingResponse(stage.stream(pieces)))
+    with suppress(TransactionManagementError):
+        await stage.ask_and_leave(how)
+    await stage.check_clean()
+    assert stage.world.items() == []
+
+
+@only(*ASYNC, places=EVERYWHERE)
+async def test_a_stream_in_a_scope_of_its_own_is_read_everywhere(stage: Stage) -> None:
+    """Behind a `BaseHTTPMiddleware` too, where the body begins before the answer leaves."""
+    fill(stage, 20_000)
+    query = select(Item.name).execution_options(yield_per=10)
+
+    async def names() -> AsyncIterator[str]:
+        async with stage.real.scope():
+            async for name in await stage.real.session.stream_scalars(query):
+                yield f"{name} "
+
+    stage.app.get("/")(lambda: StreamingResponse(names()))
+    seen = await stage.ask("GET")
+    assert (seen.status, seen.answer.error) == (200, None)
+    assert len(seen.answer.body.split()) == 20_000
