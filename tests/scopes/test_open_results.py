@@ -1,6 +1,8 @@
 """Results that are read in pieces: what is open at the end, and the rest that nobody reads."""
 
 import gc
+import threading
+import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
@@ -9,13 +11,14 @@ from typing import Any
 import anyio
 import pytest
 from fastapi import HTTPException
+from fastapi.sse import EventSourceResponse
 from pymysql.connections import MySQLResult
 from pymysql.cursors import SSCursor
 from sqlalchemy import TextClause, select, text
 from sqlalchemy.util import await_only, greenlet_spawn
 from starlette.responses import StreamingResponse
 
-from dbscope import TransactionManagementError
+from dbscope import TransactionManagementError, TransactionRequired
 from tests.scopes.stage import ALONE, ASYNC, INSIDE, OUTSIDE, SERVERS, Stage, only, swallowed
 from tests.worlds import MYSQL, SYNC, Item, plain_engine
 
@@ -453,3 +456,54 @@ async def test_a_connection_of_the_engine_can_be_used_behind_its_rollback(stage:
     run = greenlet_spawn(work) if stage.world.is_async else anyio.to_thread.run_sync(work)
     with anyio.fail_after(20):
         assert await run == 7
+
+
+# -- where there is no transaction -----------------------------------------------------------------
+
+
+@only()
+async def test_an_event_stream_says_that_it_has_no_transaction(stage: Stage) -> None:
+    """Its generator begins while there is one, before the answer does, and asks behind its end."""
+    query = select(Item.name).execution_options(yield_per=10)
+
+    def names() -> Iterator[str]:
+        yield from stage.real.session.scalars(query)
+
+    async def names_async() -> AsyncIterator[str]:
+        async for name in await stage.real.session.stream_scalars(query):
+            yield name
+
+    generator = names_async if stage.world.is_async else names
+    stage.app.get("/", response_class=EventSourceResponse)(generator)
+    seen = await stage.ask("GET")
+    assert isinstance(seen.answer.error, ExceptionGroup)
+    assert seen.answer.error.subgroup(TransactionRequired) is not None
+
+
+# -- several who read ------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("half_read")
+@only(*SYNC)
+async def test_a_thread_that_reads_when_the_rest_is_given_up_gets_an_error(stage: Stage) -> None:
+    """Not the end of the rows, whatever it is in the middle of."""
+    told: list[BaseException] = []
+
+    def read(result: Any) -> None:
+        try:
+            while result.fetchmany(10):
+                pass
+        except Exception as error:
+            told.append(error)
+
+    def work() -> None:
+        with stage.db.scope():
+            reader = threading.Thread(target=read, args=[began(stage)])
+            reader.start()
+            time.sleep(0.1)
+            stage.db.set_rollback()
+        reader.join(20)
+
+    with anyio.fail_after(30):
+        await anyio.to_thread.run_sync(work)
+    assert len(told) == 1

@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Dialect, Engine
 
 WAYS = ("do_execute", "do_executemany", "do_execute_no_params")
+MISSING = (
+    "Rows are missing from a result that is read in pieces: another statement was sent on its "
+    "connection, or its transaction has ended, and MySQL and MariaDB have one result at a time. "
+    "Read all of it before, load what belongs to its rows with it (`selectinload`), or use another "
+    "scope for what is done in between."
+)
 READER = "dbscope.reader"  # in the info of a connection: who reads in pieces, and what
 CONNECT = "dbscope.connect"  # there, too: how it was made; one of a sandbox was not
 READING = ("SELECT", "WITH", "(", "TABLE", "VALUES", "SHOW")  # half of another might be undone
@@ -36,9 +42,10 @@ READING = ("SELECT", "WITH", "(", "TABLE", "VALUES", "SHOW")  # half of another 
 class ReadInPieces(BufferedRowCursorFetchStrategy):
     """Reads a result in pieces, and says so if somebody else has read what follows."""
 
-    __slots__ = ("__weakref__", "_is_at_end", "_rest")
+    __slots__ = ("__weakref__", "_is_at_end", "_rest", "is_cut")
 
     def __init__(self, cursor: Any, options: Any, rest: Any) -> None:
+        self.is_cut = False  # by another thread perhaps, in the middle of a fetch
         super().__init__(cursor, options)
         self._rest, self._is_at_end = rest, not has_rest(rest)
 
@@ -77,16 +84,15 @@ class ReadInPieces(BufferedRowCursorFetchStrategy):
             _ask_status(connection.connection.dbapi_connection)
 
     def _give(self, fetch: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        if not (self._is_at_end or has_rest(self._rest)):
-            raise TransactionManagementError(
-                "Rows are missing from a result that is read in pieces: another statement was "
-                "sent on its connection, or its transaction has ended, and MySQL and MariaDB have "
-                "one result at a time. Read all of it before, load what belongs to its rows with "
-                "it (`selectinload`), or use another scope for what is done in between."
-            )
+        self._check(is_missing=not (self._is_at_end or has_rest(self._rest)))
         given = fetch(*args, **kwargs)
+        self._check()
         self._is_at_end = not has_rest(self._rest)
         return given
+
+    def _check(self, *, is_missing: bool = False) -> None:
+        if is_missing or self.is_cut:
+            raise TransactionManagementError(MISSING)
 
 
 def install(engine: Engine) -> None:
@@ -167,6 +173,12 @@ def _look_ahead(reading: tuple[Any, ...]) -> str:
     return str(statement)
 
 
+def _reader_of(pooled: Any) -> ReadInPieces | None:
+    seen = pooled.info.get(READER)
+    reader: ReadInPieces | None = None if seen is None else seen[0]()
+    return reader
+
+
 def _rest_of(pooled: Any) -> Any:
     return getattr(getattr(pooled, "driver_connection", None), "_result", None)
 
@@ -203,6 +215,8 @@ def _is_in_rest(pooled: Any) -> bool:
 
 def give_up(dialect: Dialect, pooled: Any) -> None:
     """Let the server end the query, its transaction and the connection."""
-    rest = _rest_of(pooled)
+    rest, reader = _rest_of(pooled), _reader_of(pooled)
+    if reader is not None:
+        reader.is_cut = True
     kill.cut(dialect, pooled)
     rest.unbuffered_active = False  # else whoever collects it would read on
