@@ -3,6 +3,7 @@
 Real servers and real replication; the application reaches whoever is the primary by one address.
 """
 
+import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy.engine import make_url
+from sqlalchemy.util import await_only, greenlet_spawn
 
 from dbscope import DatabaseUnavailable, TransactionOutcomeUnknown
 from dbscope.engine import lost_answer
@@ -20,7 +22,7 @@ from tests.support.postgres import OwnServer, unavailable
 from tests.support.processes import find_binaries
 from tests.support.proxy import Proxy
 from tests.support.standby import Standby
-from tests.worlds import Both, World, insert, is_postgresql
+from tests.worlds import SYNC, Both, World, insert, is_postgresql
 
 pytestmark = [
     pytest.mark.worlds(drivers=is_postgresql, places=["scope"]),
@@ -146,6 +148,14 @@ class Application:
                 db.on_rollback(lambda: self.hooks.append("rolled back"))
         result: int = once.result
         return result
+
+    async def ask_and_be_cancelled(self, db: Both, when: Callable[[], bool]) -> None:
+        """Ask for it, and be cancelled as soon as it comes to that."""
+        task = asyncio.create_task(greenlet_spawn(self.ask, db))
+        assert await asyncio.to_thread(until, when)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
     def play(self, story: Callable[[Both], None]) -> None:
         """Run a story, whose connection is made before."""
@@ -279,3 +289,25 @@ def test_a_commit_that_waits_for_the_standby_is_not_stored_there(
     with beside(cluster.is_waiting, cluster.proxy.hold, cluster.fail_over):
         app.play(story)
     assert (app.runs, cluster.items()) == (2, ["run 2"])
+
+
+@pytest.mark.worlds(drivers=lambda each: is_postgresql(each) and each not in SYNC, places=["scope"])
+def test_a_commit_that_is_cancelled_while_it_waits_for_the_standby_is_unknown(
+    app: Application, cluster: Cluster
+) -> None:
+    """The primary ends the wait, and shows what the standby has not; no hook believes it."""
+    cluster.standby.follow(synchronous=True)
+    cluster.standby.hear_nothing()
+    app.world.database._source.finish_timeout = 0.1
+    shown: list[Any] = []
+
+    def story(db: Both) -> None:
+        await_only(app.ask_and_be_cancelled(db, cluster.is_waiting))
+        shown.extend(cluster.rows(cluster.primary, "SELECT name FROM item"))
+        assert (app.hooks, db.stats()["outcomes_unknown"]) == ([], 1)
+        await_only(asyncio.to_thread(cluster.fail_over))
+        assert [app.ask(db), app.ask(db)] == [2, 2]
+
+    app.play(story)
+    assert shown == [("run 1",)]
+    assert (app.runs, app.hooks, cluster.items()) == (2, ["committed"], ["run 2"])
