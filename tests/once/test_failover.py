@@ -18,10 +18,8 @@ from dbscope.engine import lost_answer
 from tests.fixtures import make_tables
 from tests.once.conftest import make_tables as make_table_of_once
 from tests.support.look import until
-from tests.support.postgres import OwnServer, unavailable
-from tests.support.processes import find_binaries
-from tests.support.proxy import Proxy
-from tests.support.standby import Standby
+from tests.support.postgres import OwnServer
+from tests.support.standby import Cluster, first_primary
 from tests.worlds import SYNC, Both, World, insert, is_postgresql
 
 pytestmark = [
@@ -30,46 +28,6 @@ pytestmark = [
     pytest.mark.timeout(120),
 ]
 EMPTY = "TRUNCATE item, child, dbscope_once"
-WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
-
-
-class Cluster:
-    """A primary, its standby, and the address by which an application reaches the primary."""
-
-    def __init__(self, primary: OwnServer) -> None:
-        self.primary = primary
-        self.standby: Standby = Standby(primary)
-        self.proxy = Proxy(primary)
-
-    def fail_over(self) -> None:
-        """Kill the primary, promote its standby, and lead everybody there."""
-        self.primary.kill9()
-        self.standby.promote()
-        self.proxy.server = self.standby
-        self.proxy.pass_through()
-
-    def rows(self, server: OwnServer, sql: str) -> list[Any]:
-        """Return what a query finds at one of the servers."""
-        with server.connect() as connection:
-            return connection.execute(sql).fetchall()
-
-    def items(self) -> list[str]:
-        """Return the names that are stored at the new primary."""
-        return [name for (name,) in self.rows(self.standby, "SELECT name FROM item ORDER BY id")]
-
-    def lead_to_standby(self) -> None:
-        """Kill the primary, and lead everybody to the standby as it is."""
-        self.primary.kill9()
-        self.proxy.server = self.standby
-        self.proxy.pass_through()
-
-    def is_cut(self) -> bool:
-        """Tell whether the answer to COMMIT was lost."""
-        return self.proxy.cuts == 1
-
-    def is_waiting(self) -> bool:
-        """Tell whether a COMMIT waits for the standby."""
-        return self.rows(self.primary, WAITING) == [(1,)]
 
 
 @contextmanager
@@ -93,11 +51,7 @@ def servers() -> Iterator[list[OwnServer]]:
 
     The standby of one test is the primary of the next.
     """
-    binaries = find_binaries()
-    if binaries is None or not (binaries / "pg_basebackup").exists():
-        unavailable("no PostgreSQL found of which a standby could be made")
-    first = OwnServer(binaries, fsync=False)
-    first.start()
+    first = first_primary()
     make_tables(first.url())
     make_table_of_once(make_url(first.url()))
     servers = [first]

@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
+from typing import Any
 
 from psycopg.conninfo import make_conninfo
 
 from tests.support.look import until
-from tests.support.postgres import OwnServer
+from tests.support.postgres import OwnServer, unavailable
 from tests.support.processes import find_binaries
+from tests.support.proxy import Proxy
+
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+
+
+def programs() -> Path:
+    """Return the folder with the programs of PostgreSQL, of which the test is skipped for lack."""
+    binaries = find_binaries()
+    if binaries is None or not (binaries / "pg_basebackup").exists():
+        unavailable("no PostgreSQL found of which a standby could be made")
+    return binaries
+
+
+def first_primary() -> OwnServer:
+    """Start a server of which standbys can be made."""
+    server = OwnServer(programs(), fsync=False)
+    server.start()
+    return server
 
 
 class Standby(OwnServer):
@@ -21,9 +41,7 @@ class Standby(OwnServer):
     def __init__(self, primary: OwnServer) -> None:
         self.primary = primary
         self.is_promoted = False
-        binaries = find_binaries()
-        assert binaries is not None
-        super().__init__(binaries, fsync=False)
+        super().__init__(programs(), fsync=False)
         self._url = self._url.set(password=primary._url.password)
 
     def follow(self, *, synchronous: bool) -> None:
@@ -80,3 +98,47 @@ class Standby(OwnServer):
         )
         if done.returncode:
             raise RuntimeError(f"pg_basebackup failed:\n{done.stdout}\n{done.stderr}")
+
+
+class Cluster:
+    """A primary, its standby, and the address by which an application reaches the primary."""
+
+    def __init__(self, primary: OwnServer) -> None:
+        self.primary = primary
+        self.standby: Standby = Standby(primary)
+        self.proxy = Proxy(primary)
+
+    def follow_up(self) -> None:
+        """Make a standby of the new primary."""
+        self.primary = self.standby
+        self.standby = Standby(self.primary)
+
+    def fail_over(self) -> None:
+        """Kill the primary, promote its standby, and lead everybody there."""
+        self.primary.kill9()
+        self.standby.promote()
+        self.proxy.server = self.standby
+        self.proxy.pass_through()
+
+    def rows(self, server: OwnServer, sql: str) -> list[Any]:
+        """Return what a query finds at one of the servers."""
+        with server.connect() as connection:
+            return connection.execute(sql).fetchall()
+
+    def items(self) -> list[str]:
+        """Return the names that are stored at the new primary."""
+        return [name for (name,) in self.rows(self.standby, "SELECT name FROM item ORDER BY id")]
+
+    def lead_to_standby(self) -> None:
+        """Kill the primary, and lead everybody to the standby as it is."""
+        self.primary.kill9()
+        self.proxy.server = self.standby
+        self.proxy.pass_through()
+
+    def is_cut(self) -> bool:
+        """Tell whether the answer to COMMIT was lost."""
+        return self.proxy.cuts == 1
+
+    def is_waiting(self) -> bool:
+        """Tell whether a COMMIT waits for the standby."""
+        return self.rows(self.primary, WAITING) == [(1,)]
