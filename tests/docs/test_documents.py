@@ -223,6 +223,23 @@ def test_the_example_of_the_readme_runs_in_an_empty_folder(tmp_path):
     assert "stored: hi\n" in (tmp_path / "log").read_text(encoding="utf-8")
 
 
+def test_the_first_test_of_the_guide_passes_for_the_example_of_the_readme(tmp_path):
+    """Both pasted into an empty folder; twice, since nothing of it stays."""
+    guide = (ROOT / "docs" / "how-to" / "testing.md").read_text("utf-8")
+    section = guide.partition("## With pytest")[2]
+    for name, kind, text in (
+        ("app.py", "python", README.read_text("utf-8")),
+        ("pyproject.toml", "toml", section),
+        ("test_app.py", "py", section),
+    ):
+        block = re.findall(rf"^```{kind}\n(.*?)^```", text, re.M | re.S)[0]
+        (tmp_path / name).write_text(block, encoding="utf-8")
+    for _ in range(2):
+        command = [sys.executable, "-m", "pytest", "-q"]
+        ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert "1 passed" in ran.stdout, ran.stdout
+
+
 def test_the_readme_fits_on_a_screen():
     """Who comes by reads one screen, and not a second."""
     assert len(README.read_text(encoding="utf-8").splitlines()) <= 70
