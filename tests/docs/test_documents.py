@@ -232,7 +232,7 @@ def test_the_first_test_of_the_guide_passes_for_the_example_of_the_readme(tmp_pa
         ("pyproject.toml", "toml", section),
         ("test_app.py", "py", section),
     ):
-        block = re.findall(rf"^```{kind}\n(.*?)^```", text, re.M | re.S)[0]
+        block = re.findall(rf"^```{kind}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)[0]
         (tmp_path / name).write_text(block, encoding="utf-8")
     for _ in range(2):
         command = [sys.executable, "-m", "pytest", "-q"]
