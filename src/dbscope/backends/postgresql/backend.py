@@ -52,7 +52,9 @@ LOCK = text(
     f"pg_advisory_lock_shared({MARK}, 0)"
 )
 UNLOCK = text(f"SELECT pg_advisory_unlock(:number), pg_advisory_unlock_shared({MARK}, 0)")
-WAITS_FOR_NOBODY = text("SELECT current_setting('synchronous_standby_names') = ''")
+WAITS_FOR_NOBODY = text(  # who speaks its protocol only has no such setting
+    "SELECT coalesce(current_setting('synchronous_standby_names', true), '') = ''"
+)
 # It reports them whenever they change (libpq, "PQparameterStatus").
 REPORTED = ("default_transaction_read_only", "in_hot_standby")
 
