@@ -121,13 +121,25 @@ def test_a_folder_in_place_of_a_file(world: World, tmp_path: Path) -> None:
 
 # What cannot be meant, by the name of the driver: some say so before they connect, and some after.
 WRONG = {
-    "psycopg": [{"nosuch": "1"}, {"connect_timeout": "soon"}, {"sslmode": "sometimes"}],
+    "psycopg": [
+        {"nosuch": "1"},
+        {"connect_timeout": "soon"},
+        {"sslmode": "sometimes"},
+        {"options": "5"},
+    ],
     "asyncpg": [{"nosuch": "1"}, {"command_timeout": "soon"}, {"ssl": "sometimes"}],
     "pymysql": [{"nosuch": "1"}, {"connect_timeout": "soon"}, {"ssl_ca": "/nowhere/ca.pem"}],
-    "asyncmy": [{"nosuch": "1"}, {"connect_timeout": "soon"}, {"init_command": "NONSENSE"}],
+    "asyncmy": [
+        {"nosuch": "1"},
+        {"connect_timeout": "soon"},
+        {"init_command": "NONSENSE"},
+        {"init_command": "SET nosuch = 1"},
+        {"charset": "nosuch"},
+        {"sql_mode": "NOSUCH"},
+    ],
     "sqlite": [{"timeout": "soon"}, {"cached_statements": "many"}],
 }
-WRONG["pymysql"] += WRONG["asyncmy"]
+WRONG["pymysql"] += [*WRONG["asyncmy"], {"collation": "nosuch"}]
 
 
 @pytest.mark.worlds(places=["scope"])

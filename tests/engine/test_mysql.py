@@ -348,3 +348,21 @@ def test_a_query_that_ends_before_it_is_killed_is_no_complaint(
     """Between the look and the KILL it may come to its end: 1094 is "Unknown thread id"."""
     kill._report(pymysql.err.OperationalError(code, "told by the server"))
     assert len([each for each in caplog.records if each.name == "dbscope"]) == complaints
+
+
+def test_a_connection_that_was_closed_on_the_driver_is_closed_in_silence(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """PyMySQL takes it for an error if it is closed again, and the pool would log that."""
+
+    def story(db: Both) -> None:
+        with suppress(DatabaseUnavailable), db.scope():
+            insert(db, "a")
+            connection = db.session.connection()
+            plain = getattr(connection, "sync_connection", connection)
+            closed = plain.connection.driver_connection.close()
+            await_only(closed) if world.is_async and closed is not None else None
+            db.session.close()
+
+    world.play(story)
+    assert [each.message for each in caplog.records if each.name != "dbscope"] == []

@@ -1,22 +1,26 @@
 """Results that are read in pieces: what is open at the end, and the rest that nobody reads."""
 
 import gc
+import threading
+import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
+import anyio
 import pytest
 from fastapi import HTTPException
+from fastapi.sse import EventSourceResponse
 from pymysql.connections import MySQLResult
 from pymysql.cursors import SSCursor
 from sqlalchemy import TextClause, select, text
-from sqlalchemy.util import await_only
+from sqlalchemy.util import await_only, greenlet_spawn
 from starlette.responses import StreamingResponse
 
-from dbscope import TransactionManagementError
-from tests.scopes.stage import ALONE, ASYNC, INSIDE, OUTSIDE, Stage, only
-from tests.worlds import SYNC, Item
+from dbscope import TransactionManagementError, TransactionRequired
+from tests.scopes.stage import ALONE, ASYNC, INSIDE, OUTSIDE, SERVERS, Stage, only, swallowed
+from tests.worlds import MYSQL, SYNC, Item, plain_engine
 
 pytestmark = pytest.mark.anyio
 
@@ -263,3 +267,243 @@ async def test_a_stream_in_a_scope_of_its_own_is_read_everywhere(stage: Stage) -
     seen = await stage.ask("GET")
     assert (seen.status, seen.answer.error) == (200, None)
     assert len(seen.answer.body.split()) == 20_000
+
+
+# -- what is done in between -----------------------------------------------------------------------
+
+MISSING_ROWS = "Rows are missing"
+
+
+def half(stage: Stage) -> Any:
+    """Read one of many rows, and return what has the others."""
+    query = select(Item.name).execution_options(yield_per=10)
+    if not stage.world.is_async:
+        result = stage.real.session.scalars(query)
+        assert len(result.fetchmany(1)) == 1
+        return result
+    stream = await_only(stage.real.session.stream_scalars(query))
+    assert len(await_only(stream.fetchmany(1))) == 1
+    return stream
+
+
+def fetch(stage: Stage, result: Any, number: int) -> list[Any]:
+    """Read so many rows."""
+    rows: Any = result.fetchmany(number)
+    return await_only(rows) if stage.world.is_async else rows  # type: ignore[no-any-return]
+
+
+def count_rest(stage: Stage, result: Any) -> int:
+    """Read the rest in pieces, and return how many rows it had."""
+    number = 0
+    while rows := fetch(stage, result, 10):
+        number += len(rows)
+    return number
+
+
+def check_rest(stage: Stage, result: Any) -> None:
+    """Fail unless all the rest comes, or an error: never less."""
+    if stage.world.driver in MYSQL:
+        with pytest.raises(TransactionManagementError, match=MISSING_ROWS):
+            count_rest(stage, result)
+    else:
+        assert count_rest(stage, result) >= 1999  # SQLite has those that are written now, too
+
+
+def savepoint_undone(stage: Stage) -> None:
+    """Roll back to a savepoint."""
+    with suppress(KeyError), stage.db.atomic():
+        stage.insert("lost")
+        raise KeyError
+
+
+BETWEEN = {
+    "read": lambda stage: stage.db.scalar(text("SELECT 1")),
+    "write": lambda stage: stage.insert("kept"),
+    "many writes": lambda stage: stage.db.execute(
+        text("INSERT INTO item (name) VALUES (:name)"), [{"name": "x"}, {"name": "y"}]
+    ),
+    "savepoint": savepoint_undone,
+}
+
+
+@pytest.mark.usefixtures("half_read")
+@only(places=(ALONE, INSIDE))
+@pytest.mark.parametrize("between", BETWEEN)
+async def test_no_row_is_missing_when_another_statement_comes_between(
+    stage: Stage, between: str
+) -> None:
+    """MySQL's drivers read over the rest of it, and would say that there are no more rows."""
+    fill(stage)
+
+    def endpoint() -> None:
+        result = half(stage)
+        BETWEEN[between](stage)
+        check_rest(stage, result)
+
+    stage.route(endpoint)
+    seen = await stage.ask()
+    assert (seen.status, seen.answer.error) == (200, None)
+
+
+@only()
+async def test_all_are_there_if_what_was_read_were_all(stage: Stage) -> None:
+    """A piece of as many rows as there are: what follows is the end, which nobody has seen."""
+    fill(stage, 10)
+
+    def endpoint() -> int:
+        result = half(stage)
+        first = len(fetch(stage, result, 9))
+        stage.db.scalar(text("SELECT 1"))
+        return first + count_rest(stage, result)
+
+    stage.route(endpoint)
+    seen = await stage.ask()
+    assert (seen.status, seen.answer.error, seen.answer.body) == (200, None, b"9")
+
+
+@only()
+@pytest.mark.parametrize("first", ["read", "write"])
+async def test_a_scope_may_begin_with_a_result_in_pieces(stage: Stage, first: str) -> None:
+    """Behind its rows PyMySQL does not know of a transaction, which is there all the same."""
+    fill(stage)
+
+    def endpoint() -> int:
+        BETWEEN[first](stage)
+        number = count_rest(stage, half(stage))
+        stage.insert("behind it")
+        return number
+
+    def only_reads() -> int:
+        return count_rest(stage, half(stage))
+
+    stage.route(endpoint)
+    stage.route(only_reads, "/reads")
+    seen = [await stage.ask(path="/reads"), await stage.ask()]
+    assert [(each.status, each.answer.error) for each in seen] == [(200, None)] * 2
+    assert "behind it" in stage.world.items()
+
+
+@pytest.mark.usefixtures("half_read")
+@only(*SERVERS, places=(ALONE, INSIDE))
+async def test_whoever_reads_on_behind_a_rollback_by_hand_gets_an_error(stage: Stage) -> None:
+    """Not the end of the rows."""
+    fill(stage)
+
+    def endpoint() -> None:
+        result = half(stage)
+        stage.db.session.rollback()
+        with swallowed(Exception):  # mostly one of the driver
+            count_rest(stage, result)
+
+    stage.route(endpoint)
+    seen = await stage.ask()
+    assert (seen.status, seen.answer.error) == (200, None)
+
+
+@pytest.mark.usefixtures("half_read")
+@only()
+@pytest.mark.parametrize("held", [True, False])
+@pytest.mark.parametrize("end", ["undo", "release", "commit", "close"])
+async def test_what_goes_on_does_not_wait_for_the_rest(
+    stage: Stage, end: str, *, held: bool
+) -> None:
+    """ROLLBACK TO, RELEASE, COMMIT; the query is ended, and the transaction is whole."""
+    kept: list[Any] = []
+
+    def inside() -> None:
+        result = began(stage)
+        if end == "close":
+            closed = result.close()
+            await_only(closed) if stage.world.is_async else None
+        if held:
+            kept.append(result)
+        if end == "undo":
+            raise KeyError
+
+    def work() -> None:
+        with stage.db.scope():
+            stage.db.execute(text("INSERT INTO item (name) VALUES ('before')"))
+            if end in {"undo", "release"}:
+                with suppress(KeyError), stage.db.atomic():
+                    inside()
+                stage.insert("behind")
+            else:
+                inside()
+
+    with anyio.fail_after(20):
+        await (greenlet_spawn(work) if stage.world.is_async else anyio.to_thread.run_sync(work))
+    expected = {"undo": ["before", "behind"], "release": ["before", "a", "behind"]}
+    assert stage.world.items() == expected.get(end, ["before", "a"])
+
+
+@pytest.mark.usefixtures("half_read")
+@only()
+async def test_a_connection_of_the_engine_can_be_used_behind_its_rollback(stage: Stage) -> None:
+    """One that belongs to no scope."""
+
+    def work() -> Any:
+        connection = plain_engine(stage.real).connect()
+        query = text(ROWS[stage.world.look.url.get_backend_name()])
+        options = {"stream_results": True, "max_row_buffer": 10}
+        result = connection.execute(query, execution_options=options)
+        assert result.fetchmany(1)
+        connection.rollback()
+        try:
+            return connection.scalar(text("SELECT 7"))
+        finally:
+            connection.close()
+
+    run = greenlet_spawn(work) if stage.world.is_async else anyio.to_thread.run_sync(work)
+    with anyio.fail_after(20):
+        assert await run == 7
+
+
+# -- where there is no transaction -----------------------------------------------------------------
+
+
+@only()
+async def test_an_event_stream_says_that_it_has_no_transaction(stage: Stage) -> None:
+    """Its generator begins while there is one, before the answer does, and asks behind its end."""
+    query = select(Item.name).execution_options(yield_per=10)
+
+    def names() -> Iterator[str]:
+        yield from stage.real.session.scalars(query)
+
+    async def names_async() -> AsyncIterator[str]:
+        async for name in await stage.real.session.stream_scalars(query):
+            yield name
+
+    generator = names_async if stage.world.is_async else names
+    stage.app.get("/", response_class=EventSourceResponse)(generator)
+    seen = await stage.ask("GET")
+    assert isinstance(seen.answer.error, ExceptionGroup)
+    assert seen.answer.error.subgroup(TransactionRequired) is not None
+
+
+# -- several who read ------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("half_read")
+@only(*SYNC)
+async def test_a_thread_that_reads_when_the_rest_is_given_up_gets_an_error(stage: Stage) -> None:
+    """Not the end of the rows, whatever it is in the middle of."""
+    told: list[BaseException] = []
+
+    def read(result: Any) -> None:
+        try:
+            while result.fetchmany(10):
+                pass
+        except Exception as error:
+            told.append(error)
+
+    def work() -> None:
+        with stage.db.scope():
+            reader = threading.Thread(target=read, args=[began(stage)])
+            reader.start()
+            time.sleep(0.1)
+            stage.db.set_rollback()
+        reader.join(20)
+
+    with anyio.fail_after(30):
+        await anyio.to_thread.run_sync(work)
+    assert len(told) == 1

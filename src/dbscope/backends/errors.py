@@ -35,7 +35,7 @@ PERMANENT = frozenset({"28000", "28P01", "3D000", "42501", "42704", "22023", NOT
 PERMANENT_WORDS = re.compile(
     "no such (database|user)|does not exist|authentication failed|auth failed|login rejected"
     "|unsupported startup parameter|bouncer config error|SSL required"
-    r"|invalid \w+ value|does not support SSL|rejected SSL upgrade"
+    r"|invalid \w+ value|invalid command-line argument|does not support SSL|rejected SSL upgrade"
 )
 QUERY_CANCELED = "57014"
 # In the info of a connection: a transaction had failed there before this one began.
@@ -52,6 +52,7 @@ MYSQL_AWAY = frozenset({1040, 1129, 1203, 1226, 2002, 2003, 2005, 2006, 2013, 20
 # or whose password has expired, a plugin or an encryption that both sides do not have.
 MYSQL_PERMANENT = frozenset(
     {1044, 1045, 1049, 1130, 1251, 1275, 1698, 1820, 1862, 2026, 2059, 2061, 3118, 3159, 4151}
+    | {1115, 1193, 1231, 1273}  # no such character set, setting, value of one, collation
 )
 # A server that cannot serve now: a node of Galera that has lost its cluster; in read-only mode;
 # offline. And one that was started with an option that forbids it: with --read-only, say.
@@ -200,10 +201,18 @@ def is_away(error: BaseException, state: str | None) -> bool:
 def is_wrong_argument(error: BaseException) -> bool:
     """Tell whether a driver cannot take what it was to connect with, or to send first."""
     told = (error, error.__cause__)  # which SQLAlchemy's adapters may have given another class
-    return any(
+    return is_unforeseen(error) or any(
         isinstance(each, TypeError | ValueError) or type(each).__name__ == "ProgrammingError"
         for each in told
     )
+
+
+def is_unforeseen(error: BaseException) -> bool:
+    """Tell whether a driver has met an argument as what it did not expect, and says nothing of it.
+
+    Not the loss of a connection: while they connect, each has an error of its own for that.
+    """
+    return any(isinstance(each, AttributeError | LookupError) for each in (error, error.__cause__))
 
 
 def is_permanent(error: BaseException, state: str | None) -> bool:

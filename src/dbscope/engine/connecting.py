@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from dbscope.backends.base import Backend
     from dbscope.errors import DBScopeError
 
+WRONG_OPTION = (
+    "its driver cannot use one of the options of its URL or of `connect_args`, and does not say "
+    "which; look for one that is misspelled, as a `charset` that there is not"
+)
+
 
 def install(engine: Engine, backend: Backend, name: str) -> None:
     """Say what an error of connecting means: once for the life of an engine.
@@ -45,6 +50,9 @@ def install(engine: Engine, backend: Backend, name: str) -> None:
 
 def meaning(engine: Engine, backend: Backend, name: str, error: Exception) -> DBScopeError | None:
     """Return what an error of connecting means; None: what it says."""
+    if errors.is_unforeseen(error):
+        told = f"{type(error).__name__}: {error}"
+        return ConfigurationError(f"{name} cannot be connected to: {WRONG_OPTION} ({told}).")
     if errors.is_wrong_argument(error):
         return ConfigurationError(f"{name} cannot be connected to: {error}.")
     state = in_its_world(engine, backend.login_state, error)

@@ -57,6 +57,7 @@ class UnitSession(HealingSession):
             execute = partial(peers.execute, execute)
         if isinstance(statement, TextClause):
             check_text(unit, statement, unit.source.sql_family)
+        unit.wait_to_decide()
         given: Any = kwargs.get("execution_options") or NONE
         if in_pieces := is_in_pieces(statement, given):
             check_pieces(unit)

@@ -230,6 +230,11 @@ class Unit(Faults):
                 raise ScopeClosed(f"{self.scope} never ended: its event loop was stopped.")
         self.check_free()
 
+    def wait_to_decide(self) -> None:
+        """Wait while it is being finished, where it matters in what a statement will be sent."""
+        if self.scope.is_watched and not self.turn.is_mine() and self.turn.world.can_wait():
+            self.wait_until_open()
+
     def is_unused(self) -> bool:
         """Tell whether there is nothing to finish: nothing sent, pending or promised."""
         if self.connection is not None or self.pending_hooks or self.turn.holder is not None:

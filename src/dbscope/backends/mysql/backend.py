@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
@@ -24,7 +25,7 @@ from dbscope.backends.mysql.lock_waits import MySQLLockWaits
 from dbscope.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
     from sqlalchemy import Column, Connection, Engine, Table
     from sqlalchemy.engine import ExceptionContext
@@ -83,6 +84,9 @@ class MySQL(Backend):
         """See when the server ends a transaction by itself, and read no rest before a ROLLBACK."""
         implicit_commit.install(engine)
         rest.install(engine)
+        if not engine.dialect.is_async:
+            dialect: Any = engine.dialect
+            dialect.do_close = partial(close, dialect.do_close)
 
     def why_not_connected(self, error: Exception) -> str | None:
         """Say that a file of its encryption is missing; of a socket the drivers have a code."""
@@ -204,3 +208,9 @@ class MariaDB(MySQL):
 def limit(connection: Connection, milliseconds: int | None) -> str:
     """Return the statement that limits the time of those that follow."""
     return session.limit(connection.info, connection.dialect, milliseconds)
+
+
+def close(send: Callable[[Any], None], connection: Any) -> None:
+    """Close a connection of PyMySQL, which takes it for an error if that was done before."""
+    if connection.open:
+        send(connection)

@@ -25,10 +25,10 @@ class PyMySQL(Driver):
     package = "PyMySQL"
 
     def status(self, connection: Any) -> ConnectionStatus:
-        """Look at that status."""
+        """Look at that status; rows change nothing of it, not even those that are to be read."""
         if not connection.open:
             return ConnectionStatus.CLOSED
-        return status_of(connection.server_status, connection._result)  # noqa: SLF001
+        return status_of(connection.server_status)
 
     def commits_by_itself(self, connection: Any) -> bool:
         """Look at that status, too."""

@@ -13,7 +13,7 @@ from sqlalchemy import event
 
 from dbscope.backends import conflicts, errors
 from dbscope.backends.driver import ConnectionStatus
-from dbscope.backends.mysql import packets, session
+from dbscope.backends.mysql import packets, rest, session
 from dbscope.backends.registry import driver_of
 from dbscope.errors import ImplicitCommit
 
@@ -57,7 +57,7 @@ def install(engine: Engine) -> None:
             connection.cursor().execute(session.limit(record.info, engine.dialect, None))
         is_over = state.transaction_was_reset or "dbscope.unit" in record.info
         if not is_over and state.asyncio_safe and status(connection) is not ConnectionStatus.CLOSED:
-            engine.dialect.do_rollback(connection)
+            rest.roll_back(engine.dialect, engine.dialect.do_rollback, connection, record)
 
     _watch(engine, status)
 
@@ -73,7 +73,9 @@ def _watch(engine: Engine, status: Status) -> None:
         engine.dialect.do_execute(cursor, statement, parameters, context)
         # Until a result in pieces is read, the driver does not know; no SELECT ends a transaction.
         is_unread = context._is_server_side and cursor.description is not None  # noqa: SLF001
-        if was_open and not is_unread and status(driver) is ConnectionStatus.IDLE:
+        if is_unread:
+            rest.read(context, statement)
+        elif was_open and status(driver) is ConnectionStatus.IDLE:
             _refuse(connection, statement)
         return True
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dbscope")
 
 NO_SUCH_THREAD = 1094
+KILL, KILL_QUERY = "KILL", "KILL QUERY"
 THREAD = (
     "SELECT 1 FROM information_schema.processlist"
     " WHERE id = %s AND (host = 'localhost' OR host LIKE %s)"
@@ -52,14 +53,22 @@ def cut(dialect: Dialect, pooled: PoolProxiedConnection) -> None:
         sockets.shut_down(end)
 
 
-def _interrupt(pooled: PoolProxiedConnection) -> None:
+def end_query(dialect: Dialect, pooled: PoolProxiedConnection) -> None:
+    """End what the server sends the rows of; the transaction goes on."""
+    if dialect.is_async:
+        _interrupt(pooled, KILL_QUERY)
+    else:
+        _kill_here(dialect, pooled.driver_connection, pooled.info, KILL_QUERY)
+
+
+def _interrupt(pooled: PoolProxiedConnection, command: str = KILL) -> None:
     driver: Any = pooled.driver_connection
-    work = _kill(driver.thread_id(), pooled.info)
+    work = _kill(driver.thread_id(), pooled.info, command)
     with suppress(CancelledError):  # one is under way already, or it took too long
         await_only(shield.to_the_end(work, limit=base.CANCEL_TIMEOUT, at_once=True))
 
 
-def _kill_here(dialect: Dialect, driver: Any, info: dict[str, Any]) -> None:
+def _kill_here(dialect: Dialect, driver: Any, info: dict[str, Any], command: str = KILL) -> None:
     """Do it in this thread; a lost connection is noticed later."""
     args, kwargs = info["dbscope.connect"]
     try:
@@ -68,12 +77,12 @@ def _kill_here(dialect: Dialect, driver: Any, info: dict[str, Any]) -> None:
             cursor = other.cursor()
             cursor.execute(THREAD, (driver.thread_id(), f"%:{_port({'dbscope.address': port})}"))
             if cursor.fetchone():
-                cursor.execute(f"KILL {driver.thread_id():d}")
+                cursor.execute(f"{command} {driver.thread_id():d}")
     except Exception as error:
         _report(error)
 
 
-async def _kill(thread: int, info: dict[str, Any]) -> None:
+async def _kill(thread: int, info: dict[str, Any], command: str = KILL) -> None:
     asyncmy: Any = import_module("asyncmy")
     args, kwargs = info["dbscope.connect"]
     kwargs = {"async_creator_fn": asyncmy.connect} | kwargs
@@ -84,7 +93,7 @@ async def _kill(thread: int, info: dict[str, Any]) -> None:
                 # Behind a balancer this may be another server, where that number is another's.
                 await cursor.execute(THREAD, (thread, f"%:{_port(info)}"))
                 if await cursor.fetchone():
-                    await cursor.execute(f"KILL {thread:d}")
+                    await cursor.execute(f"{command} {thread:d}")
         finally:
             other.close()
     except Exception as error:
