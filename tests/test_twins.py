@@ -17,10 +17,13 @@ from unittest import mock
 import asyncmy.connection
 import asyncpg
 import pymysql
+import pymysql.cursors
 import pytest
 from fastapi import APIRouter
 from sqlalchemy import Column, MetaData, String, Table, Text
+from sqlalchemy.dialects.mysql.pymysql import MySQLDialect_pymysql
 from sqlalchemy.engine import NestedTransaction
+from sqlalchemy.engine.cursor import BufferedRowCursorFetchStrategy
 from sqlalchemy.engine.default import DefaultExecutionContext
 from sqlalchemy.ext.asyncio import AsyncSessionTransaction
 from sqlalchemy.orm import Session, SessionTransaction
@@ -411,6 +414,16 @@ def test_a_statement_knows_whether_its_rows_are_read_in_pieces() -> None:
     assert DefaultExecutionContext._is_server_side is False
 
 
+def test_the_rows_of_one_can_be_read_one_by_one_and_to_their_end() -> None:
+    """Of MySQL: a buffer takes the one that is read ahead, and the driver reads the rest."""
+    assert "_rowbuffer" in BufferedRowCursorFetchStrategy.__slots__
+    for driver in (pymysql.connections, asyncmy.connection):
+        assert callable(driver.MySQLResult._finish_unbuffered_query)
+    dialect: Any = MySQLDialect_pymysql()  # type: ignore[no-untyped-call]
+    assert dialect.supports_server_side_cursors
+    assert issubclass(dialect._sscursor, pymysql.cursors.SSCursor)
+
+
 def test_a_type_knows_what_it_is_on_other_databases() -> None:
     """`with_variant` keeps them by the names of the databases; a revision writes them, too."""
     assert set(String().with_variant(Text(), "sqlite")._variant_mapping) == {"sqlite"}
@@ -495,7 +508,7 @@ def test_no_other_private_name_is_used_unnoticed() -> None:
     """Who needs one more adds it here, with a test that it exists."""
     known = {"_flushing", "_is_clean", "_sync_transaction", "_execute_internal", "_savepoint"}
     known |= {"_max_overflow", "_pool", "_do_return_conn", "_transaction", "_connections"}
-    known |= {"_is_server_side", "_variant_mapping", "_match"}
+    known |= {"_is_server_side", "_rowbuffer", "_variant_mapping", "_match"}
     known |= {"_lazy_loaded_from", "_refresh_state"}  # tests/watch/test_problems.py fails without
     of_healing = {  # tests/watch/test_healing.py fails without
         "_columntoproperty",
@@ -517,7 +530,7 @@ def test_no_other_private_name_is_used_unnoticed() -> None:
     of_drivers = {"_execute", "_tx", "_thread", "_running", "_connection", "_conn", "_top_xact"}
     of_drivers |= {"_transport", "_sock", "_result", "_deprecate_eof", "_stream_broken"}
     of_drivers |= {"_STOP_RUNNING_SENTINEL", "_prepared", "_invalidate_schema_cache"}
-    of_drivers |= {"_execute_command", "_read_ok_packet", "_listeners"}
+    of_drivers |= {"_execute_command", "_read_ok_packet", "_listeners", "_finish_unbuffered_query"}
     of_python = {"_getframe", "_current_frames", "_is_owned", "_asdict"}
     assert private_names_used() <= known | of_healing | of_drivers | of_python
 

@@ -18,7 +18,7 @@ from sqlalchemy import TextClause, select, text
 from sqlalchemy.util import await_only, greenlet_spawn
 from starlette.responses import StreamingResponse
 
-from dbscope import TransactionManagementError, TransactionRequired
+from dbscope import TransactionManagementError, TransactionRequired, TransactionTimeout
 from tests.scopes.stage import ALONE, ASYNC, INSIDE, OUTSIDE, SERVERS, Stage, only, swallowed
 from tests.worlds import MYSQL, SYNC, Item, plain_engine
 
@@ -478,6 +478,23 @@ async def test_an_event_stream_says_that_it_has_no_transaction(stage: Stage) -> 
     seen = await stage.ask("GET")
     assert isinstance(seen.answer.error, ExceptionGroup)
     assert seen.answer.error.subgroup(TransactionRequired) is not None
+
+
+@pytest.mark.usefixtures("half_read")
+@only()
+async def test_the_time_of_a_block_is_that_of_reading_too(stage: Stage) -> None:
+    """Where the server looks at each statement alone, and a piece of the rows never takes long."""
+
+    def work() -> None:
+        with stage.db.scope(), stage.db.atomic(timeout=1):
+            result = began(stage)
+            while True:
+                fetch(stage, result, 10)
+
+    run = greenlet_spawn(work) if stage.world.is_async else anyio.to_thread.run_sync(work)
+    with anyio.fail_after(20), pytest.raises(TransactionTimeout):
+        await run
+    assert stage.world.items() == []
 
 
 # -- several who read ------------------------------------------------------------------------------

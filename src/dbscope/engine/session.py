@@ -11,11 +11,11 @@ from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
 from dbscope.engine import batches, notes, sandboxed, session_events
 from dbscope.engine.healing import HealingSession, forget
-from dbscope.engine.results import context_of, hold_rows
+from dbscope.engine.results import hold_rows, note_pieces
 from dbscope.engine.session_transaction import UnitSessionTransaction
 from dbscope.engine.sql_text import NONE, check_pieces, check_text, is_in_pieces, is_utility, writes
 from dbscope.errors import ImplicitCommit, TransactionBroken, UnexpectedRollback
-from dbscope.unit import callsite, manual, results
+from dbscope.unit import callsite, manual
 from dbscope.unit.ownership import InternalEnd
 from dbscope.unit.rollback import tell_ended
 from dbscope.unit.sessions import is_clean
@@ -79,7 +79,7 @@ class UnitSession(HealingSession):
             self.flush()  # it is no part of what the database commits by itself
         result = self._use(operation, will_write=will_write, is_alone=is_alone)
         if in_pieces:
-            results.note(unit, context_of(result))
+            note_pieces(result, unit)
         return result
 
     def flush(self, objects: Any = None) -> None:
