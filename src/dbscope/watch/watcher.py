@@ -112,8 +112,7 @@ class Watch(Findings):
         """Have threads again, in a process that was forked: they were the parent's."""
         sharing, self.sharing = self.sharing, None
         if self.recorder is not None:
-            self.recorder.ring.clear()
-            self.recorder.drafts.clear()
+            self.recorder.start_anew()
             self._look_around()
         if sharing is not None:
             sharing.close()
