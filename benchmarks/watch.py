@@ -1,26 +1,24 @@
 """What a watch costs: a request with ten statements, with the watch off, on, and off again.
 
-    .venv/bin/python -m benchmarks.watch [--rounds 60]
+    .venv/bin/python -m benchmarks.watch [--rounds 60] [--driver postgresql+asyncpg]
 
-Each variant is an application of its own with its own database in a file; the control is the first
-one once more. CPU time of the process: the thread that looks now and then is in it.
+Each variant is an application of its own with its own database; the control is the first one once
+more. CPU time of the process: the thread that looks now and then is in it.
 """
 
 import argparse
 import asyncio
-import tempfile
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 from fastapi import FastAPI
-from sqlalchemy import select
+from sqlalchemy import URL, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from benchmarks.measure import CLOCKS, CONTROL, HAND, OURS, Size, measure
+from benchmarks.places import Places
 from dbscope import AsyncDatabase
 
-STATEMENTS = 10
 BAR = 1.08
 
 
@@ -37,8 +35,9 @@ class Row(Base):
 class Subject:
     """An application on a database, watched or not."""
 
-    def __init__(self, folder: str, name: str, *, driver: str, watched: bool) -> None:
-        self.db = AsyncDatabase(f"sqlite+{driver}:///{Path(folder) / name}.db")
+    def __init__(self, url: URL, statements: int, *, watched: bool) -> None:
+        self.db = AsyncDatabase(url)
+        self.statements = statements
         self.watched = watched
         self.app = FastAPI()
         self.db.install(self.app)
@@ -47,7 +46,7 @@ class Subject:
         @self.app.get("/")
         async def read() -> int:
             found = 0
-            for number in range(1, STATEMENTS + 1):
+            for number in range(1, statements + 1):
                 rows = await self.db.session.scalars(select(Row).where(Row.id <= number))
                 found += len(rows.all())
             return found
@@ -69,7 +68,7 @@ class Subject:
     def check(self) -> None:
         assert self.answers
         if self.watched:
-            assert len(self.db.watch.recent(1)[0].statements) == STATEMENTS
+            assert len(self.db.watch.recent(1)[0].statements) == self.statements
 
 
 SCOPE = {
@@ -91,10 +90,11 @@ async def receive() -> Any:
 
 
 async def main(options: argparse.Namespace) -> bool:
-    rounds, driver = options.rounds, options.driver
-    with tempfile.TemporaryDirectory() as folder:
+    rounds, driver, statements = options.rounds, options.driver, options.statements
+    with Places() as places:
         made = [
-            Subject(folder, n, driver=driver, watched=n == "on") for n in ("off", "on", "again")
+            Subject(places.new(driver), statements, watched=watched)
+            for watched in (False, True, False)
         ]
         for subject in made:
             await subject.prepare()
@@ -103,8 +103,8 @@ async def main(options: argparse.Namespace) -> bool:
             subject.db.watch.stop()
             await subject.db.dispose()
     off, on, again = (result.time(variant) for variant in (HAND, OURS, CONTROL))
-    each = median((times[OURS] - times[HAND]) / STATEMENTS for times in result.rounds)
-    print(f"{driver:10} off {off:7.0f} µs   on {on:7.0f} µs   off again {again:7.0f} µs a request")
+    each = median((times[OURS] - times[HAND]) / statements for times in result.rounds)
+    print(f"{driver} off {off:7.0f} µs   on {on:7.0f} µs   off again {again:7.0f} µs a request")
     low, high = result.quartiles(OURS)
     print(f"{'':10} on / off {result.ratio(OURS):.3f} ({low:.3f} to {high:.3f})", end="   ")
     print(f"control {result.ratio(CONTROL):.3f}   a statement {each:.1f} µs", flush=True)
@@ -114,7 +114,8 @@ async def main(options: argparse.Namespace) -> bool:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Measure what a watch costs.")
     parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--driver", default="inline", help="inline or aiosqlite")
+    parser.add_argument("--driver", default="sqlite+inline", help="as in a URL")
+    parser.add_argument("--statements", type=int, default=10, help="of a request")
     parser.add_argument("--clock", choices=CLOCKS, default="cpu", help="calls: on a busy machine")
     options = parser.parse_args()
     raise SystemExit(asyncio.run(main(options)))

@@ -531,7 +531,7 @@ def test_no_other_private_name_is_used_unnoticed() -> None:
     of_drivers |= {"_transport", "_sock", "_result", "_deprecate_eof", "_stream_broken"}
     of_drivers |= {"_STOP_RUNNING_SENTINEL", "_prepared", "_invalidate_schema_cache"}
     of_drivers |= {"_execute_command", "_read_ok_packet", "_listeners", "_finish_unbuffered_query"}
-    of_python = {"_getframe", "_current_frames", "_is_owned"}
+    of_python = {"_getframe", "_current_frames", "_is_owned", "_asdict"}
     assert private_names_used() <= known | of_healing | of_drivers | of_python
 
 

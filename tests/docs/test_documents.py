@@ -11,11 +11,10 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from itertools import count
+from pathlib import Path
 from types import ModuleType
 from typing import Self
-from unittest.mock import patch
 from urllib.request import Request, urlopen
 
 import pytest
@@ -211,15 +210,34 @@ def served(folder: Path) -> Iterator[str]:
 
 def test_the_example_of_the_readme_runs_in_an_empty_folder(tmp_path):
     """Pasted into app.py and served, it stores what it answers for, and the hook has run."""
-    (example,) = re.findall(r"^```python\n(.*?)^```", README.read_text("utf-8"), re.M | re.S)
+    (example,) = re.findall(
+        r"^```python\n(.*?)^```", README.read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
     (tmp_path / "app.py").write_text(example, encoding="utf-8")
     with served(tmp_path) as address:
-        request = Request(f"{address}/notes?words=hi", method="POST")  # noqa: S310
-        with urlopen(request, timeout=50) as response:  # noqa: S310
+        request = Request(f"{address}/notes?words=hi", method="POST")
+        with urlopen(request, timeout=50) as response:
             assert (response.status, response.read()) == (201, b'"hi"')
         with closing(sqlite3.connect(tmp_path / "app.db")) as connection:
             assert connection.execute("SELECT words FROM notes").fetchall() == [("hi",)]
     assert "stored: hi\n" in (tmp_path / "log").read_text(encoding="utf-8")
+
+
+def test_the_first_test_of_the_guide_passes_for_the_example_of_the_readme(tmp_path):
+    """Both pasted into an empty folder; twice, since nothing of it stays."""
+    guide = (ROOT / "docs" / "how-to" / "testing.md").read_text("utf-8")
+    section = guide.partition("## With pytest")[2]
+    for name, kind, text in (
+        ("app.py", "python", README.read_text("utf-8")),
+        ("pyproject.toml", "toml", section),
+        ("test_app.py", "py", section),
+    ):
+        block = re.findall(rf"^```{kind}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)[0]
+        (tmp_path / name).write_text(block, encoding="utf-8")
+    for _ in range(2):
+        command = [sys.executable, "-m", "pytest", "-q"]
+        ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert "1 passed" in ran.stdout, ran.stdout
 
 
 def test_the_readme_fits_on_a_screen():
@@ -231,7 +249,9 @@ def test_the_readme_fits_on_a_screen():
 def test_the_readme_tells_the_oldest_release_that_is_allowed(package):
     """As pyproject.toml has it, which tests/install tries."""
     wanted = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["fastapi"]]
-    floor = re.search(rf"^{package}(?:\[\w+\])?>=(\S+)$", "\n".join(wanted), re.IGNORECASE | re.M)
+    floor = re.search(
+        rf"^{package}(?:\[\w+\])?>=(\S+)$", "\n".join(wanted), re.IGNORECASE | re.MULTILINE
+    )
     assert floor is not None
     assert f"{package} {floor[1]} to " in README.read_text(encoding="utf-8")
 
@@ -249,7 +269,7 @@ def test_every_error_has_its_section():
 
 @by_document
 def test_links_lead_somewhere(path):
-    """What a document links to in the repository is there; PyPI shows the README, so it links by URL."""
+    """What a document links to is there; PyPI shows the README, so that one links by URL."""
     text = path.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#:]*)(?:#[^)]*)?\)", text):
         assert path != README
@@ -263,3 +283,15 @@ def test_every_document_is_listed():
     listed = re.findall(r"\]\(([^)#:]+)\)", (ROOT / "docs" / "README.md").read_text("utf-8"))
     documents = {path.relative_to(ROOT / "docs").as_posix() for path in DOCUMENTS if path != README}
     assert set(listed) == documents - {"README.md"}
+
+
+@pytest.mark.parametrize("name", ["docs/architecture.md", "docs/decisions/README.md"])
+def test_the_modules_that_the_house_is_told_by_are_there(name):
+    """A newcomer who is sent to a module finds it."""
+    told = re.findall(r"`([\w.]+/[\w./]+\.py)`", (ROOT / name).read_text(encoding="utf-8"))
+    assert told
+    gone = [each for each in told if not any((ROOT / place / each).exists() for place in PLACES)]
+    assert gone == []
+
+
+PLACES = (".", "src/dbscope")

@@ -42,7 +42,8 @@ HEADERS = {
 }
 SHELL = "try.py"  # is piped into `dbscope shell`
 BLOCK = re.compile(
-    r"^```python(?: (?P<kind>file|edit|like)=(?P<file>\S+))?\n(?P<source>.*?)^```$", re.M | re.S
+    r"^```python(?: (?P<kind>file|edit|like)=(?P<file>\S+))?\n(?P<source>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
 )
 
 Edit = tuple[tuple[int, int], int, str]  # line and column, how much to take out, what to put in
@@ -56,7 +57,9 @@ def write(document: Path, folder: Path) -> None:
     for block in BLOCK.finditer(text):
         first = text.count("\n", 0, block.start("source")) + 1
         module = modules.setdefault(name_of(block["file"]), {})
-        module |= {1: header_of(block)} | dict(enumerate(plainly(block["source"]).splitlines(), first))
+        module |= {1: header_of(block)} | dict(
+            enumerate(plainly(block["source"]).splitlines(), first)
+        )
     folder.mkdir()
     for name, lines in modules.items():
         source = "".join(f"{lines.get(number, '')}\n" for number in range(1, max(lines) + 1))

@@ -14,14 +14,14 @@ import pytest
 from fastapi import APIRouter, Depends, FastAPI
 from pydantic import PostgresDsn, SecretStr, TypeAdapter
 from sqlalchemy import ForeignKey, create_engine, text
-from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
+from sqlalchemy.exc import DBAPIError, InvalidRequestError, OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 from sqlalchemy.orm.exc import DetachedInstanceError
 
 from dbscope import AsyncDatabase, ConfigurationError, Database, ScopeMissing
 from dbscope.unit.block import Block, Kind
-from tests.worlds import Base, Both, Item, World
+from tests.worlds import Base, Both, Item, World, insert
 
 URL = "sqlite:///app.db"
 POSTGRES = "postgresql://127.0.0.1/shop"
@@ -403,6 +403,22 @@ def test_what_is_loaded_after_the_scope_is_told_to_be_loaded_before(tmp_path: An
     (note,) = raised.value.__notes__
     assert "selectinload" in note
     db.dispose()
+
+
+def test_an_object_of_another_session_is_told_how_it_comes_into_this_one(world: World) -> None:
+    """It is SQLAlchemy's own error, which has the numbers of two sessions."""
+
+    def body(db: Both) -> None:
+        item = insert(db, "a")
+        with db.scope(readonly=True):
+            with pytest.raises(InvalidRequestError, match="already attached") as raised:
+                db.session.add(item)
+            (note,) = raised.value.__notes__
+            assert "`session.merge(obj)`" in note
+        db.session.add(item)
+
+    world.run(body)
+    assert world.items() == ["a"]
 
 
 def test_a_commit_as_text_is_named_by_its_line(world: World) -> None:

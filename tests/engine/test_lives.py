@@ -106,10 +106,10 @@ class Loss:
             insert(db, "a")
             db.on_commit(pytest.fail)
 
-    def ask_later(self, engine: Any, unit: Any) -> Any:
+    def ask_later(self, engine: Any, unit: Any, lasts: Any) -> Any:
         self.proxy.server = self.crash()
         self.again = give_to_another(self.proxy.server, unit.proof.xid)
-        self.outcomes.append(self.ask(engine, unit))
+        self.outcomes.append(self.ask(engine, unit, lasts))
         return self.outcomes[-1]
 
 

@@ -50,6 +50,17 @@ def test_it_serves_like_any_other(world: World, name: str) -> None:
 
 
 @in_scope
+def test_it_logs_where_sqlalchemy_says_that_pools_do(world: World, caplog: Any) -> None:
+    """A root logger at INFO hears nothing of it, as of SQLAlchemy's own."""
+    caplog.set_level("INFO")
+    world.play(lambda db: world.inside(db, lambda db: insert(db, "a")))
+    assert "Pool disposed" not in caplog.text
+    caplog.set_level("INFO", logger="sqlalchemy.pool")
+    world.play(lambda db: world.inside(db, lambda db: insert(db, "b")))
+    assert "Pool disposed" in caplog.text
+
+
+@in_scope
 @with_each_class
 def test_what_is_out_is_counted(world: World, name: str) -> None:
     """Of pools too that do not count themselves."""

@@ -73,9 +73,30 @@ def test_a_write_is_refused_before_it_is_sent(world: World, write: Any) -> None:
 
 def test_what_is_pending_at_the_end_is_not_passed_over(world: World) -> None:
     """An object that was added would be lost in silence otherwise."""
-    with pytest.raises(ReadOnlyViolation):
+    with pytest.raises(ReadOnlyViolation, match=r"read-only, and its session has a new Item\."):
         prepared(world, lambda db: db.session.add(Item(name="b")), readonly=True)
     assert world.items() == ["a"]
+
+
+def test_what_is_pending_is_named_without_its_values(world: World) -> None:
+    """No line of the application is in the traceback of a flush at the end."""
+
+    def body(db: Both) -> None:
+        (found,) = db.scalars(select(Item)).all()
+        found.name = "secret"
+        db.session.add_all([Item(name="secret"), Item(name="secret")])
+
+    with pytest.raises(ReadOnlyViolation) as raised:
+        prepared(world, body, readonly=True)
+    named = "its session has a new Item, a changed Item (name)."
+    assert named in str(raised.value)
+    assert "secret" not in str(raised.value)
+
+
+def test_a_statement_in_a_read_only_scope_names_nothing(world: World) -> None:
+    """Its line is in the traceback."""
+    with pytest.raises(ReadOnlyViolation, match=r"is read-only\. "):
+        prepared(world, lambda db: db.execute(update(Item).values(name="b")), readonly=True)
 
 
 with_engines = pytest.mark.parametrize("engine", ["its own", "given"])

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from dbscope import ConfigurationError, DatabaseUnavailable, TransactionOutcomeUnknown
+from dbscope.watch.events import OutcomeNotFound
 from tests.support.proxy import Proxy
 from tests.worlds import Both, World, insert, is_postgresql, is_sqlite
 
@@ -70,9 +71,11 @@ def test_a_commit_that_did_not_happen_is_a_failure_that_may_be_repeated(
 
 
 def test_where_nobody_can_be_asked_it_stays_unknown(world: World, proxy: Proxy, how: str) -> None:
-    """No guess is made, and no hook is run."""
+    """No guess is made, no hook is run, and whoever listens hears why."""
     hooks: list[str] = []
+    told: list[Any] = []
     world.database = type(world.database)(proxy.through(world.url), verify_commit=True)
+    world.database.events.listen(told.append)
 
     def story(db: Both) -> None:
         with db.scope():
@@ -87,6 +90,8 @@ def test_where_nobody_can_be_asked_it_stays_unknown(world: World, proxy: Proxy, 
         proxy.pass_through()
     assert hooks == []
     assert world.items() == ["a"]
+    (not_found,) = [event for event in told if isinstance(event, OutcomeNotFound)]
+    assert isinstance(not_found.error, Exception)
 
 
 def test_a_transaction_that_only_read_is_not_asked_about(

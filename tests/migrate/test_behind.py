@@ -106,7 +106,7 @@ class TestBehindAPooler:
 
     pytestmark = pooled
 
-    @pytest.mark.timeout(300)
+    @pytest.mark.timeout(150 * ROUNDS)
     def test_many_start_at_once(self, project: Project, through: str):
         """Each revision is run once, all serve, and no lock stays with the pooler."""
         write_slow(project)
@@ -178,7 +178,7 @@ def test_on_galera_it_is_refused_with_the_remedy(project: Project, monkeypatch):
 
 @pytest.mark.skipif(not galera.NODES, reason="TEST_GALERA_URLS names no nodes")
 @pytest.mark.worlds(drivers=ON_MYSQL)
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(300 * ROUNDS)
 def test_many_start_at_once_on_the_nodes_of_a_galera_cluster(project: Project):
     """All refuse and name the remedy, and change nothing; by it each revision is run once."""
     project.write("items", 'op.execute("CREATE TABLE item (id int primary key)")')

@@ -58,10 +58,13 @@ def test_settings_go_into_a_pyproject_if_there_is_one(bare_project: Project):
 @anywhere
 def test_a_second_init_is_refused(project: Project):
     """It overwrites nothing: neither settings nor a folder with files."""
-    with pytest.raises(ConfigurationError, match="is configured for Alembic already"):
+    with pytest.raises(ConfigurationError, match=r"for Alembic already, by alembic\.ini: .* anew"):
         project.init()
     project.config.unlink()
-    with pytest.raises(ConfigurationError, match="is not empty"):
+    with pytest.raises(ConfigurationError, match="is not empty; name another folder"):
+        project.init()
+    (project.root / "pyproject.toml").write_text("[tool.alembic]\n")
+    with pytest.raises(ConfigurationError, match=r"by \[tool\.alembic\] in pyproject\.toml: "):
         project.init()
 
 

@@ -12,6 +12,7 @@ from starlette.responses import Response, StreamingResponse
 
 from dbscope import ClientTimeout, ConfigurationError, TransactionBroken
 from dbscope.scopes import client
+from dbscope.watch.events import ClientWaits
 from tests.scopes.stage import ALONE, ASYNC, INSIDE, OUTSIDE, Seen, Stage, handle, only, work
 from tests.scopes.stage import AROUND as EVERYWHERE
 
@@ -277,6 +278,8 @@ async def test_the_line_that_waits_is_named_once(
 ) -> None:
     """In every request it would be the same, whether its client is slow or not."""
     monkeypatch.setattr(client, "WORTH_A_WORD", 0)
+    heard: list[Any] = []
+    stage.real.events.listen(heard.append)
     first: int = 0
 
     async def endpoint(request: Request) -> None:
@@ -292,6 +295,8 @@ async def test_the_line_that_waits_is_named_once(
     (told,) = caplog.messages
     line = read_some.__code__.co_firstlineno + 4
     assert told.startswith(f"POST / waits for its client at {__file__}:{line} while it holds")
+    (waits,) = [event for event in heard if isinstance(event, ClientWaits)]
+    assert (str(waits.scope), waits.where) == ("POST /", f"{__file__}:{line}")
 
 
 @only("inline")

@@ -82,7 +82,9 @@ async def test_an_unhandled_exception_rolls_back_and_is_500(stage: Stage) -> Non
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["async-handler", "def-handler"])
-async def test_an_exception_turned_into_200_rolls_back(stage: Stage, plain: bool) -> None:
+async def test_an_exception_turned_into_200_rolls_back(
+    stage: Stage, plain: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     """D4, decision 3: the endpoint did not do its work, whatever the handler makes of it."""
     handle(stage.app, Trouble, 200, plain=plain)
 
@@ -94,6 +96,28 @@ async def test_an_exception_turned_into_200_rolls_back(stage: Stage, plain: bool
     seen = await stage.ask()
     assert (seen.status, seen.items) == (200, [])
     assert stage.world.items() == []
+    (told,) = [each for each in caplog.messages if "POST / is answered 200" in each]
+    assert "Trouble" in told
+    assert "db.keep(response)" in told
+
+
+@pytest.mark.parametrize("written", [True, False])
+async def test_so_does_a_redirect_that_is_raised_and_the_log_says_so(
+    stage: Stage, written: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where something was lost by it; who returns the response has it stored."""
+
+    def body() -> None:
+        if written:
+            stage.insert("a")
+        else:
+            stage.db.scalar(text("SELECT 1"))
+        raise HTTPException(303, headers={"location": "/"})
+
+    stage.route(body)
+    seen = await stage.ask()
+    assert (seen.status, seen.items) == (303, [])
+    assert any("is answered 303" in each for each in caplog.messages) is written
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["async-handler", "def-handler"])

@@ -8,8 +8,9 @@ from functools import partial
 from typing import Annotated, Any
 
 import pytest
-from fastapi import Depends
+from fastapi import Depends, FastAPI
 from sqlalchemy import select
+from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
 from dbscope import AsyncDatabase, ConfigurationError, Database, ScopeMissing
@@ -56,6 +57,38 @@ def in_a_thread(work: Callable[[], Any]) -> Any:
     """Let a bare thread do it."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(work).result()
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["async def endpoint(session=db.session): ...", "class Items:\n    session = db.session"],
+    ids=["default", "class"],
+)
+@pytest.mark.parametrize("kind", [Database, AsyncDatabase])
+def test_a_session_that_is_taken_at_the_import_is_told_so(kind: type, code: str) -> None:
+    """As the default of a parameter, or in the body of a class."""
+    with pytest.raises(ScopeMissing, match="runs when that is imported: take the session in"):
+        exec(compile(code, __file__, "exec"), {"db": kind("sqlite://")})
+
+
+@pytest.mark.parametrize("kind", [Database, AsyncDatabase])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_an_application_without_install_is_told_so(kind: type, is_async: bool) -> None:
+    """Also where a thread serves it, as TestClient does: it has left no context behind."""
+    db, app = kind("sqlite://"), FastAPI()
+
+    @app.get("/async")
+    async def endpoint() -> None:
+        db.session  # noqa: B018
+
+    @app.get("/plain")
+    def plain() -> None:
+        db.session  # noqa: B018
+
+    with TestClient(app) as client, pytest.raises(ScopeMissing) as raised:
+        client.get("/async" if is_async else "/plain")
+    assert "served here, by an application without `install`" in str(raised.value)
+    assert "thread" not in str(raised.value)
 
 
 @only("inline", "sqlite3")

@@ -80,6 +80,40 @@ async def test_so_is_what_forgot_it_on_its_connection(stage: Stage) -> None:
     assert (seen.status, seen.items) == (500, [])
 
 
+@only(*ASYNC)
+@pytest.mark.filterwarnings("ignore:.*ServerCursor")  # psycopg tells of it, too
+@pytest.mark.parametrize("stream", ["stream", "stream_scalars"])
+@pytest.mark.parametrize("read", ["all", "fetchmany", "close"])
+async def test_so_is_what_forgot_it_on_a_result(stage: Stage, stream: str, read: str) -> None:
+    """`session.stream()` is awaited, and its rows are not."""
+
+    @stage.app.post("/")
+    async def endpoint() -> None:
+        await keep(stage.real)
+        result = await getattr(stage.real.session, stream)(select(Item))
+        getattr(result, read)()
+
+    seen = await stage.ask()
+    assert isinstance(seen.answer.error, NeverAwaited)
+    assert f"`result.{read}()` was called" in str(seen.answer.error)
+    assert (seen.status, seen.items) == (500, [])
+
+
+@only(*ASYNC)
+async def test_a_result_of_another_engine_is_not_ours(stage: Stage) -> None:
+    """Python warns of it."""
+
+    @stage.app.post("/")
+    async def endpoint() -> None:
+        await keep(stage.real)
+        opened = stage.real.engine.connect()
+        async with opened as connection, connection.stream(select(Item.id)) as result:
+            result.all()
+
+    seen = await stage.ask()
+    assert (seen.answer.error, seen.items) == (None, ["kept"])
+
+
 @only("inline")
 async def test_the_line_is_named(stage: Stage) -> None:
     """Where the call stands, also in what the endpoint calls; a variable hides it."""
@@ -227,6 +261,7 @@ NEVER_ENTERED = {
     "scope": "db.scope()",
     "scope readonly": "db.scope(readonly=True)",
     "once": "db.once('key')",
+    "with_lock": "db.with_lock(None)",
 }
 
 
@@ -249,6 +284,30 @@ async def test_a_block_that_nobody_has_entered_is_told_too(stage: Stage, opened:
     assert isinstance(seen.answer.error, NeverAwaited)
     assert f"`db.{opened.partition(' ')[0]}()` was called at {__file__}:" in str(seen.answer.error)
     assert (seen.status, seen.items) == (500, [])
+
+
+@only(*ASYNC)
+@pytest.mark.parametrize("called", ["begin", "begin_nested"])
+async def test_so_is_a_transaction_by_hand(stage: Stage, called: str) -> None:
+    """What is written below is in no savepoint; one that is awaited or entered is."""
+
+    @stage.app.post("/")
+    async def endpoint() -> None:
+        await keep(stage.real)
+        state(f"db.session.{called}()", stage.real)
+
+    @stage.app.post("/used")
+    async def used() -> None:
+        async with stage.real.session.begin_nested():
+            await keep(stage.real)
+        savepoint = await stage.real.session.begin_nested()
+        await savepoint.commit()
+
+    seen = await stage.ask()
+    assert isinstance(seen.answer.error, NeverAwaited)
+    assert f"`session.{called}()` was called at {__file__}:" in str(seen.answer.error)
+    assert (seen.status, seen.items) == (500, [])
+    assert (await stage.ask(path="/used")).answer.error is None
 
 
 @only()

@@ -59,7 +59,7 @@ class Proxy:
     def cut_after_commit(self, times: float = 1, then: str = "pass_through") -> None:
         """Forward the next COMMIT, drop its answer, close both sides; then pass through again.
 
-        Or be in another mode from that moment on: `then="refuse"`.
+        Or be in another mode from that moment on: `then="refuse"`, `then="hold"`.
         """
         self._switch("cut_after_commit", times)
         self._then = then
@@ -75,6 +75,10 @@ class Proxy:
     def refuse(self) -> None:
         """Close each new connection at once; those that exist go on."""
         self._switch("refuse")
+
+    def hold(self) -> None:
+        """Let each new connection wait for another mode; those that exist go on."""
+        self._switch("hold")
 
     def cut_all(self) -> None:
         """Close all connections, now."""
@@ -168,6 +172,7 @@ class Link:
     async def run(self) -> None:
         """Forward both ways until one side ends or the link is cut."""
         try:
+            await self._held()
             self.server = await connect(self.proxy.server.address)
             await first_of(
                 self._pump(self.client, self.server, self._from_client, from_client=True),
@@ -178,6 +183,10 @@ class Link:
             for side in (getattr(self, "server", None), self.client):
                 if side:
                     await hang_up(side[1])
+
+    async def _held(self) -> None:
+        while self.proxy.is_in("hold") and not self.ended.is_set():  # noqa: ASYNC110  (by threads)
+            await asyncio.sleep(0.01)
 
     async def _pump(
         self,

@@ -97,6 +97,7 @@ def check_sarif(log: Any) -> None:
         assert all(rule["shortDescription"]["text"] for rule in driver["rules"])
         for result in part["results"]:
             check_result(result, rules)
+        assert len({"baselineState" in result for result in part["results"]}) < 2  # all, or none
 
 
 def check_result(result: Any, rules: list[str]) -> None:
@@ -156,6 +157,16 @@ def test_a_problem_is_allowed_with_a_reason(project: Path, how: str) -> None:
     assert result["suppressions"] == [{"kind": "external", "justification": "four at most"}]
 
 
+def test_a_mark_without_a_reason_fails_its_test_alone(project: Path) -> None:
+    """Where several workers run them, too."""
+    mark = '@pytest.mark.dbscope_allow("Order.lines")\n'
+    (project / "test_shop.py").write_text(TESTS.replace("def test_one", f"{mark}def test_one"))
+    for workers in ("-n0", "-n2"):
+        told = run(project, "--dbscope-watch", workers)
+        assert "1 passed, 1 error" in told
+        assert "dbscope_allow needs a pattern, and a reason=." in told
+
+
 def test_without_a_reason_nothing_is_allowed(project: Path) -> None:
     """The reason is for who reads it in a year."""
     with (project / "pytest.ini").open("a") as file:
@@ -194,14 +205,85 @@ def test_what_is_not_in_the_baseline_fails_the_run(project: Path) -> None:
     assert states == {"new", "unchanged"}
 
 
-def run_code(project: Path, *arguments: str) -> tuple[int, str]:
+def run_code(project: Path, *arguments: str, folder: str = ".") -> tuple[int, str]:
     """Return the exit code of a run, and what it says."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(project), *sys.path])}
     command = [sys.executable, "-m", "pytest", "-p", "no:randomly", "-q", *arguments]
     done = subprocess.run(
-        command, cwd=project, env=environment, check=False, capture_output=True, text=True
+        command, cwd=project / folder, env=environment, check=False, capture_output=True, text=True
     )
     return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("folder", [".", "tests"])
+def test_the_baseline_and_sarif_are_those_of_the_project(project: Path, folder: str) -> None:
+    """Wherever a run is started: files are called as they are below the root of pytest."""
+    (project / "tests").mkdir()
+    known = [{"kind": "N+1", "what": "Order.lines", "file": "shop.py"}]
+    (project / "known.json").write_text(json.dumps({"problems": known}))
+    baseline, sarif = project / "known.json", project / "new" / "out.sarif"
+    files = ("--dbscope-baseline", str(baseline), "--dbscope-sarif", str(sarif))
+    code, told = run_code(project, *files, str(project / "test_shop.py"), folder=folder)
+    assert (code, "0 new, 1 known" in told) == (0, True)
+    assert '"uri": "shop.py"' in sarif.read_text()
+
+
+def test_what_is_known_and_what_is_allowed_are_both_in_sarif(project: Path) -> None:
+    """With a state of each, as SARIF wants it as soon as one of them has it."""
+    (project / "known.json").write_text(json.dumps({"problems": []}))
+    mark = '@pytest.mark.dbscope_allow("Order.lines", reason="four at most")\n'
+    tests = TESTS.replace("def test_one", f"{mark}def test_one")
+    (project / "test_shop.py").write_text(tests + "\ndef test_new():\n    totals()\n")
+    run(project, *BASELINE, "--dbscope-sarif", "out.sarif")
+    states = [each["baselineState"] for each in log_of(project)["results"]]
+    assert sorted(states) == ["new", "unchanged"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff", b"[]", b"[" * 100_000, b'{"version": 2, "problems": []}', None]
+)
+def test_what_is_no_baseline_is_refused_in_a_sentence(project: Path, content: bytes | None) -> None:
+    """Broken, of a later version, or a folder."""
+    path = project / "known.json"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    code, told = run_code(project, *BASELINE)
+    assert code == pytest.ExitCode.USAGE_ERROR
+    assert f"ERROR: {path} " in told
+    assert "INTERNALERROR" not in told
+
+
+def test_a_file_that_cannot_be_written_is_told_before_the_tests(project: Path) -> None:
+    """And not by a traceback after them."""
+    (project / "taken").mkdir()
+    code, told = run_code(project, "--dbscope-sarif", "taken")
+    assert code == pytest.ExitCode.USAGE_ERROR
+    assert f"ERROR: {project / 'taken'} cannot be written." in told
+
+
+@pytest.mark.parametrize("how", [["--collect-only"], ["nothing.py"], ["-x"], ["test_broken.py"]])
+def test_a_run_that_is_not_whole_leaves_the_baseline(project: Path, how: list[str]) -> None:
+    """It would forget all that it has not seen."""
+    (project / "test_broken.py").write_text("import nothing_of_it\n")
+    (project / "test_shop.py").write_text(TESTS + "\ndef test_bad():\n    assert 0\n")
+    (project / "known.json").write_text("as it was")
+    _, told = run_code(project, *BASELINE, "--dbscope-baseline-write", *how)
+    assert "The baseline is as it was: not all tests were run." in told
+    assert (project / "known.json").read_text() == "as it was"
+
+
+def test_a_problem_in_the_end_of_a_fixture_fails_too(project: Path) -> None:
+    """It is a part of its test."""
+    (project / "test_shop.py").write_text(
+        "import pytest, shop\n"
+        "@pytest.fixture\ndef late():\n    yield\n    shop.totals()\n"
+        "def test_it(late):\n    pass\n"
+    )
+    told = run(project, "--dbscope-strict")
+    assert "1 passed, 1 error" in told
+    assert "ProblemFound: N+1: Order.lines" in told
 
 
 def test_sarif_names_both_lines(project: Path) -> None:

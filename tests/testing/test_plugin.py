@@ -173,6 +173,38 @@ def test_without_a_database_it_says_what_to_set(tmp_path: Path) -> None:
     assert "1 passed, 1 error" in told
 
 
+@pytest.mark.parametrize(
+    ("named", "told"),
+    [
+        ("shop.db:db", "there is no module 'shop.db' for pytest"),
+        ("shops:db", "there is no module 'shops' for pytest"),
+        ("shop:database", "has no 'database'"),
+        ("shop:number", "1 is no database of dbscope"),
+    ],
+)
+def test_a_name_that_is_no_database_is_told_with_the_remedy(
+    tmp_path: Path, named: str, told: str
+) -> None:
+    """In one sentence, and without a traceback of ours."""
+    (tmp_path / "shop.py").write_text("number = 1\n")
+    (tmp_path / "pytest.ini").write_text(f"[pytest]\ndbscope_databases = {named}\n")
+    (tmp_path / "test_it.py").write_text("def test_it(db_sandbox): ...\n")
+    printed = run(tmp_path)
+    assert f"dbscope_databases has '{named}', and " in printed
+    assert told in printed
+    assert "`db` in app.py is app:db" in printed
+    assert "Traceback" not in printed
+    assert "plugin.py" not in printed
+
+
+def test_the_import_error_of_a_module_is_its_own(tmp_path: Path) -> None:
+    """It is there, and something that it needs is not."""
+    (tmp_path / "shop.py").write_text("import nothing_of_this_name\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\ndbscope_databases = shop:db\n")
+    (tmp_path / "test_it.py").write_text("def test_it(db_sandbox): ...\n")
+    assert "No module named 'nothing_of_this_name'" in run(tmp_path)
+
+
 WORKERS = """
 import psycopg, pytest
 from pathlib import Path

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from fastapi import FastAPI
 from sqlalchemy import text
 
 from dbscope import Database
@@ -281,6 +282,19 @@ def test_a_process_that_was_forked_is_one_of_its_own(db: Database[Any]) -> None:
     os.waitpid(child, 0)
     os.close(reading)
     os.close(writing)
+
+
+@pytest.mark.parametrize("how", ["on_record", "mount"])
+def test_who_shares_nothing_goes_on_to_share_nothing(db: Database[Any], how: str) -> None:
+    """Though something else wants records, and would start the watch if it were off."""
+    db.watch.stop()
+    db.watch.start(share=False)
+    if how == "mount":
+        db.watch.mount(FastAPI(), auth=lambda _: True)
+    else:
+        db.watch.on_record(print)
+    assert db.watch.sharing is None
+    assert db.watch.everybody().id == asking.OWN
 
 
 def test_one_database_is_not_shown_on_the_page_of_another(

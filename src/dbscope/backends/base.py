@@ -106,6 +106,10 @@ class Backend(Connecting):
         """Note as `unit.proof` by what a lost answer to COMMIT can be found out."""
         self.refuse("verify_commit")
 
+    def outlives_cancellation(self, connection: Connection) -> bool:  # noqa: ARG002
+        """Tell whether what a cancelled COMMIT has stored is as safe as what others have."""
+        return True
+
     # -- failures ------------------------------------------------------------------------------
 
     def after_failure(self, unit: Unit, connection: Connection, error: BaseException) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from dbscope import arguments
 from dbscope.aio import concurrency, shield
 from dbscope.engine.advisory import AdvisoryLock
-from dbscope.scopes.decorating import must_be_async, must_be_plain, wraps
+from dbscope.scopes.decorating import around, around_async
 from dbscope.scopes.entering import Entered, Plain, Waiting
 from dbscope.unit import callsite
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from dbscope.engine.source import EngineSource
-    from dbscope.scopes.scope import AsyncF, F
+    from dbscope.scopes.decorating import AsyncF, F
 
 
 class Locking(Entered):
@@ -25,18 +27,21 @@ class Locking(Entered):
     def __init__(
         self, source: EngineSource, key: str, timeout: float | None, where: object = None
     ) -> None:
-        self.lock = AdvisoryLock(source, key, timeout)
+        source.require("advisory_locks")
+        self.source = source
+        self.key = arguments.check("key of advisory_lock()", key, arguments.TEXT, TypeError)
+        self.timeout = arguments.check("timeout", timeout, arguments.PATIENCE)
         super().__init__(where)
         self._held: list[AdvisoryLock] = []
 
     def made(self) -> AdvisoryLock:
         """Return the lock to be taken."""
         self.is_used = True
-        return AdvisoryLock(self.lock.source, self.lock.key, self.lock.timeout)
+        return AdvisoryLock(self.source, self.key, self.timeout)
 
     def of_call(self, where: object) -> Any:
         """Return the same for one call of a decorated function."""
-        return type(self)(self.lock.source, self.lock.key, self.lock.timeout, where)
+        return type(self)(self.source, self.key, self.timeout, where)
 
 
 class AsyncLocking(Locking, Waiting):
@@ -54,20 +59,11 @@ class AsyncLocking(Locking, Waiting):
         traceback: TracebackType | None,
     ) -> None:
         work = concurrency.in_greenlet(self._held.pop().release, error)
-        await shield.to_the_end(work, limit=self.lock.source.finish_timeout)
+        await shield.to_the_end(work, limit=self.source.finish_timeout)
 
     def __call__(self, function: AsyncF) -> AsyncF:
         """Decorate an `async def` function; each call takes the lock."""
-        must_be_async(function, self.called)
-        self.is_used = True
-        where = callsite.of(function)
-
-        @wraps(function, self.called)
-        async def locked(*args: Any, **kwargs: Any) -> Any:
-            async with self.of_call(where):
-                return await function(*args, **kwargs)
-
-        return locked
+        return around_async(function, self, partial(self.of_call, callsite.of(function)))
 
 
 class SyncLocking(Locking, Plain):
@@ -88,13 +84,4 @@ class SyncLocking(Locking, Plain):
 
     def __call__(self, function: F) -> F:
         """Decorate a plain function; each call takes the lock."""
-        must_be_plain(function, self.called)
-        self.is_used = True
-        where = callsite.of(function)
-
-        @wraps(function, self.called)
-        def locked(*args: Any, **kwargs: Any) -> Any:
-            with self.of_call(where):
-                return function(*args, **kwargs)
-
-        return locked
+        return around(function, self, partial(self.of_call, callsite.of(function)))

@@ -23,11 +23,11 @@ from dbscope.errors import ConfigurationError, Rollback
 from dbscope.masking import masked
 from dbscope.once import requests as keyed
 from dbscope.once.idempotency import Idempotency
-from dbscope.scopes import forgotten, guards, lifespan
+from dbscope.scopes import guards, lifespan
 from dbscope.scopes.background import Background
 from dbscope.scopes.marks import Marks
 from dbscope.scopes.settle import raise_first, run_hooks
-from dbscope.unit import callsite
+from dbscope.unit import callsite, forgotten
 from dbscope.unit.block import Block
 from dbscope.unit.current import unit_of
 from dbscope.unit.no_session import NoSession

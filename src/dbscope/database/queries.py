@@ -19,6 +19,7 @@ from dbscope.aio import concurrency
 from dbscope.database.base import CommonDatabase
 from dbscope.scopes import locks
 from dbscope.scopes.atomic import AsyncAtomic, SyncAtomic
+from dbscope.scopes.entering import Entered, Plain, Waiting
 from dbscope.unit.current import unit_of
 
 A = TypeVar("A", bound=AsyncSession, default=AsyncSession)
@@ -38,6 +39,43 @@ if TYPE_CHECKING:
         @overload
         def __get__(self, instance: object, owner: Any) -> M: ...
         def __get__(self, instance: object, owner: Any) -> Any: ...
+
+
+class Locked(Entered):
+    """What both kinds of `with_lock()` share."""
+
+    called = "with_lock"
+
+    def __init__(self, block: Any) -> None:
+        super().__init__(None)
+        self.block = block
+
+    def used(self) -> Any:
+        """Return the block, to be entered."""
+        self.is_used = True
+        return self.block
+
+
+class AsyncLocked(Locked, Waiting):
+    """`with_lock()` of an `AsyncDatabase`."""
+
+    async def __aenter__(self) -> Any:
+        return await self.used().__aenter__()
+
+    async def __aexit__(self, *raised: Any) -> bool | None:
+        ignored: bool | None = await self.block.__aexit__(*raised)
+        return ignored
+
+
+class PlainLocked(Locked, Plain):
+    """`with_lock()` of a `Database`."""
+
+    def __enter__(self) -> Any:
+        return self.used().__enter__()
+
+    def __exit__(self, *raised: Any) -> bool | None:
+        ignored: bool | None = self.block.__exit__(*raised)
+        return ignored
 
 
 class AsyncQueries(CommonDatabase[A]):
@@ -124,14 +162,17 @@ class AsyncQueries(CommonDatabase[A]):
     def with_lock(
         self, instance: T, *, nowait: bool = False, skip_locked: bool, of: Any = ()
     ) -> AbstractAsyncContextManager[T | None]: ...
-    @asynccontextmanager
-    async def with_lock(self, instance: Any, **how: Any) -> AsyncGenerator[Any, None]:
+    def with_lock(self, instance: Any, **how: Any) -> Any:
         """Open an atomic block in which the row of the object is locked (Rails' `with_lock`).
 
         Args:
             instance: see `lock`.
             how: `nowait`, `skip_locked`, `of`; see `lock`.
         """
+        return AsyncLocked(self._locked(instance, how))
+
+    @asynccontextmanager
+    async def _locked(self, instance: Any, how: dict[str, Any]) -> AsyncGenerator[Any, None]:
         async with AsyncAtomic(self._source):
             yield await self.lock(instance, **how)
 
@@ -211,9 +252,12 @@ class Queries(CommonDatabase[S]):
     def with_lock(
         self, instance: T, *, nowait: bool = False, skip_locked: bool, of: Any = ()
     ) -> AbstractContextManager[T | None]: ...
-    @contextmanager
-    def with_lock(self, instance: Any, **how: Any) -> Generator[Any, None, None]:
+    def with_lock(self, instance: Any, **how: Any) -> Any:
         """Open an atomic block in which the row of the object is locked (Rails' `with_lock`)."""
+        return PlainLocked(self._locked(instance, how))
+
+    @contextmanager
+    def _locked(self, instance: Any, how: dict[str, Any]) -> Generator[Any, None, None]:
         with SyncAtomic(self._source):
             yield self.lock(instance, **how)
 

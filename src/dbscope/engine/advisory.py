@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
-from dbscope import arguments
 from dbscope.backends import errors
 from dbscope.errors import DatabaseUnavailable, LockTimeout, PoolTimeout
 from dbscope.unit.current import open_scope
@@ -37,9 +36,6 @@ class AdvisoryLock:
     """
 
     def __init__(self, source: EngineSource, key: str, timeout: float | None) -> None:
-        source.require("advisory_locks")
-        arguments.check("key of advisory_lock()", key, arguments.TEXT, TypeError)
-        arguments.check("timeout", timeout, arguments.PATIENCE)
         self.source = source
         self.key = key
         self.timeout = timeout

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
 
 from dbscope.aio import concurrency, shield
 from dbscope.engine.session import session_class
-from dbscope.unit import manual
+from dbscope.unit import callsite, forgotten, manual
 from dbscope.watch.events import EndAsked
 
 if TYPE_CHECKING:
@@ -22,7 +23,18 @@ if TYPE_CHECKING:
 class UnitTransaction(AsyncSessionTransaction):
     """`session.begin()` by hand: its COMMIT is carried to the end, and then come the hooks."""
 
-    __slots__ = ()
+    __slots__ = ("where",)
+
+    def __init__(self, session: AsyncSession, nested: bool = False) -> None:
+        super().__init__(session, nested)
+        self.where = callsite.here()
+
+    def __del__(self) -> None:
+        unit: Unit | None = getattr(self.session.sync_session, "dbscope_unit", None)
+        if unit is not None and self.sync_transaction is None:
+            called = "session.begin_nested" if self.nested else "session.begin"
+            thrown_away_by = sys._getframe().f_back  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            forgotten.note_never_entered(called, self.where, thrown_away_by)
 
     async def commit(self) -> None:
         """Commit."""

@@ -203,6 +203,8 @@ class Factory:
         self.loops = loops.Loops(str(self))
         self.sandboxes = sandboxed.Sandboxes(self)
         self.engines.forget()
+        self.watching.start_anew()
+        self.events.start_anew()
 
     def ping(self) -> None:
         """Ask the database for a sign of life; carried like a session."""

@@ -116,6 +116,7 @@ def _set(woken: asyncio.Future[None]) -> None:
 class AnyLoopPool(AsyncAdaptedQueuePool):
     """SQLAlchemy's pool for async code, in any event loop."""
 
+    _sqla_logger_namespace = "sqlalchemy.pool.AnyLoopPool"  # as its documents say
     _queue_class = AnyLoopQueue
 
 

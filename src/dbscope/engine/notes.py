@@ -24,6 +24,11 @@ DETACHED = (
     "read any more. Load it inside the scope: `selectinload(...)` in the query, or "
     '`refresh(obj, ["name"])`.'
 )
+ATTACHED = (
+    "An object is in one session, and its own is that of another scope, or one that was made by "
+    "hand, and still open. Load it in this scope, or work with the copy that "
+    "`session.merge(obj)` gives."
+)
 
 
 def add(error: DBAPIError) -> None:

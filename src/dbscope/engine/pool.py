@@ -51,6 +51,7 @@ class ThreadQueue(Queue[Any]):
 class ThreadQueuePool(QueuePool):
     """SQLAlchemy's queue pool, whose waiting threads do not count as busy ones."""
 
+    _sqla_logger_namespace = "sqlalchemy.pool.ThreadQueuePool"  # as its documents say
     _queue_class = ThreadQueue
 
     def _do_get(self) -> ConnectionPoolEntry:

@@ -6,10 +6,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import TextClause
-from sqlalchemy.exc import PendingRollbackError, ResourceClosedError
+from sqlalchemy.exc import InvalidRequestError, PendingRollbackError, ResourceClosedError
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
-from dbscope.engine import batches, sandboxed, session_events
+from dbscope.engine import batches, notes, sandboxed, session_events
 from dbscope.engine.healing import HealingSession, forget
 from dbscope.engine.results import hold_rows, note_pieces
 from dbscope.engine.session_transaction import UnitSessionTransaction
@@ -134,6 +134,13 @@ class UnitSession(HealingSession):
             return self._transaction
         how = SessionTransactionOrigin.BEGIN if begin else SessionTransactionOrigin.AUTOBEGIN
         return UnitSessionTransaction(self, how)
+
+    def _before_attach(self, state: Any, obj: object) -> bool:
+        try:
+            return super()._before_attach(state, obj)
+        except InvalidRequestError as error:
+            error.add_note(notes.ATTACHED)
+            raise
 
     def connection(self, *args: Any, **kwargs: Any) -> Connection:
         """Return the connection of the transaction, which is begun by that."""

@@ -137,9 +137,10 @@ class EngineSource(Factory):
             return False
         return self.backend.stop(connection)
 
-    def outcome_of(self, unit: Unit) -> Outcome:
+    def outcome_of(self, unit: Unit, *, is_cancelled: bool) -> Outcome:
         """Ask a fresh connection what became of a transaction whose COMMIT got no answer."""
-        found = lost_answer.outcome(self.sync_engine, unit)
+        lasts = self.backend.outlives_cancellation if is_cancelled else lost_answer.as_found
+        found = lost_answer.outcome(self.sync_engine, unit, lasts)
         if found is not Outcome.UNKNOWN:
             self.events.tell(OutcomeVerified, unit, found)
         return found

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from dbscope.aio import threads
+from dbscope.aio.collecting import keep_for_good
 from dbscope.aio.concurrency import in_greenlet
 from dbscope.backends import errors
 from dbscope.backends.literals import literals_of
@@ -48,6 +48,8 @@ class Watching:
         self.settings = settings
         self.engine = engine
         self.is_async = is_async
+        self._locks: LockWaits | None = None
+        self._can_ask = True
         self.literals = literals_of(backend.features.family)
 
     def process_of(self, unit: Unit) -> int | None:
@@ -60,6 +62,9 @@ class Watching:
 
     def lock_waits(self, units: Iterable[Unit]) -> list[LockWait]:
         """Ask the server which of these waits for a lock; blocks, so only a thread may ask."""
+        if self._locks is None and self._can_ask:
+            self._locks = self.backend.lock_waits(self.settings.engine_options)
+            self._can_ask = self._locks is not None
         if self._locks is None:
             return []
         found = [process for unit in units if (process := self.process_of(unit)) is not None]
@@ -100,11 +105,12 @@ class Watching:
             finally:
                 connection.rollback()
 
+    def start_anew(self) -> None:
+        """Ask on a connection of its own, in a process that was forked."""
+        keep_for_good(self._locks)
+        self._locks = None
+
     def forget(self) -> None:
         """Ask no more."""
         if self._locks is not None:
             self._locks.close()
-
-    @cached_property
-    def _locks(self) -> LockWaits | None:
-        return self.backend.lock_waits(self.settings.engine_options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -15,9 +16,12 @@ from dbscope.jobs.scope import AsyncJob, PlainJob
 
 with needed("procrastinate", "Procrastinate"):
     from procrastinate import App, JobContext
-    from procrastinate.jobs import Status
+    from procrastinate.jobs import JobDeferrer, Status
+    from procrastinate.manager import JobManager
 
-__all__ = ["delay_on_commit", "install", "message_id", "middleware"]
+    from dbscope.jobs.deferring import InTransaction
+
+__all__ = ["delay_on_commit", "in_transaction", "install", "message_id", "middleware"]
 
 logger = logging.getLogger("dbscope")
 
@@ -98,6 +102,26 @@ def delay_on_commit(db: AnyDatabase, task: Any, **kwargs: Any) -> None:
     """
     defer = task.defer_async if is_on_loop() else task.defer
     cast("AsyncDatabase[Any]", of_this_code(db)).on_commit(partial(defer, **kwargs))
+
+
+def in_transaction(db: AnyDatabase, task: Any) -> JobDeferrer:
+    """Return what stores jobs in the current transaction: they are there exactly if that is kept.
+
+    The database is the one that Procrastinate has its jobs in.
+
+    Args:
+        db: the database whose session stores them.
+        task: of Procrastinate, or what its `configure` returns.
+
+    Raises:
+        TransactionRequired: by its methods, outside a transaction.
+
+    Example:
+        >>> await in_transaction(db, write_invoice).defer_async(order=7)
+    """
+    deferrer = task if isinstance(task, JobDeferrer) else task.configure()
+    dumps = getattr(deferrer.job_manager.connector, "_json_dumps", None) or json.dumps
+    return JobDeferrer(JobManager(InTransaction(db, dumps)), deferrer.job)
 
 
 async def _retry_stalled_jobs(app: App, stalled_after: float, attempts: int) -> None:

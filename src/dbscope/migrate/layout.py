@@ -83,9 +83,13 @@ def write(root: Path, folder: Path, *, database: str, metadata: str) -> tuple[Pa
 
 def _refuse_a_second(root: Path, target: Path) -> None:
     if (root / INI).exists() or has_section(root / TOML):
-        raise ConfigurationError(f"{root.absolute()} is configured for Alembic already.")
+        where = f"by {INI}" if (root / INI).exists() else f"by [tool.alembic] in {TOML}"
+        raise ConfigurationError(
+            f"{root.absolute()} is configured for Alembic already, {where}: `dbscope revision` "
+            "writes the next revision. Who wants to begin anew takes that out first."
+        )
     if target.exists() and any(target.iterdir()):
-        raise ConfigurationError(f"{target} is not empty.")
+        raise ConfigurationError(f"{target} is not empty; name another folder, or empty it.")
 
 
 def _configure(root: Path, folder: str) -> Path:

@@ -50,6 +50,11 @@ class Spans(Follower):
 
     # -- connections ---------------------------------------------------------------------------
 
+    def start_anew(self) -> None:
+        """Forget the statements of the parent, too."""
+        super().start_anew()
+        self.sent.clear()
+
     def waited(
         self, unit: Unit, seconds: float, error: BaseException | None, *, was_full: bool
     ) -> None:

@@ -145,6 +145,11 @@ class Counts(Follower):
             events.StatementEnded: self._statement_ended,
         }
 
+    def start_anew(self) -> None:
+        """Forget the statements of the parent, too."""
+        super().start_anew()
+        self.sent.clear()
+
     def waited(
         self,
         unit: Unit,  # noqa: ARG002

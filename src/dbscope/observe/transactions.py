@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbscope.unit.block import Outcome
 from dbscope.watch import events, reasons
+from dbscope.watch.dispatch import Remembering
 from dbscope.watch.drafts import route_of
 from dbscope.watch.kept import kind_of
 
@@ -86,7 +87,7 @@ class Transaction:
             self.commit_ended_ns = time_ns()
 
 
-class Follower:
+class Follower(Remembering):
     """A listener that is told of transactions; what follows overrides what it wants to know."""
 
     def __init__(self) -> None:
@@ -117,6 +118,11 @@ class Follower:
         handler = self.handlers.get(type(event))
         if handler is not None:
             handler(event)
+
+    def start_anew(self) -> None:
+        """Forget the transactions of the parent, and who waits there."""
+        for each in (self.open, self.undecided, self.wanted, self.held):
+            each.clear()
 
     def waiting(self) -> Counter[str]:
         """Return how many wait for a connection now, by the name of the pool."""

@@ -24,7 +24,7 @@ from dbscope.unit.current import unit_of
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from dbscope.scopes.scope import AsyncF, F
+    from dbscope.scopes.decorating import AsyncF, F
     from dbscope.unit.source import Source
     from dbscope.unit.unit import Unit
 

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dbscope.aio import concurrency, shield
 from dbscope.errors import Rollback, TransactionRequired
 from dbscope.scopes import retry as retrying
 from dbscope.scopes import timeout, unserved
-from dbscope.scopes.decorating import Place, must_be_async, must_be_plain, wraps
+from dbscope.scopes.decorating import (
+    AsyncF,
+    F,
+    Place,
+    around,
+    around_async,
+    must_be_async,
+    must_be_plain,
+)
 from dbscope.scopes.entering import Entered, Plain, Waiting
 from dbscope.scopes.guards import unit_here
-from dbscope.scopes.scope import AsyncF, AsyncJobScope, F, SyncJobScope
+from dbscope.scopes.scope import AsyncJobScope, SyncJobScope
 from dbscope.scopes.settle import log_hooks, raise_first, run_hooks
 from dbscope.unit import blocks, callsite, finish
 from dbscope.unit.block import Block, Kind
@@ -160,17 +169,11 @@ class AsyncAtomic(AtomicBase, Waiting):
 
     def __call__(self, function: AsyncF) -> AsyncF:
         """Decorate an `async def` function; each call opens a block of its own."""
-        must_be_async(function, "atomic")
         atomic: AsyncAtomic = self.at(callsite.of(function))
         if self.asked.retry:
+            must_be_async(function, self.called)
             return retrying.decorated_async(atomic, function, self.asked.retry)
-
-        @wraps(function, "atomic", self.place)
-        async def in_block(*args: Any, **kwargs: Any) -> Any:
-            async with atomic.at(atomic.where):
-                return await function(*args, **kwargs)
-
-        return in_block
+        return around_async(function, self, partial(atomic.at, atomic.where), self.place)
 
 
 async def leave_async(unit: Unit, block: Block, error: BaseException | None) -> None:
@@ -236,17 +239,11 @@ class SyncAtomic(AtomicBase, Plain):
 
     def __call__(self, function: F) -> F:
         """Decorate a plain function; each call opens a block of its own."""
-        must_be_plain(function, "atomic")
         atomic: SyncAtomic = self.at(callsite.of(function))
         if self.asked.retry:
+            must_be_plain(function, self.called)
             return retrying.decorated(atomic, function, self.asked.retry)
-
-        @wraps(function, "atomic", self.place)
-        def in_block(*args: Any, **kwargs: Any) -> Any:
-            with atomic.at(atomic.where):
-                return function(*args, **kwargs)
-
-        return in_block
+        return around(function, self, partial(atomic.at, atomic.where), self.place)
 
 
 class AsyncSavepoint(AsyncAtomic):

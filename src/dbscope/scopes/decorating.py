@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import suppress
 from enum import Enum
 from typing import Any, TypeVar, cast
@@ -20,6 +20,7 @@ from dbscope.unit import callsite
 from dbscope.unit.hooks import is_async
 
 F = TypeVar("F", bound=Callable[..., Any])
+AsyncF = TypeVar("AsyncF", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 _decorated: WeakKeyDictionary[Callable[..., Any], str] = WeakKeyDictionary()
 _places: WeakKeyDictionary[Callable[..., Any], Place] = WeakKeyDictionary()
@@ -49,6 +50,41 @@ def wraps(function: F, what: str, place: Place | None = None) -> Callable[[Calla
         return cast("F", functools.wraps(function)(wrapper))
 
     return noted
+
+
+def around_async(
+    function: AsyncF, block: Entered, opened: Callable[[], Any], place: Place | None = None
+) -> AsyncF:
+    """Decorate an `async def` function.
+
+    Args:
+        function: that is decorated.
+        block: whose decorator it is.
+        opened: what is entered for each call.
+        place: where the result can be called, if not everywhere.
+    """
+    must_be_async(function, block.called)
+    block.is_used = True
+
+    @wraps(function, block.called, place)
+    async def inside(*args: Any, **kwargs: Any) -> Any:
+        async with opened():
+            return await function(*args, **kwargs)
+
+    return inside
+
+
+def around(function: F, block: Entered, opened: Callable[[], Any], place: Place | None = None) -> F:
+    """Decorate a plain function; the arguments are those of `around_async`."""
+    must_be_plain(function, block.called)
+    block.is_used = True
+
+    @wraps(function, block.called, place)
+    def inside(*args: Any, **kwargs: Any) -> Any:
+        with opened():
+            return function(*args, **kwargs)
+
+    return inside
 
 
 def must_be_outermost(function: Any) -> bool:

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from functools import partial, update_wrapper
 from typing import TYPE_CHECKING, Any, Never, TypeVar, cast
 
-from dbscope.scopes import forgotten
-from dbscope.unit import callsite
+from dbscope.unit import callsite, forgotten
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -75,7 +74,7 @@ class Entered:
     def __del__(self) -> None:
         if not self.is_used:
             thrown_away_by = sys._getframe().f_back  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-            forgotten.note_never_entered(self.called, self.where, thrown_away_by)
+            forgotten.note_never_entered(f"db.{self.called}", self.where, thrown_away_by)
 
 
 class Waiting:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from dbscope import arguments
 from dbscope.arguments import Rule
+from dbscope.scopes import unread
 from dbscope.scopes.backoff import checked
 from dbscope.scopes.decorating import check_routes
 from dbscope.scopes.http import DBSessionMiddleware, check_veto
@@ -58,6 +59,7 @@ def install(
     if database not in here:
         here.add(database)
         installed.update(sources_of(database))
+        unread.refuse()
         if getattr(app, "debug", False):
             database.watch_idle(IDLE_LIMIT_IN_DEBUG)
         app.router.lifespan_context = _with_disposal(app.router.lifespan_context, database)

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from dbscope import arguments
 from dbscope.errors import ConfigurationError, DurableError
 from dbscope.scopes import unserved
 from dbscope.scopes.backoff import checked
-from dbscope.scopes.decorating import Place, must_be_async, must_be_plain, wraps
+from dbscope.scopes.decorating import AsyncF, F, Place, around, around_async
 from dbscope.scopes.entering import Entered, Plain, Waiting
 from dbscope.scopes.guards import unit_here
-from dbscope.scopes.scope import AsyncF, AsyncJobScope, F, SyncJobScope
+from dbscope.scopes.scope import AsyncJobScope, SyncJobScope
 from dbscope.unit import callsite
 from dbscope.unit.current import Scope, current, open_scope
 from dbscope.unit.options import PLAIN, AtomicOptions, exception_classes, isolation_level
@@ -196,16 +197,7 @@ class AsyncNonTransactionalBlock(NonTransactionalBlock, Waiting):
 
     def __call__(self, function: AsyncF) -> AsyncF:
         """Decorate an `async def` function."""
-        must_be_async(function, "atomic")
-        self.is_used = True
-        where = callsite.of(function)
-
-        @wraps(function, "atomic", self.place)
-        async def without(*args: Any, **kwargs: Any) -> Any:
-            async with self.at(where):
-                return await function(*args, **kwargs)
-
-        return without
+        return around_async(function, self, partial(self.at, callsite.of(function)), self.place)
 
 
 class SyncNonTransactionalBlock(NonTransactionalBlock, Plain):
@@ -229,13 +221,4 @@ class SyncNonTransactionalBlock(NonTransactionalBlock, Plain):
 
     def __call__(self, function: F) -> F:
         """Decorate a plain function."""
-        must_be_plain(function, "atomic")
-        self.is_used = True
-        where = callsite.of(function)
-
-        @wraps(function, "atomic", self.place)
-        def without(*args: Any, **kwargs: Any) -> Any:
-            with self.at(where):
-                return function(*args, **kwargs)
-
-        return without
+        return around(function, self, partial(self.at, callsite.of(function)), self.place)

@@ -25,7 +25,7 @@ from dbscope.unit.policy import (
     wants_atomic,
 )
 from dbscope.watch.dispatch import heard, tell_all
-from dbscope.watch.events import Answered
+from dbscope.watch.events import Answered, SuccessRolledBack
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -179,10 +179,18 @@ class RequestScope(client.ClientScope):
                 error = unended.error_of(self, self.inner) or self.never_awaited()
                 if error is not None:
                     await self._refuse(error)
+            if not keep:
+                self._tell_rolled_back(message["status"])
             if heard:
                 seen, status = self._seen_exception(), message["status"]
                 decided(self.units.values(), keep=keep, error=seen, status=status)
             await self._settle(keep=keep)
+
+    def _tell_rolled_back(self, status: int) -> None:
+        """Tell of an exception that is answered as if all were well: nobody else would know."""
+        error = self._seen_exception()
+        if error is not None and status < FIRST_ERROR_STATUS and have_work(self.units.values()):
+            tell_all(SuccessRolledBack, self, status, error)
 
     def _tells(self, message: Message, failure: BaseException) -> bool:
         """Tell whether the response is of the failure; of a body that is not there, any 400 is."""

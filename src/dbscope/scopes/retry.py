@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from dbscope.scopes import unserved
 from dbscope.scopes.backoff import Attempts
-from dbscope.scopes.decorating import wraps
+from dbscope.scopes.decorating import AsyncF, F, wraps
 from dbscope.scopes.guards import unit_here
-from dbscope.scopes.scope import AsyncF, AsyncJobScope, F, SyncJobScope
+from dbscope.scopes.scope import AsyncJobScope, SyncJobScope
 from dbscope.unit.block import Block, Outcome
 from dbscope.unit.policy import Mode
 from dbscope.unit.sessions import is_by_hand

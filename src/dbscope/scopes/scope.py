@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Self
 
 from dbscope.aio import shield
 from dbscope.errors import Rollback
 from dbscope.scopes import background
-from dbscope.scopes.decorating import Place, must_be_async, must_be_plain, wraps
+from dbscope.scopes.decorating import AsyncF, F, Place, around, around_async
 from dbscope.scopes.entering import Entered, Plain, Waiting
 from dbscope.scopes.settle import (
     close,
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from dbscope.unit.unit import Unit
-
-F = TypeVar("F", bound=Callable[..., Any])
-AsyncF = TypeVar("AsyncF", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 
 class OpenedScope(Scope):
@@ -135,16 +132,8 @@ class AsyncJobScope(JobScope, Waiting):
 
     def __call__(self, function: AsyncF) -> AsyncF:
         """Decorate an `async def` function."""
-        must_be_async(function, "scope")
-        self.is_used = True
-        where = callsite.of(function)
-
-        @wraps(function, "scope", Place.ANYWHERE)
-        async def in_scope(*args: Any, **kwargs: Any) -> Any:
-            async with AsyncJobScope(self.mode, where):
-                return await function(*args, **kwargs)
-
-        return in_scope
+        opened = partial(AsyncJobScope, self.mode, callsite.of(function))
+        return around_async(function, self, opened, Place.ANYWHERE)
 
 
 class SyncJobScope(JobScope, Plain):
@@ -180,16 +169,8 @@ class SyncJobScope(JobScope, Plain):
 
     def __call__(self, function: F) -> F:
         """Decorate a plain function."""
-        must_be_plain(function, "scope")
-        self.is_used = True
-        where = callsite.of(function)
-
-        @wraps(function, "scope", Place.ANYWHERE)
-        def in_scope(*args: Any, **kwargs: Any) -> Any:
-            with SyncJobScope(self.mode, where):
-                return function(*args, **kwargs)
-
-        return in_scope
+        opened = partial(SyncJobScope, self.mode, callsite.of(function))
+        return around(function, self, opened, Place.ANYWHERE)
 
 
 async def end(scope: OpenedScope, units: list[Unit], error: BaseException | None) -> None:

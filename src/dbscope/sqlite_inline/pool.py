@@ -36,6 +36,7 @@ class LoopPool(AsyncAdaptedQueuePool):
     than most requests.
     """
 
+    _sqla_logger_namespace = "sqlalchemy.pool.LoopPool"  # as its documents say
     _queue_class = LoopQueue
 
     def __init__(

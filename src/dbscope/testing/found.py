@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from dbscope.watch import lines
 from dbscope.watch.problems import IDLE, Problem, allowed_by
 
 if TYPE_CHECKING:
@@ -49,40 +51,55 @@ def key_of(problem: Problem) -> Key:
     return problem.kind, "" if problem.kind == IDLE else problem.what, file
 
 
+def below(root: Path, line: str | None) -> str | None:
+    """Return a line by the name of its file below a folder, wherever the run was started."""
+    if line is None:
+        return None
+    file, _, number = line.rpartition(":")
+    path = Path(lines.ROOT, file)
+    return f"{path.relative_to(root).as_posix()}:{number}" if path.is_relative_to(root) else line
+
+
 class Problems:
-    """All that were found.
+    """All that were found, with their files as they are called below the root of the project.
 
     Args:
+        root: that.
         allow: what is allowed everywhere, and why.
         is_known: tells what is in the baseline; None: there is none.
     """
 
     def __init__(
-        self, allow: Mapping[str, str], is_known: Callable[[Problem], bool] | None
+        self, root: Path, allow: Mapping[str, str], is_known: Callable[[Problem], bool] | None
     ) -> None:
+        self._root = root
         self._allow = allow
         self._is_known = is_known
         self._found: dict[Any, Found] = {}
 
-    def reason(self, problem: Problem, here: Mapping[str, str]) -> str | None:
-        """Return the reason for which a problem is allowed; None if it is not.
+    def state(self, problem: Problem, here: Mapping[str, str]) -> str:
+        """Tell whether a problem is new, known or allowed.
 
         Args:
             problem: it.
-            here: what is allowed in this test only.
+            here: what is allowed in this test only, with the reasons.
         """
-        return allowed_by({**self._allow, **here}, problem)
-
-    def state(self, problem: Problem, here: Mapping[str, str]) -> str:
-        """Tell whether a problem is new, known or allowed."""
-        if self.reason(problem, here) is not None:
+        placed = self._placed(problem)
+        if self._reason(placed, here) is not None:
             return "allowed"
-        return "known" if self._is_known is not None and self._is_known(problem) else "new"
+        return "known" if self._is_known is not None and self._is_known(placed) else "new"
 
     def add(self, problem: Problem, test: str, here: Mapping[str, str]) -> None:
         """Note a problem."""
-        state, reason = self.state(problem, here), self.reason(problem, here)
-        self.take(Found(problem, test, state, reason))
+        placed, state = self._placed(problem), self.state(problem, here)
+        self.take(Found(placed, test, state, self._reason(placed, here)))
+
+    def _reason(self, problem: Problem, here: Mapping[str, str]) -> str | None:
+        return allowed_by({**self._allow, **here}, problem)
+
+    def _placed(self, problem: Problem) -> Problem:
+        line, at = below(self._root, problem.line), below(self._root, problem.at)
+        return replace(problem, line=line, at=at)
 
     def take(self, found: Found) -> None:
         """Note a problem that was found: of one that comes again, where it is worst."""

@@ -6,6 +6,7 @@ fixtures were made.
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -60,13 +61,17 @@ class Gate:
         config: of pytest.
 
     Raises:
-        UsageError: something is allowed without a reason, or there is no baseline.
+        UsageError: something is allowed without a reason, there is no baseline, or a file cannot be
+            written.
     """
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.strict = bool(config.getoption("dbscope_strict"))
-        self.problems = Problems(allowed(config), self._known())
+        self.problems = Problems(config.rootpath, allowed(config), self._known())
+        self.is_complete = False
+        if (path := self._path("sarif")) is not None:
+            make_room(path)
         self.allow: dict[str, str] = {}  # in the test that runs
         self.records: list[Record] = []  # of that
         self.watched: dict[int, tuple[Watch, bool]] = {}  # by their listeners; was it on before?
@@ -79,6 +84,8 @@ class Gate:
         file = self._path("baseline")
         if self._writes and file is None:
             raise pytest.UsageError("--dbscope-baseline-write needs --dbscope-baseline FILE.")
+        if self._writes and file is not None:
+            make_room(file)
         return None if file is None or self._writes else baseline.read(file)
 
     @property
@@ -90,7 +97,7 @@ class Gate:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """Watch all of a test, with its fixtures."""
-        self.records, self.allow = [], of_markers(item)
+        self.records, self.allow = [], {}
         self._watch()
         try:
             return (yield)
@@ -99,6 +106,11 @@ class Gate:
             for record in self.records:
                 for problem in record.problems:
                     self.problems.add(problem, item.nodeid, self.allow)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Know what is allowed in a test."""
+        self.allow = of_markers(item)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:  # noqa: ARG002
@@ -111,11 +123,22 @@ class Gate:
                 if watch.is_on:
                     stack.enter_context(StrictGate(watch, self))
             result = yield
-        for record in self.records:
-            for problem in record.problems:
-                if not self.knows(problem):
-                    raise ProblemFound(str(problem))
+        self._raise(self.records)
         return result
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(self) -> Generator[None, Any, Any]:
+        """Raise what only the end of a fixture has shown, likewise."""
+        before = len(self.records)
+        result = yield
+        if self.strict:
+            self._raise(self.records[before:])
+        return result
+
+    def _raise(self, records: list[Record]) -> None:
+        for problem in [each for record in records for each in record.problems]:
+            if not self.knows(problem):
+                raise ProblemFound(str(problem))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, call: Any) -> Generator[None, Any, Any]:
@@ -163,7 +186,8 @@ class Gate:
             output[OUTPUT] = [found.told() for found in self.problems.all()]
             return
         file, path = self._path("baseline"), self._path("sarif")
-        if self._writes and file is not None:
+        self.is_complete = has_run(session)
+        if self._writes and file is not None and self.is_complete:
             baseline.write(file, self.problems.all())
         if path is not None:
             sarif.write(path, self.problems.all(), has_baseline=file is not None)
@@ -174,6 +198,8 @@ class Gate:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Tell what was found."""
         found = self.problems.all()
+        if self._writes and not self.is_complete:
+            terminalreporter.write_line("The baseline is as it was: not all tests were run.")
         if not found or hasattr(self.config, "workeroutput"):
             return
         terminalreporter.section("what dbscope has found")
@@ -198,6 +224,27 @@ class StrictGate(Strict):
         return self._gate.knows(problem)
 
 
+def make_room(path: Path) -> None:
+    """Make the folder of a file that is to be written.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise pytest.UsageError(f"{path} cannot be written: {error}.") from error
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise pytest.UsageError(f"{path} cannot be written.")
+
+
+def has_run(session: pytest.Session) -> bool:
+    """Tell whether all tests that were asked for have run, whatever their outcome."""
+    ended = session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}
+    is_cut = session.shouldfail or session.shouldstop or session.config.option.collectonly
+    return ended and not is_cut
+
+
 def allowed(config: pytest.Config) -> dict[str, str]:
     """Return what is allowed everywhere, with the reasons."""
     lines: list[str] = config.getini(ALLOW)
@@ -209,12 +256,12 @@ def allowed(config: pytest.Config) -> dict[str, str]:
 
 
 def of_markers(item: pytest.Item) -> dict[str, str]:
-    """Return what is allowed in a test."""
+    """Return what is allowed in a test, which fails where that is not said as it should be."""
     allow: dict[str, str] = {}
     for mark in item.iter_markers(ALLOW):
         reason = mark.kwargs.get("reason")
         if len(mark.args) != 1 or not reason:
-            raise pytest.UsageError(f"{item.nodeid}: {ALLOW} needs a pattern, and a reason=.")
+            pytest.fail(f"{ALLOW} needs a pattern, and a reason=.", pytrace=False)
         allow[str(mark.args[0])] = str(reason)
     return allow
 

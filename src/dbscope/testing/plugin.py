@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -40,7 +40,7 @@ def db_sandbox_databases(request: pytest.FixtureRequest) -> list[Any]:
     if not names:
         pytest.fail(
             "db_sandbox does not know your database. Say which it is in pyproject.toml, by "
-            f'[tool.pytest.ini_options] {OPTION} = ["app.db:db"], or by a fixture '
+            f'[tool.pytest.ini_options] {OPTION} = ["app:db"], or by a fixture '
             "`db_sandbox_databases` (scope='session') that returns a list.",
             pytrace=False,
         )
@@ -48,11 +48,26 @@ def db_sandbox_databases(request: pytest.FixtureRequest) -> list[Any]:
 
 
 def _find(name: str) -> Any:
+    """Return the database that a name means, or fail with what is wrong about it."""
     module, _, attribute = name.partition(":")
-    found: Any = import_module(module)
+    try:
+        found: Any = import_module(module)
+    except ModuleNotFoundError as error:
+        if not f"{module}.".startswith(f"{error.name}."):
+            raise
+        _refuse(name, f"there is no module {error.name!r} for pytest; its `pythonpath` says where")
     for part in (attribute or "db").split("."):
+        if not hasattr(found, part):
+            _refuse(name, f"{found!r} has no {part!r}")
         found = getattr(found, part)
+    if not hasattr(found, "sandbox"):
+        _refuse(name, f"{found!r} is no database of dbscope")
     return found
+
+
+def _refuse(name: str, why: str) -> NoReturn:
+    told = f"{OPTION} has {name!r}, and {why}. It is module:attribute: `db` in app.py is app:db."
+    pytest.fail(told, pytrace=False)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ TOLD = {
     "idle in a transaction": "A connection is held while something else is waited for.",
     "commit by hand": "A request commits before it has ended.",
 }
-STATES = {"new": "new", "known": "unchanged"}
+STATES = {"new": "new", "known": "unchanged", "allowed": "unchanged"}
 
 
 def write(path: Path, found: list[Found], *, has_baseline: bool) -> None:
@@ -40,7 +40,7 @@ def write(path: Path, found: list[Found], *, has_baseline: bool) -> None:
         has_baseline: there is one, so each is new or was there before.
     """
     text = json.dumps(log_of(found, has_baseline=has_baseline), indent=2, ensure_ascii=False)
-    path.write_text(f"{text}\n", encoding="utf-8")
+    path.write_text(f"{text}\n", encoding="utf-8", errors="backslashreplace")
 
 
 def log_of(found: list[Found], *, has_baseline: bool) -> dict[str, Any]:
@@ -83,20 +83,21 @@ def _result(found: Found, kinds: list[str], *, has_baseline: bool) -> dict[str, 
         told["relatedLocations"] = [where]
     if found.state == "allowed":
         told["suppressions"] = [{"kind": "external", "justification": found.reason or ""}]
-    elif has_baseline:
+    if has_baseline:  # of all results, or of none
         told["baselineState"] = STATES[found.state]
     return told
 
 
 def fingerprint(problem: Problem) -> str:
     """Return what stays the same when lines move."""
-    return hashlib.sha256("\n".join(key_of(problem)).encode()).hexdigest()[:32]
+    key = "\n".join(key_of(problem))
+    return hashlib.sha256(key.encode(errors="backslashreplace")).hexdigest()[:32]
 
 
 def _location(line: str) -> dict[str, Any]:
     file, _, number = line.rpartition(":")
     path = Path(file)
-    uri = path.as_uri() if path.is_absolute() else quote(path.as_posix())
+    uri = path.as_uri() if path.is_absolute() else quote(path.as_posix(), errors="surrogateescape")
     place: dict[str, Any] = {"artifactLocation": {"uri": uri}}
     if number.isdigit():
         place["region"] = {"startLine": max(1, int(number))}

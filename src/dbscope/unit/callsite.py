@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import sysconfig
 from functools import lru_cache
-from inspect import CO_ASYNC_GENERATOR, CO_GENERATOR
+from inspect import CO_ASYNC_GENERATOR, CO_GENERATOR, CO_NEWLOCALS
 from itertools import dropwhile
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, cast
@@ -50,6 +50,11 @@ def here() -> Place | str:
 def is_generator(where: object) -> bool:
     """Tell whether a place is in a generator, which others go on after its `yield`."""
     return isinstance(where, Place) and bool(where.code.co_flags & GENERATORS)
+
+
+def is_of_module(where: object) -> bool:
+    """Tell whether a place is in no function, but in a module or the body of a class."""
+    return isinstance(where, Place) and not where.code.co_flags & CO_NEWLOCALS
 
 
 def of_use() -> Place:

@@ -94,7 +94,7 @@ def _found_out(unit: Unit, error: BaseException) -> Outcome:
             unit.connection.invalidate(error)
         if unit.session is not None:
             unit.session.rollback()
-    return unit.source.outcome_of(unit)
+    return unit.source.outcome_of(unit, is_cancelled=not isinstance(error, Exception))
 
 
 def nothing_stored(unit: Unit) -> DatabaseUnavailable:

@@ -136,9 +136,23 @@ WHY_MISSING = {
 
 def why_missing(source: Source) -> str:
     """Return why there may be no scope though somebody has done something about it."""
-    where = callsite.here()
+    return _at_the_import(callsite.here()) or _around_the_code(source)
+
+
+def _at_the_import(where: object) -> str:
     if isinstance(where, callsite.Place) and "Depends" in where.code.co_names:
         return " A dependency takes the session when it is called: `Depends(db.get_session)`."
+    if callsite.is_of_module(where):
+        return (
+            " What stands in a module or a class, defaults of parameters too, runs when that is "
+            "imported: take the session in the function that uses it."
+        )
+    return ""
+
+
+def _around_the_code(source: Source) -> str:
+    if source not in installed and any(each["type"] != "lifespan" for each in serving.scopes()):
+        return " A request is served here, by an application without `install` of this database."
     if not copy_context() and current_thread() is not main_thread():
         return (
             " This thread was begun without the context of who began it: `asyncio.to_thread` and "

@@ -118,8 +118,8 @@ class Source(Protocol):
         """End the statement that somebody else is in, who will come back; False: it has no use."""
         ...
 
-    def outcome_of(self, unit: Unit) -> Outcome:
-        """Ask what became of a transaction whose COMMIT got no answer."""
+    def outcome_of(self, unit: Unit, *, is_cancelled: bool) -> Outcome:
+        """Ask what became of a transaction whose COMMIT got no answer, or was cancelled by us."""
         ...
 
     def after_transaction(self, unit: Unit) -> None:

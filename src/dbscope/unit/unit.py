@@ -14,7 +14,7 @@ from dbscope.errors import (
     ScopeClosed,
     TransactionRequired,
 )
-from dbscope.unit import callsite
+from dbscope.unit import callsite, sessions
 from dbscope.unit.block import Block, Kind, Outcome
 from dbscope.unit.commit_state import CommitState
 from dbscope.unit.faults import Faults
@@ -159,7 +159,9 @@ class Unit(Faults):
                 anything.
         """
         if will_write and self.is_readonly:
-            raise ReadOnlyViolation(f"{self.block or self.scope} is read-only.")
+            raise ReadOnlyViolation(
+                f"{self.block or self.scope} is read-only{sessions.pending(self.session)}."
+            )
         mine = self.turn.take()
         if mine is False:
             if will_write and self.first_write is None:

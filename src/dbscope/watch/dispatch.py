@@ -44,6 +44,14 @@ class StatementListener:
         raise NotImplementedError
 
 
+class Remembering:
+    """A listener that remembers work which goes on."""
+
+    def start_anew(self) -> None:
+        """Forget it, in a process that was forked: it is the parent's."""
+        raise NotImplementedError
+
+
 class Listeners(list[Listener]):
     """Those who listen to one database, in both of its kinds."""
 
@@ -77,6 +85,14 @@ class Events:
     def __init__(self) -> None:
         self.counters: Counter[str] = Counter()
         self.listeners = Listeners()
+
+    def start_anew(self) -> None:
+        """Know nothing of what the parent has done, in a process that was forked."""
+        self.counters.clear()
+        found: list[object] = list(self.listeners)
+        for each in found:
+            if isinstance(each, Remembering):
+                each.start_anew()
 
     def share(self, other: Events) -> None:
         """Have the listeners of the companion."""

@@ -17,6 +17,7 @@ from dbscope.watch.scope_events import Answered as Answered
 from dbscope.watch.scope_events import AttemptFailed as AttemptFailed
 from dbscope.watch.scope_events import FailureNotRaised as FailureNotRaised
 from dbscope.watch.scope_events import ScopeEnded as ScopeEnded
+from dbscope.watch.scope_events import SuccessRolledBack as SuccessRolledBack
 from dbscope.watch.wait_events import AdvisoryLockReleased as AdvisoryLockReleased
 from dbscope.watch.wait_events import AdvisoryLockTaken as AdvisoryLockTaken
 from dbscope.watch.wait_events import AdvisoryLockWanted as AdvisoryLockWanted

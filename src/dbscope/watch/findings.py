@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from dbscope.masking import masked
@@ -32,11 +31,7 @@ class Findings:
 
     def __init__(self, source: Any) -> None:
         self._source = source
-
-    @cached_property
-    def url(self) -> str:
-        """The URL of the database, without secrets."""
-        return masked(self._source.url.render_as_string(hide_password=True))
+        self.url: str = masked(source.url.render_as_string(hide_password=True))  # without secrets
 
     @property
     def is_on(self) -> bool:

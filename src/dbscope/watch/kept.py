@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
+from dbscope.watch.dispatch import Remembering
 from dbscope.watch.drafts import Draft
 from dbscope.watch.problems import Finder
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 SOON = 64  # records, until which somebody says that the work is done again
 
 
-class Kept:
+class Kept(Remembering):
     """Drafts and records.
 
     Args:
@@ -37,6 +38,11 @@ class Kept:
         self.finder = Finder()
         self.ended: deque[tuple[int, Record]] = deque(maxlen=SOON)  # by an error, in which block
         self._numbers = count(1)
+
+    def start_anew(self) -> None:
+        """Forget what the parent did."""
+        for each in (self.ring, self.drafts, self.unanswered, self.wanted, self.locks, self.ended):
+            each.clear()
 
     def draft(self, unit: Unit) -> Draft:
         """Return what is known of a unit so far."""

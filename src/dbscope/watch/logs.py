@@ -83,6 +83,17 @@ def client_waits(event: events.ClientWaits) -> None:
     logger.warning(told, event.scope, event.how, event.where, event.advice)
 
 
+def success_rolled_back(event: events.SuccessRolledBack) -> None:
+    """Warn of an answer that may be taken for a promise."""
+    logger.warning(
+        "%s is answered %d, and what it has written is rolled back, since %r left the endpoint; "
+        "return the response instead of raising it, or keep the work: `db.keep(response)`.",
+        event.scope,
+        event.status,
+        event.error,
+    )
+
+
 def failure_not_raised(event: events.FailureNotRaised) -> None:
     """Report what nobody else is told."""
     told = "Another failure at the end of %s."
@@ -101,4 +112,5 @@ LOGGED: dict[type[Event], Callable[[Any], None]] = {
     events.OutcomeNotFound: outcome_not_found,
     events.ClientWaits: client_waits,
     events.FailureNotRaised: failure_not_raised,
+    events.SuccessRolledBack: success_rolled_back,
 }

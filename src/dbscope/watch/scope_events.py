@@ -32,6 +32,15 @@ class FailureNotRaised(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class SuccessRolledBack(Event):
+    """A response of success is made of an exception, so what its request has written is undone."""
+
+    scope: Scope
+    status: int
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
 class Answered(Event):
     """The status line of a response is about to leave."""
 

@@ -90,6 +90,11 @@ class Watch(Findings):
         if self.sharing is not None and self.sharing.is_closed:
             self._share(self.sharing.id)
 
+    def _begin(self) -> None:
+        """Record, as it was said where it has been started already."""
+        if not self.is_on:
+            self.start()
+
     def _look_around(self) -> None:
         assert self.recorder is not None
         self.sampler = Sampler(self.recorder, self._source)
@@ -107,8 +112,7 @@ class Watch(Findings):
         """Have threads again, in a process that was forked: they were the parent's."""
         sharing, self.sharing = self.sharing, None
         if self.recorder is not None:
-            self.recorder.ring.clear()
-            self.recorder.drafts.clear()
+            self.recorder.start_anew()
             self._look_around()
         if sharing is not None:
             sharing.close()
@@ -144,7 +148,7 @@ class Watch(Findings):
         Args:
             function: it is called in the task or thread of the work; its errors are logged.
         """
-        self.start()
+        self._begin()
         self.told.append(function)
 
     def forget(self, function: Callable[[Record], object]) -> None:
@@ -182,7 +186,7 @@ class Watch(Findings):
         """
         from dbscope.watch.page.mounting import mount
 
-        self.start()
+        self._begin()
         mount(self, self.everybody(), app, path, auth=auth, hosts=hosts, migrations=migrations)
 
     def strict(self, *, allow: Mapping[str, str] | None = None) -> Strict:

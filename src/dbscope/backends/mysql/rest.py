@@ -13,7 +13,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from sqlalchemy import event
 from sqlalchemy.engine.cursor import BufferedRowCursorFetchStrategy
 from sqlalchemy.util import await_only
 
@@ -106,13 +105,6 @@ def install(engine: Engine) -> None:
     if not dialect.is_async and dialect.supports_server_side_cursors:  # which it looks up here
         dialect._sscursor = type("SSCursor", (dialect._sscursor,), {"__del__": _nothing})  # noqa: SLF001
 
-    @event.listens_for(engine, "rollback")
-    def on_rollback(connection: Connection) -> None:
-        # Not left to the dialect: what uses this connection again has to know that it is gone.
-        if not connection.invalidated and _is_in_rest(connection.connection):
-            give_up(dialect, connection.connection)
-            connection.invalidate()
-
 
 def _nothing(cursor: Any) -> None:
     """Leave the rest to what is sent next, where PyMySQL would read it when a cursor is gone."""
@@ -120,10 +112,11 @@ def _nothing(cursor: Any) -> None:
 
 def read(context: Any, statement: str) -> None:
     """Read the result of a statement in pieces."""
-    pooled = context.root_connection.connection
+    connection = context.root_connection
+    pooled = connection.connection
     reader = ReadInPieces(context.cursor, context.execution_options, _rest_of(pooled))
     context.cursor_fetch_strategy = reader
-    pooled.info[READER] = (ref(reader), ref(context), statement)
+    pooled.info[READER] = (ref(reader), ref(context), statement, ref(connection))
 
 
 def end(dialect: Dialect, pooled: Any) -> None:
@@ -201,11 +194,13 @@ def roll_back(
         pooled: its entry in the pool, which has it back; else the connection is the pool's.
     """
     pooled = connection if pooled is None else pooled
-    if _is_in_rest(pooled):
-        give_up(dialect, pooled)
-        pooled.invalidate()
-    else:
+    if not _is_in_rest(pooled):
         send(connection)
+        return
+    give_up(dialect, pooled)
+    # Whoever uses it again has to know that it is gone, as no pool tells him.
+    user = pooled.info[READER][3]() if READER in pooled.info else None
+    (user if user is not None and not user.closed else pooled).invalidate()
 
 
 def _is_in_rest(pooled: Any) -> bool:

@@ -52,6 +52,9 @@ LOCK = text(
     f"pg_advisory_lock_shared({MARK}, 0)"
 )
 UNLOCK = text(f"SELECT pg_advisory_unlock(:number), pg_advisory_unlock_shared({MARK}, 0)")
+WAITS_FOR_NOBODY = text(  # who speaks its protocol only has no such setting
+    "SELECT coalesce(current_setting('synchronous_standby_names', true), '') = ''"
+)
 # It reports them whenever they change (libpq, "PQparameterStatus").
 REPORTED = ("default_transaction_read_only", "in_hot_standby")
 
@@ -149,6 +152,14 @@ class PostgreSQL(Backend):
     def note_commit(self, unit: Unit, connection: Connection) -> None:
         """Note the id of the transaction, and of the life of the server that gave it."""
         verify_commit.note(unit, connection)
+
+    def outlives_cancellation(self, connection: Connection) -> bool:
+        """Tell whether COMMIT waits for no standby.
+
+        A cancellation ends that wait, and not what it waits with: the primary shows it, and the
+        standby may not have it (PostgreSQL, "canceling wait for synchronous replication").
+        """
+        return bool(connection.scalar(WAITS_FOR_NOBODY))
 
     # -- failures ------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +50,7 @@ class Page:
         self.guard = guard
         self.migrations = migrations
         self.everybody = everybody
-        self.threads = ThreadPoolExecutor(AT_ONCE, "dbscope page")
+        self._threads: tuple[int, ThreadPoolExecutor] | None = None  # of which process
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one request."""
@@ -79,6 +80,13 @@ class Page:
     async def in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call what waits for other processes, in threads that the application does not need."""
         return await asyncio.get_running_loop().run_in_executor(self.threads, function, *args)
+
+    @property
+    def threads(self) -> ThreadPoolExecutor:
+        """The threads of this process: those of a parent are not there after a fork."""
+        if self._threads is None or self._threads[0] != os.getpid():
+            self._threads = os.getpid(), ThreadPoolExecutor(AT_ONCE, "dbscope page")
+        return self._threads[1]
 
     async def _sign_in(self, scope: Any, send: Any) -> None:
         root = scope.get("root_path", "") or "/"

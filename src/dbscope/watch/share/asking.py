@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 from collections import Counter
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
@@ -45,13 +45,16 @@ class Everybody:
     def __init__(self, place: Callable[[], Path], watch: Findings | None = None) -> None:
         self._place = place
         self.watch = watch
+        self._folder: Path | None = None
         self._silent: dict[str, float] = {}
         self._left: dict[str, dict[str, Any]] = {}
 
-    @cached_property
+    @property
     def folder(self) -> Path:
         """The folder of the database."""
-        return self._place()
+        if self._folder is None:
+            self._folder = self._place()
+        return self._folder
 
     @property
     def id(self) -> str:

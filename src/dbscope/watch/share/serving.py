@@ -9,7 +9,6 @@ import secrets
 import socket
 import threading
 from contextlib import suppress
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from dbscope.watch.share import answers, folder
@@ -45,15 +44,18 @@ class Sharing(threading.Thread):
         self.source = source
         self.pid = os.getpid()
         self.id = name or f"{self.pid}-{secrets.token_hex(2)}"
+        self._folder: Path | None = None
         self._socket = socket.socket(socket.AF_UNIX)
         self._asking = threading.BoundedSemaphore(AT_ONCE)
         self.is_closed = False
         atexit.register(self.leave)
 
-    @cached_property
+    @property
     def folder(self) -> Path:
         """The folder, which only threads may look at: a disk can be slow."""
-        return folder.of_database(self.source)
+        if self._folder is None:  # `cached_property` of 3.11 has a lock, and a fork would keep it
+            self._folder = folder.of_database(self.source)
+        return self._folder
 
     @property
     def path(self) -> Path:
@@ -64,14 +66,13 @@ class Sharing(threading.Thread):
         """Be there for others, until it is closed."""
         try:
             self._open()
+            self._listen()
         except OSError as error:
-            logger.warning("The watch shows this process alone: %s", error)
-            return
-        try:
-            with suppress(OSError):
-                self._listen()
+            if not self.is_closed:
+                logger.warning("The watch shows this process alone: %s", error)
         finally:
-            self.path.unlink(missing_ok=True)
+            with suppress(OSError):
+                self.path.unlink(missing_ok=True)
 
     def _open(self) -> None:
         folder.make(self.folder)

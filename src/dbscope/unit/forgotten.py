@@ -82,13 +82,13 @@ def note_never_entered(called: str, where: object, frame: FrameType | None) -> N
     One that was kept, in a variable or in an object, may be left out on purpose.
 
     Args:
-        called: the method that has made it.
+        called: what has made it, as it is written.
         where: it was called.
         frame: the code that has thrown it away.
     """
     scope = None if _collector.runs else open_scope()
     if scope is not None and frame is not None and _is_statement(frame, where):
-        call = f"`db.{called}()` was called at {where} and never entered"
+        call = f"`{called}()` was called at {where} and never entered"
         scope.forgotten = (*scope.forgotten, call)
 
 
@@ -112,7 +112,9 @@ def _carried(owner: object) -> tuple[str, Any]:
         plain = getattr(owner, f"sync_{what}", None)
         if plain is not None:
             return what, getattr(plain, "dbscope_unit", None)
-    return "", None
+    result = getattr(owner, "_real_result", None)  # of `session.stream()`
+    context = getattr(getattr(result, "raw", result), "context", None)
+    return "result", getattr(getattr(context, "root_connection", None), "dbscope_unit", None)
 
 
 def _name(coroutine: Any) -> str:
