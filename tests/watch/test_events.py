@@ -106,6 +106,15 @@ def test_what_is_counted_is_what_is_told(world: World, told: list[Any]) -> None:
     assert ended == ["rolled back"]
 
 
+@pytest.fixture
+def nobody_else() -> Iterator[None]:
+    """Whoever listens in a test before this one is not heard, though its database lives."""
+    others, dispatch.heard[:] = dispatch.heard[:], []
+    yield
+    dispatch.heard[:] = others
+
+
+@pytest.mark.usefixtures("nobody_else")
 @pytest.mark.worlds(places=["scope"])
 def test_without_listeners_no_event_is_made(world: World) -> None:
     """Nothing is paid for what nobody hears."""
@@ -177,6 +186,7 @@ def test_who_hears_no_more_takes_nothing_from_the_others(world: World) -> None:
     assert names(heard).count("Committed") == 1
 
 
+@pytest.mark.usefixtures("nobody_else")
 def test_both_kinds_of_a_database_have_the_same_listeners() -> None:
     """Whichever was there first, and whenever the other one is made."""
     plain = Database("sqlite://")

@@ -205,7 +205,11 @@ def roll_back(
 
 def _is_in_rest(pooled: Any) -> bool:
     """Tell whether rows are to be read on a connection that was made by this pool."""
-    return has_rest(_rest_of(pooled)) and CONNECT in getattr(pooled, "info", ())
+    try:
+        is_ours = CONNECT in pooled.info
+    except (AttributeError, NotImplementedError):  # of the driver; or SQLAlchemy's first one
+        return False
+    return is_ours and has_rest(_rest_of(pooled))
 
 
 def give_up(dialect: Dialect, pooled: Any) -> None:
