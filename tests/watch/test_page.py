@@ -287,6 +287,40 @@ async def test_what_is_new_comes_by_itself(app: FastAPI) -> None:
     await browser.leave()
 
 
+async def test_for_who_does_not_read_nothing_is_gathered(app: FastAPI) -> None:
+    """A look waits for the one before: of what nobody takes there is one, however many listen."""
+    looks, stuck = 0, asyncio.Event()
+
+    async def look(seen: Any) -> bytes:
+        nonlocal looks
+        looks += 1
+        return b"[]"
+
+    async def send(message: Any) -> None:
+        if b"event: look" in message.get("body", b""):
+            await stuck.wait()
+
+    async def receive() -> Any:
+        await stuck.wait()
+
+    many = 200
+    streams = [
+        asyncio.create_task(Stream(look, send).run({"headers": []}, receive)) for _ in range(many)
+    ]
+    while looks < many:
+        await get(app, "/read", LOCAL)
+    for _ in range(20):
+        assert (await get(app, "/read", LOCAL)).status == 200
+    await asyncio.sleep(1.2)  # longer than two looks
+    assert looks == many
+    for stream in streams:
+        stream.cancel()
+    assert all(
+        isinstance(each, asyncio.CancelledError)
+        for each in await asyncio.gather(*streams, return_exceptions=True)
+    )
+
+
 async def test_who_comes_again_is_sent_only_what_is_new(app: FastAPI) -> None:
     """A browser says what it has; whatever else it says is nothing that is known."""
     await get(app, "/read", LOCAL)

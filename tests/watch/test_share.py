@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -19,6 +20,8 @@ from fastapi import FastAPI
 from sqlalchemy import text
 
 from dbscope import Database
+from dbscope.cli import top
+from dbscope.cli.questions import QUESTIONS
 from dbscope.watch.page import safety
 from dbscope.watch.share import asking, folder, serving
 from dbscope.watch.share.asking import Everybody
@@ -418,6 +421,75 @@ def test_an_answer_that_does_not_end_is_not_heard_to_the_end(db: Database[Any]) 
         ours.settimeout(0.1)
         with pytest.raises(TimeoutError):
             asking.heard(ours)
+
+
+def says(db: Database[Any], found: dict[str, Any]) -> Path:
+    """Have a process that answers these things, and ends with the test."""
+    path = place(db) / "78-other.sock"
+    line = socket.socket(socket.AF_UNIX)
+    line.bind(str(path))
+    line.listen()
+
+    def answer() -> None:
+        with suppress(OSError), line:
+            while True:
+                asker, _ = line.accept()
+                with asker:
+                    asked = json.loads(asker.makefile().readline())
+                    asker.sendall(json.dumps(found.get(asked["ask"])).encode())
+
+    threading.Thread(target=answer, daemon=True).start()
+    return path
+
+
+@pytest.mark.parametrize(
+    "answer", [7, [1], "x", {}, {"records": 7, "process": {}}, {"records": [{"number": 1}]}]
+)
+def test_an_answer_of_another_shape_is_left_out(db: Database[Any], answer: Any) -> None:
+    """Of another version, say, while a new one is rolled out: all others are shown."""
+    path = says(db, dict.fromkeys(asking.shapes.ANSWERS, answer))
+    everybody = db.watch.everybody()
+    assert pids(everybody) == [os.getpid()]
+    assert everybody.problems() == []
+    assert len(everybody.routes()) <= 1
+    assert all(len(each) == 6 for each in everybody.pool())
+    assert everybody.record("78-other.1") in (None, answer)
+    path.unlink()
+
+
+EVIL = "\x1b[31mX\n\r\0\u202e\ud800" + "A" * 100_000
+
+
+def test_what_others_say_does_nothing_to_a_terminal(db: Database[Any]) -> None:
+    """Escapes, line breaks, what turns the direction, halves of letters, and very long names."""
+    who = {"kind": EVIL, "name": EVIL, "seconds": 1, "line": EVIL, "server": None, "number": 1}
+    holder = who | {"held": 1, "doing": EVIL, "awaited": EVIL}
+    now = {"holders": [holder], "waiting": [who | {"what": EVIL, "whom": [EVIL]}], "counters": {}}
+    record = {"status": 200, "began": time.time(), "waited": 0, "disagrees": False, "lost": True}
+    new = {
+        "records": [who | record | {"problems": 0}],
+        "process": {"pid": 1, "name": EVIL},
+        "database": EVIL,
+        "now": now | {"pool": {"out": 1, "size": 1}},
+    }
+    problem = dict.fromkeys(("kind", "what", "remedy", "told", "line", "at"), EVIL)
+    minute = [int(time.time() // 60), 1, 1, 0, 1, {"3": 1}]
+    route = {"name": EVIL, "minutes": [minute], "since": 1, "last": 1, "slowest": [1, 1]}
+    path = says(
+        db,
+        {
+            "new": new,
+            "problems": [problem | {"times": 3, "seen": 1, "routes": [EVIL]}],
+            "routes": [route | {"reasons": [[EVIL, 1]]}],
+            "pool": [],
+        },
+    )
+    told = top.seen()
+    names = ("recent_transactions", "problems", "who_holds_and_who_waits", "routes")
+    told += [line for name in names for line in QUESTIONS[name].ask({}).splitlines()]
+    assert all(each.isprintable() and len(each) < 10_000 for each in told)
+    assert sum("�[31mX" in each for each in told) > 8
+    path.unlink()
 
 
 def test_many_who_ask_at_once_are_sent_away(db: Database[Any]) -> None:

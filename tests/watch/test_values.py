@@ -5,9 +5,11 @@ from functools import partial
 from typing import Any
 
 import pytest
+from fastapi import HTTPException
 from sqlalchemy import text
 
 from dbscope.backends.literals import literals_of
+from dbscope.watch import reasons
 from dbscope.watch.sql import parse
 from tests.worlds import MYSQL, Both, World, is_postgresql, is_sqlite
 
@@ -129,3 +131,11 @@ def test_names_and_comments_stay() -> None:
     assert parse(told).table == "order"
     mysql = "SELECT `a 1` FROM `order` WHERE c = ?"
     assert parse(mysql.replace("?", '"x"'), literals_of("mysql")).text == mysql
+
+
+def test_what_a_client_is_told_is_kept_in_short() -> None:
+    """It may be as long as what the client has sent, and hundreds of records have it."""
+    nobody: Any = None
+    told = reasons.describe(HTTPException(409, "x" * 100_000), nobody)
+    assert told.startswith("HTTPException 409 'xxx")
+    assert len(told) < 300

@@ -84,8 +84,8 @@ def scenes() -> list[Scene]:
 
 def by_database(told: Callable[[Scene], list[str]], nothing: str) -> str:
     """Return what is told of each database."""
-    parts = [f"{scene.database}\n" + "\n".join(told(scene) or [nothing]) for scene in scenes()]
-    return "\n\n".join(parts)
+    parts = [[scene.database, *(told(scene) or [nothing])] for scene in scenes()]
+    return "\n\n".join("\n".join(map(printable, lines)) for lines in parts)
 
 
 def recent(given: Arguments) -> str:
@@ -94,7 +94,7 @@ def recent(given: Arguments) -> str:
 
     def told(scene: Scene) -> list[str]:
         found = scene.records(given.get("only", "all"), given.get("text", ""))
-        return [f"{each['id']} {printable(line(each))}" for each in found[:most]]
+        return [f"{each['id']} {line(each)}" for each in found[:most]]
 
     return by_database(told, "Nothing.")
 

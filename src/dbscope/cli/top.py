@@ -50,7 +50,7 @@ def seen(tall: int = 0) -> list[str]:
     if not scenes:
         raise Refusal(NOBODY)
     room = max(8, (tall - 1) // len(scenes)) if tall else 0
-    return [told for scene in scenes for told in of_scene(scene, room)]
+    return [printable(told) for scene in scenes for told in of_scene(scene, room)]
 
 
 def of_scene(scene: Scene, room: int) -> list[str]:
@@ -62,7 +62,7 @@ def of_scene(scene: Scene, room: int) -> list[str]:
     told += part(("WAITS", "FOR", "WHAT"), scene.waiting(), room // 6)
     heads = ("ROUTE (30 MIN)", "TIMES", "P50", "P95", "NOT STORED", "WHY")
     told += part(heads, scene.routes(), room // 4)
-    last = [printable(line(each)) for each in scene.records()]
+    last = [line(each) for each in scene.records()]
     left = max(3, room - len(told) - 1) if room else 20
     return [*told, "LAST", *last[:left]]
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dbscope.unit.unit import Unit
 
 FIRST_ERROR = 400
+LONGEST = 200  # letters of what a client is told
 
 Reason = tuple[str, "callsite.Place | str | None"]  # in words, and the line
 
@@ -30,9 +31,16 @@ def describe(error: BaseException, unit: Unit) -> str:
         return f"{name} ({unit.source.watching.without_data(error.orig)})"
     status, detail = getattr(error, "status_code", None), getattr(error, "detail", None)
     if isinstance(status, int):  # what the client is told
-        return f"{name} {status} {detail!r}" if isinstance(detail, str) else f"{name} {status}"
+        return (
+            f"{name} {status} {shown(detail)!r}" if isinstance(detail, str) else f"{name} {status}"
+        )
     cause = error.__cause__
     return f"{name} from {describe(cause, unit)}" if isinstance(cause, DBAPIError) else name
+
+
+def shown(detail: str) -> str:
+    """Return what a client is told, in a length that can be kept for each record."""
+    return detail if len(detail) <= LONGEST else f"{detail[:LONGEST]}…"
 
 
 def of_error(error: BaseException, unit: Unit) -> Reason:

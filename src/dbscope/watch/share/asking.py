@@ -12,7 +12,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
-from dbscope.watch.share import answers, folder, revisions, serving
+from dbscope.watch.share import answers, folder, revisions, serving, shapes
 from dbscope.watch.share.values import decoded, dictionary, encoded
 
 if TYPE_CHECKING:
@@ -155,6 +155,10 @@ class Everybody:
                 yield each.id, found
 
     def _answer(self, member: Member, asked: dict[str, Any]) -> Any:
+        found = self._told(member, asked)
+        return found if shapes.fits(found, shapes.ANSWERS[asked["ask"]]) else None
+
+    def _told(self, member: Member, asked: dict[str, Any]) -> Any:
         if self.watch is not None and member.id == self.id:
             return json.loads(encoded(answers.answer(self.watch, asked)))
         try:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Told = dict[str, Any]
 SERVER = re.compile(r"\(process (\d+), ")
+LONGEST = 2000  # letters of a line
 NOW = 60  # seconds that count as now
 FILTERS: dict[str, Callable[[Told], bool]] = {
     "all": lambda record: True,  # noqa: ARG005
@@ -39,8 +40,12 @@ def clock(epoch: float) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text without what a terminal would obey: a path may have anything in it."""
-    return "".join(letter if letter.isprintable() else "�" for letter in text)
+    """Return a text without what a terminal would obey: a path may have anything in it.
+
+    Of a long one only the beginning, since a line is to be read.
+    """
+    shown = text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+    return "".join(letter if letter.isprintable() else "�" for letter in shown)
 
 
 class Scene:
