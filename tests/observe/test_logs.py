@@ -80,7 +80,8 @@ async def test_what_is_not_as_it_was_answered_is_a_warning(stage: Stage, lines: 
     await stage.ask()
     stage.real.watch.stop()
     remove()
-    (line,) = lines()
+    warned, line = lines()  # where it is answered, and what has become of it
+    assert "is answered 200" in warned["message"]
     assert (line["level"], line["disagrees"], line["status"]) == ("WARNING", True, 200)
 
 

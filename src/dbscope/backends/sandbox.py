@@ -164,12 +164,18 @@ def rules_of(family: str) -> Rules:
 
 def is_sandboxed(connection: Connection) -> bool:
     """Tell whether a connection is one of a sandbox."""
-    return hasattr(connection.connection.dbapi_connection, "dbscope_real")
+    return _holds_another(connection.connection.dbapi_connection)
 
 
 def real_of(driver: Any) -> Any:
     """Return the connection of the driver, which in a sandbox is the one that it holds."""
-    return getattr(driver, "dbscope_real", driver)
+    return driver.dbscope_real if _holds_another(driver) else driver
+
+
+def _holds_another(driver: Any) -> bool:
+    """Tell it by the class: an adapter looks for each attribute that it has not at its driver."""
+    kind: Any = driver.__class__
+    return hasattr(kind, "dbscope_real")
 
 
 def set_readonly(connection: Connection, readonly: bool) -> None:

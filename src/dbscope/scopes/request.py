@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 
 PATH = "/!$&'()*+,;=:@~"  # RFC 3986, 3.3: all that a path may have as it is
+CONTENT_TYPE = b"content-type"
 EVENTS = b"text/event-stream"  # each of which has what it asks the database for itself
 
 
@@ -92,8 +93,10 @@ class RequestScope(client.ClientScope):
 
     def _sends_events(self) -> bool:
         """Tell whether its tail is server-sent events, which may go on for a day."""
-        kinds = [value for name, value in self._headers if name.lower() == b"content-type"]
-        return bool(kinds) and kinds[0].partition(b";")[0].strip().lower() == EVENTS
+        for name, value in self._headers:
+            if len(name) == len(CONTENT_TYPE) and name.lower() == CONTENT_TYPE:
+                return bool(value.partition(b";")[0].strip().lower() == EVENTS)
+        return False
 
     def note_opened(self, inner: Scope) -> None:
         """Note a scope that was opened inside, and who has opened it."""
