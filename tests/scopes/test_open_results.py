@@ -12,6 +12,7 @@ import anyio
 import pytest
 from fastapi import HTTPException
 from fastapi.sse import EventSourceResponse
+from psycopg._server_cursor_base import ServerCursorMixin
 from pymysql.connections import MySQLResult
 from pymysql.cursors import SSCursor
 from sqlalchemy import TextClause, select, text
@@ -44,17 +45,19 @@ def quietly(end: Callable[[Any], None]) -> Callable[[Any], None]:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def half_read_results_of_pymysql() -> None:
-    """Whenever they are collected, perhaps in another test, they say nothing."""
-    for of_pymysql in (MySQLResult, SSCursor):
-        of_pymysql.__del__ = quietly(of_pymysql.__del__)
+def half_read_results() -> None:
+    """Whenever they are collected, perhaps in another test, they say nothing.
+
+    A thread that has read one refers to it until it has something else to do.
+    """
+    for kind in (MySQLResult, SSCursor, ServerCursorMixin):
+        kind.__del__ = quietly(kind.__del__)
 
 
 @pytest.fixture
 def half_read() -> Iterator[None]:
-    """Leave results half read: psycopg warns of that when they are collected, asyncmy at COMMIT."""
+    """Leave results half read, of which asyncmy warns."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*was deleted while still open", ResourceWarning)
         warnings.filterwarnings("ignore", "Previous unbuffered result was left incomplete")
         yield
         gc.collect()
