@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
+WAYS = ("do_execute", "do_executemany", "do_execute_no_params")  # of a dialect, to send a statement
+
+
 class ConnectionStatus(Enum):
     """What a driver knows about its connection without asking the server."""
 

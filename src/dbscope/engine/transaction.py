@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import TextClause
 
 from dbscope.backends.connecting import AUTOCOMMIT
-from dbscope.backends.driver import ConnectionStatus
+from dbscope.backends.driver import WAYS, ConnectionStatus
 from dbscope.backends.sockets import has_unread_bytes
 from dbscope.engine import telling
 from dbscope.engine.sql_text import check_sql
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     Status = Callable[[Any], ConnectionStatus]
 
-WAYS = ("do_execute", "do_executemany", "do_execute_no_params")  # of a dialect, to send a statement
 NOTHING: dict[str, Any] = {}
 UNIT = "dbscope_unit"  # among the attributes of SQLAlchemy's connection: each statement asks
 

@@ -52,7 +52,6 @@ class RequestScope(client.ClientScope):
     _client: client.Client | None = None
     _reader: client.Reader | None = None
     inner: dict[Scope, unended.Opener] | None = None  # what was opened in it, and has not ended
-    is_read_behind = True  # until its answer has left
 
     def __init__(self, asgi: ASGIScope, send: Send, commit_veto: CommitVeto | None) -> None:
         self.asgi = asgi
@@ -90,6 +89,10 @@ class RequestScope(client.ClientScope):
         What it does belongs to the tail, so it waits; the request's own work is committed first.
         """
         return not self.started and any(map(unended.makes_body, callsite.frames()))
+
+    def is_read_behind(self) -> bool:
+        """Tell whether its answer is still to leave, with a body that may read on."""
+        return not self.started
 
     def _sends_events(self) -> bool:
         """Tell whether its tail is server-sent events, which may go on for a day."""
@@ -165,7 +168,7 @@ class RequestScope(client.ClientScope):
             tell_all(Answered, self, message["status"])
 
     def _start(self, message: Message) -> None:
-        self.started, self.is_read_behind = True, False
+        self.started = True
         self.is_watched = bool(self.strays)
         self.forgotten = ()
         self.will_write = False

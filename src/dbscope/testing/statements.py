@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dbscope.engine.transaction import WAYS
+from dbscope.backends.driver import WAYS
 from dbscope.testing.inside import dialects_of
 from dbscope.unit import callsite
 

@@ -38,7 +38,6 @@ class Scope:
     strays: tuple[Any, ...] = ()  # tasks that had begun to write in it when that was ended
     runs_background = False  # what is left in it runs when it has ended
     can_await = True  # whoever ends it
-    is_read_behind = False  # somebody may go on reading when its transaction has ended
     background: tuple[Callable[[], object], ...] = ()  # what is left in it
     is_hook = False  # which runs when the work around it has ended
     parent: Scope | None = None
@@ -107,6 +106,10 @@ class Scope:
 
     def is_ahead(self) -> bool:
         """Tell whether the code that runs now belongs behind the end of the scope's own work."""
+        return False
+
+    def is_read_behind(self) -> bool:
+        """Tell whether somebody may go on reading when its transaction has ended."""
         return False
 
     def with_ancestors(self) -> Iterator[Scope]:

@@ -81,7 +81,7 @@ def check(unit: Unit) -> None:
         raise swallowed(unit, root) from root.fault
     if unit.turn.strays:
         raise _cut_in_two(unit)
-    if unit.scope.is_read_behind and (error := results.left_open(unit)):
+    if unit.scope.is_read_behind() and (error := results.left_open(unit)):
         raise error
 
 
@@ -151,7 +151,7 @@ def finish_root(unit: Unit, root: Block) -> None:
     elif unit.turn.strays:
         roll_back(unit)
         raise _cut_in_two(unit)
-    elif unit.results and unit.scope.is_read_behind and (error := results.left_open(unit)):
+    elif unit.results and unit.scope.is_read_behind() and (error := results.left_open(unit)):
         roll_back(unit)
         raise error
     else:

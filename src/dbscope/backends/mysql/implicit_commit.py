@@ -13,7 +13,7 @@ from sqlalchemy import event
 
 from dbscope.backends import conflicts, errors
 from dbscope.backends.driver import ConnectionStatus
-from dbscope.backends.mysql import packets, rest, session
+from dbscope.backends.mysql import kill, packets, rest, session
 from dbscope.backends.registry import driver_of
 from dbscope.errors import ImplicitCommit
 
@@ -41,7 +41,7 @@ def install(engine: Engine) -> None:
     @event.listens_for(engine, "do_connect")
     def on_connecting(dialect: Any, record: Any, args: Any, kwargs: Any) -> None:  # noqa: ARG001
         if record is not None:
-            record.info["dbscope.connect"] = (args, kwargs)
+            record.info[kill.CONNECT] = (args, kwargs)
 
     @event.listens_for(engine, "connect")
     def on_connect(connection: Any, record: Any) -> None:

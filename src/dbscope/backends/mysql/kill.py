@@ -20,6 +20,7 @@ logger = logging.getLogger("dbscope")
 
 NO_SUCH_THREAD = 1094
 KILL, KILL_QUERY = "KILL", "KILL QUERY"
+CONNECT = "dbscope.connect"  # in the info of a connection: how it was made; not of a sandbox's
 THREAD = (
     "SELECT 1 FROM information_schema.processlist"
     " WHERE id = %s AND (host = 'localhost' OR host LIKE %s)"
@@ -70,7 +71,7 @@ def _interrupt(pooled: PoolProxiedConnection, command: str = KILL) -> None:
 
 def _kill_here(dialect: Dialect, driver: Any, info: dict[str, Any], command: str = KILL) -> None:
     """Do it in this thread; a lost connection is noticed later."""
-    args, kwargs = info["dbscope.connect"]
+    args, kwargs = info[CONNECT]
     try:
         port = driver._sock.getsockname()  # noqa: SLF001
         with closing(dialect.connect(*args, **kwargs)) as other:
@@ -84,7 +85,7 @@ def _kill_here(dialect: Dialect, driver: Any, info: dict[str, Any], command: str
 
 async def _kill(thread: int, info: dict[str, Any], command: str = KILL) -> None:
     asyncmy: Any = import_module("asyncmy")
-    args, kwargs = info["dbscope.connect"]
+    args, kwargs = info[CONNECT]
     kwargs = {"async_creator_fn": asyncmy.connect} | kwargs
     try:
         other = await kwargs.pop("async_creator_fn")(*args, **kwargs)

@@ -17,6 +17,7 @@ from sqlalchemy.engine.cursor import BufferedRowCursorFetchStrategy
 from sqlalchemy.util import await_only
 
 from dbscope.backends import errors
+from dbscope.backends.driver import WAYS
 from dbscope.backends.mysql import kill
 from dbscope.backends.mysql.drivers import has_rest
 from dbscope.errors import TransactionManagementError
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Dialect, Engine
 
-WAYS = ("do_execute", "do_executemany", "do_execute_no_params")
 MISSING = (
     "Rows are missing from a result that is read in pieces: another statement was sent on its "
     "connection, or its transaction has ended, and MySQL and MariaDB have one result at a time. "
@@ -34,7 +34,6 @@ MISSING = (
     "scope for what is done in between."
 )
 READER = "dbscope.reader"  # in the info of a connection: who reads in pieces, and what
-CONNECT = "dbscope.connect"  # there, too: how it was made; one of a sandbox was not
 READING = ("SELECT", "WITH", "(", "TABLE", "VALUES", "SHOW")  # half of another might be undone
 
 
@@ -206,7 +205,7 @@ def roll_back(
 def _is_in_rest(pooled: Any) -> bool:
     """Tell whether rows are to be read on a connection that was made by this pool."""
     try:
-        is_ours = CONNECT in pooled.info
+        is_ours = kill.CONNECT in pooled.info
     except (AttributeError, NotImplementedError):  # of the driver; or SQLAlchemy's first one
         return False
     return is_ours and has_rest(_rest_of(pooled))
