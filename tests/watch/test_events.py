@@ -118,7 +118,7 @@ def nobody_else() -> Iterator[None]:
 @pytest.mark.worlds(places=["scope"])
 def test_without_listeners_no_event_is_made(world: World) -> None:
     """Nothing is paid for what nobody hears."""
-    with mock.patch.object(dispatch, "tell") as tell:
+    with mock.patch.object(dispatch.Listeners, "tell") as tell:
         world.run(lambda db: insert(db, "a"))
     assert tell.mock_calls == []
     assert not dispatch.heard

@@ -31,7 +31,7 @@ def execute(unit: Unit, send: Callable[..., None], *args: Any, **kwargs: Any) ->
     """
     listeners, context = unit.source.events.listeners, args[-1]
     parameters = args[2] if len(args) == WITH_PARAMETERS else None
-    direct, others = listeners.direct, listeners.of_statements
+    direct, others = listeners.direct, listeners.others
     if direct is not None:
         direct.begin(unit, args[1], parameters, context)
     if others:

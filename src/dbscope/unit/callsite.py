@@ -37,6 +37,24 @@ class Place:
         return f"{self.code.co_filename}:{self.line}"
 
 
+KNOWN = 10_000  # places that are remembered
+_places: dict[tuple[int, int], Place] = {}  # by instruction; each keeps its code, and so its id
+
+
+def place_of(frame: FrameType) -> Place:
+    """Return the line that a frame of this thread is at: the same object each time it is there.
+
+    Which line it is takes a walk through a table of the code, so that is done once.
+    """
+    where = id(frame.f_code), frame.f_lasti
+    try:
+        return _places[where]
+    except KeyError:
+        if len(_places) >= KNOWN:
+            _places.clear()
+        return _places.setdefault(where, Place(frame.f_code, frame.f_lineno))
+
+
 def here() -> Place | str:
     """Return the innermost line that is not ours."""
     frame = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
@@ -44,7 +62,7 @@ def here() -> Place | str:
         if not frame.f_globals.get("__name__", "").startswith(OURS):
             break
         frame = frame.f_back
-    return Place(frame.f_code, frame.f_lineno)
+    return place_of(frame)
 
 
 def is_generator(where: object) -> bool:
@@ -63,7 +81,7 @@ def of_use() -> Place:
     for last in frames():
         if not is_of_session(last):
             break
-    return Place(last.f_code, last.f_lineno)
+    return place_of(last)
 
 
 def of_call() -> str:
@@ -90,7 +108,7 @@ def callsite() -> str | None:
     above = dropwhile(lambda frame: not is_of_session(frame), frames())
     for frame in above:
         if is_of_application(frame):
-            return str(Place(frame.f_code, frame.f_lineno))
+            return str(place_of(frame))
     return None
 
 

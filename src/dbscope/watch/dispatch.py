@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any, TypeVar
 from weakref import ref
 
@@ -20,11 +21,18 @@ L = TypeVar("L", bound=Callable[[Any], object])
 logger = logging.getLogger("dbscope")
 
 
-class StatementListener:
-    """Is told of statements by calls of its own: they are many, and no event is made for it.
+class DirectListener:
+    """Is told of what happens by calls of its own, with the facts, and no event is made for it.
 
     Nothing that goes wrong in it comes out of it, but `ProblemFound`.
     """
+
+    def hearers(self) -> Mapping[type[Event], Callable[..., object]]:
+        """Return what is called for each kind of event, with what its fields are, in their order.
+
+        Of statements it is told by the following, for there are many of them.
+        """
+        raise NotImplementedError
 
     def ask(self, statement: Any, given: Mapping[str, Any]) -> Any:
         """Return what is to be remembered while the session executes a statement.
@@ -43,6 +51,12 @@ class StatementListener:
         """Its answer is here; the arguments are those of `StatementEnded`."""
         raise NotImplementedError
 
+    def __call__(self, event: Event) -> None:
+        """Take an event that was made."""
+        hear = self.hearers().get(type(event))
+        if hear is not None:
+            hear(*(getattr(event, each.name) for each in fields(event)))
+
 
 class Remembering:
     """A listener that remembers work which goes on."""
@@ -56,24 +70,35 @@ class Listeners(list[Listener]):
     """Those who listen to one database, in both of its kinds."""
 
     watch: Any = None  # of both kinds
-    direct: StatementListener | None = None  # it is one of them
+    direct: DirectListener | None = None  # it is one of them
+    others: tuple[Listener, ...] = ()  # for whom events are made
     heals: bool = False  # what is loaded late for one object is loaded for its peers too
-    of_statements: tuple[Listener, ...] = ()  # for whom events are made
     # Adds to the text that is sent, given unit, text, context, and whether it has parameters.
     comment: Callable[[Any, str, Any, bool], str] | None = None
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.hearers: Mapping[type[Event], Callable[..., object]] = {}  # of who is told directly
+
     def sort_out(self) -> None:
-        """Find out who is told of statements, and how."""
-        direct: list[StatementListener] = []
-        others: list[Any] = []
-        found: list[object] = list(self)
-        for each in found:
-            if isinstance(each, StatementListener):
-                direct.append(each)
-            else:
-                others.append(each)
-        self.direct = direct[0] if direct else None
-        self.of_statements = tuple(others)
+        """Find out who is told, and how."""
+        found: list[Any] = list(self)
+        self.direct = next((each for each in found if isinstance(each, DirectListener)), None)
+        self.others = tuple(each for each in found if each is not self.direct)
+        self.hearers = {} if self.direct is None else self.direct.hearers()
+
+    def tell(self, kind: type[Event], facts: tuple[Any, ...]) -> None:
+        """Tell all of them; the event is made only if one of them wants it."""
+        hear = self.hearers.get(kind)
+        if hear is not None:
+            try:
+                hear(*facts)
+            except ProblemFound:  # it was asked for
+                raise
+            except Exception as error:
+                complain(kind, error)
+        if self.others:
+            call(kind(*facts), self.others)
 
 
 class Events:
@@ -142,8 +167,10 @@ class Events:
         name = COUNTED.get(kind)
         if name is not None:
             self.counters[name] += 1
-        if self.listeners or kind in LOGGED:
-            tell(kind(*facts), self.listeners)
+        if kind in LOGGED:
+            LOGGED[kind](kind(*facts))
+        if self.listeners:
+            self.listeners.tell(kind, facts)
 
 
 complained: set[type] = set()  # in which a listener has failed
@@ -152,17 +179,11 @@ heard: list[ref[Listeners]] = []  # of all databases of which somebody wants to 
 
 def tell_all(kind: type[Event], *facts: Any) -> None:
     """Tell what belongs to a request, or to work that is done again, and to no single database."""
-    if heard or kind in LOGGED:
-        told = [listeners for each in tuple(heard) if (listeners := each()) is not None]
-        tell(kind(*facts), [listener for listeners in told for listener in listeners])
-
-
-def tell(event: Event, listeners: Sequence[Listener]) -> None:
-    """Call the log and the listeners."""
-    log = LOGGED.get(type(event))
-    if log is not None:
-        log(event)
-    call(event, listeners)
+    if kind in LOGGED:
+        LOGGED[kind](kind(*facts))
+    for listeners in [each() for each in heard]:
+        if listeners is not None:
+            listeners.tell(kind, facts)
 
 
 def call(event: Any, listeners: Sequence[Callable[[Any], object]]) -> None:

@@ -1,9 +1,9 @@
-"""How the recorder hears of what became of the work, and why."""
+"""How the recorder hears of what became of the work, and why: each call has an event's fields."""
 
 from __future__ import annotations
 
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dbscope.errors import UnexpectedRollback
 from dbscope.unit.block import Outcome
@@ -15,37 +15,39 @@ from dbscope.watch.statements import keep_unread
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dbscope.unit.block import Block
     from dbscope.unit.unit import Unit
     from dbscope.watch.events import Event
     from dbscope.watch.kept import Kept
 
 
-def _commit_sent(recorder: Kept, event: events.CommitSent) -> None:
-    draft = recorder.draft(event.unit)
+def _commit_sent(recorder: Kept, unit: Unit) -> None:
+    draft = recorder.draft(unit)
     draft.act(None)
     keep_unread(draft)
     if draft.transaction is not None:
         draft.transaction.sent = perf_counter()
 
 
-def _decided(recorder: Kept, event: events.Decided) -> None:
-    unit = event.unit
+def _decided(
+    recorder: Kept, unit: Unit, keep: bool, error: BaseException | None, status: int | None
+) -> None:
     if unit not in recorder.drafts and unit.session is None:
         return
     draft = recorder.draft(unit)
-    if event.keep:
+    if keep:
         if draft.asked is not None and (unit.doomed or is_to_roll_back(unit)):
             draft.because(draft.asked)
             _leave_unsent(draft)
-        draft.is_on_purpose = (event.status or 0) >= records.FIRST_ERROR
+        draft.is_on_purpose = (status or 0) >= records.FIRST_ERROR
         return
     _leave_unsent(draft)
-    if isinstance(event.error, UnexpectedRollback) and draft.swallowed:
+    if isinstance(error, UnexpectedRollback) and draft.swallowed:
         draft.because(draft.swallowed)
-    elif event.error is not None:
-        draft.because(reasons.of_error(event.error, event.unit))
-    elif event.status is not None:
-        draft.because(reasons.of_answer(event.status, getattr(unit.scope, "asgi", {})))
+    elif error is not None:
+        draft.because(reasons.of_error(error, unit))
+    elif status is not None:
+        draft.because(reasons.of_answer(status, getattr(unit.scope, "asgi", {})))
 
 
 def _leave_unsent(draft: Draft) -> None:
@@ -56,21 +58,21 @@ def _leave_unsent(draft: Draft) -> None:
             draft.pending[name] = draft.pending.get(name, 0) + 1
 
 
-def _asked(recorder: Kept, event: events.EndAsked) -> None:
-    draft, line = recorder.draft(event.unit), lines.line_here()
-    why = f"{event.how} called at {lines.told(line)}", line
-    if event.how in BY_HAND:
+def _asked(recorder: Kept, unit: Unit, how: str) -> None:
+    draft, line = recorder.draft(unit), lines.line_here()
+    why = f"{how} called at {lines.told(line)}", line
+    if how in BY_HAND:
         draft.by_hand = draft.by_hand or why  # async code comes here again, in a task of its own
     else:
         draft.asked = why
 
 
-def _committed(recorder: Kept, event: events.Committed) -> None:
-    _end(recorder, event.unit, records.COMMITTED, by_hand=event.by_hand)
+def _committed(recorder: Kept, unit: Unit, by_hand: bool) -> None:
+    _end(recorder, unit, records.COMMITTED, by_hand=by_hand)
 
 
-def _rolled_back(recorder: Kept, event: events.RolledBack) -> None:
-    _end(recorder, event.unit, records.ROLLED_BACK, by_hand=event.by_hand)
+def _rolled_back(recorder: Kept, unit: Unit, by_hand: bool) -> None:
+    _end(recorder, unit, records.ROLLED_BACK, by_hand=by_hand)
 
 
 BY_HAND = frozenset({"commit()", "rollback()"})
@@ -92,12 +94,12 @@ def _end(recorder: Kept, unit: Unit, outcome: str, *, by_hand: bool) -> None:
             draft.because(asked or ("rolled back by hand", transaction.by_hand))
 
 
-def _commit_failed(recorder: Kept, event: events.CommitFailed) -> None:
-    draft = recorder.draft(event.unit)
+def _commit_failed(recorder: Kept, unit: Unit, error: BaseException) -> None:
+    draft = recorder.draft(unit)
     draft.failed = True
     transaction = draft.transactions[-1] if draft.transactions else None
     is_flush = transaction is None or transaction.sent is None
-    told, line = reasons.describe(event.error, event.unit), lines.line_of(event.error)
+    told, line = reasons.describe(error, unit), lines.line_of(error)
     draft.reason = f"the flush before it failed: {told}" if is_flush else told
     wrote = [sent for sent in draft.writes if sent.line is not None]
     draft.line = wrote[-1].line if wrote and not is_flush else line
@@ -105,25 +107,24 @@ def _commit_failed(recorder: Kept, event: events.CommitFailed) -> None:
         draft.reason += f", last written at {lines.told(draft.line)}"
 
 
-def _unknown(recorder: Kept, event: events.OutcomeUnknown) -> None:
-    draft = recorder.draft(event.unit)
-    draft.reason, draft.line = "the answer to COMMIT was lost", lines.line_of(event.error)
+def _unknown(recorder: Kept, unit: Unit, error: BaseException) -> None:
+    draft = recorder.draft(unit)
+    draft.reason, draft.line = "the answer to COMMIT was lost", lines.line_of(error)
     if draft.transactions:
         draft.transactions[-1].outcome = records.UNKNOWN
 
 
-def _verified(recorder: Kept, event: events.OutcomeVerified) -> None:
-    draft = recorder.draft(event.unit)
-    outcome = event.outcome.value
-    draft.reason = f"the answer to COMMIT was lost, and the server says: {outcome}"
+def _verified(recorder: Kept, unit: Unit, outcome: Outcome) -> None:
+    draft = recorder.draft(unit)
+    draft.reason = f"the answer to COMMIT was lost, and the server says: {outcome.value}"
     if draft.transactions:
-        draft.transactions[-1].outcome = outcome
-    draft.failed = event.outcome is Outcome.ROLLED_BACK
+        draft.transactions[-1].outcome = outcome.value
+    draft.failed = outcome is Outcome.ROLLED_BACK
     draft.is_verified = True
 
 
-def _partly(recorder: Kept, event: events.PartlyCommitted) -> None:
-    draft, error = recorder.draft(event.unit), event.error
+def _partly(recorder: Kept, unit: Unit, error: BaseException) -> None:
+    draft = recorder.draft(unit)
     draft.is_partly = True
     kept = {"committed": "committed", "rolled_back": "rolled back", "unknown": "unknown"}
     found = [(told, getattr(error, name, ())) for name, told in kept.items()]
@@ -131,50 +132,48 @@ def _partly(recorder: Kept, event: events.PartlyCommitted) -> None:
     draft.reason = outcomes if draft.reason is None else f"{outcomes}; {draft.reason}"
 
 
-def _savepoint(recorder: Kept, event: events.SavepointBegun) -> None:
-    draft = recorder.draft(event.unit)
-    where = getattr(event.block, "where", None)
-    entered = Entered(event.block, perf_counter(), draft.savepoint, where)
+def _savepoint(recorder: Kept, unit: Unit, block: Block | None) -> None:
+    draft = recorder.draft(unit)
+    where = getattr(block, "where", None)
+    entered = Entered(block, perf_counter(), draft.savepoint, where)
     draft.savepoint = len(draft.savepoints)
     draft.savepoints.append(entered)
 
 
-def _block_left(recorder: Kept, event: events.BlockLeft) -> None:
-    draft = recorder.drafts.get(event.unit)
-    if draft is None or event.error is None:
+def _block_left(recorder: Kept, unit: Unit, block: Block, error: BaseException | None) -> None:
+    draft = recorder.drafts.get(unit)
+    if draft is None or error is None:
         return
-    told, line = reasons.of_error(event.error, event.unit)
+    told, line = reasons.of_error(error, unit)
     if line is None:  # of a timer, say, which has raised it nowhere
-        line = event.block.where if isinstance(event.block.where, Place) else None
+        line = block.where if isinstance(block.where, Place) else None
         told = told if line is None else f"{told} in the block of {lines.told(line)}"
     draft.left = (told, line)
-    if event.block.parent is None:
-        draft.root = id(event.block)
+    if block.parent is None:
+        draft.root = id(block)
         draft.because(draft.left)
     else:
         for entered in draft.savepoints:
-            if entered.block is event.block:
+            if entered.block is block:
                 entered.reason = draft.left[0]
 
 
-def _block_ended(recorder: Kept, event: events.BlockEnded) -> None:
-    draft = recorder.drafts.get(event.unit)
+def _block_ended(recorder: Kept, unit: Unit, block: Block, outcome: Outcome) -> None:
+    draft = recorder.drafts.get(unit)
     if draft is None:
         return
     for entered in draft.savepoints:
-        if entered.block is event.block:
+        if entered.block is block:
             entered.ended, entered.block = perf_counter(), None
-            entered.outcome = (
-                "released" if event.outcome is Outcome.COMMITTED else records.ROLLED_BACK
-            )
+            entered.outcome = "released" if outcome is Outcome.COMMITTED else records.ROLLED_BACK
             draft.savepoint = entered.around
 
 
-def _swallowed(recorder: Kept, event: events.FailureSwallowed) -> None:
-    fault = event.block.fault
+def _swallowed(recorder: Kept, unit: Unit, block: Block) -> None:
+    fault = block.fault
     if fault is not None:
-        why, line = reasons.of_error(fault, event.unit)
-        recorder.draft(event.unit).swallowed = (f"a failure was swallowed: {why}", line)
+        why, line = reasons.of_error(fault, unit)
+        recorder.draft(unit).swallowed = (f"a failure was swallowed: {why}", line)
 
 
 def is_to_roll_back(unit: Unit) -> bool:
@@ -182,7 +181,7 @@ def is_to_roll_back(unit: Unit) -> bool:
     return bool(unit.blocks) and unit.blocks[0].rollback_only
 
 
-HANDLERS: dict[type[Event], Callable[[Any, Any], None]] = {
+HANDLERS: dict[type[Event], Callable[..., None]] = {
     events.CommitSent: _commit_sent,
     events.Decided: _decided,
     events.EndAsked: _asked,

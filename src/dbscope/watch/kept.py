@@ -14,7 +14,6 @@ from dbscope.watch.problems import Finder
 if TYPE_CHECKING:
     from dbscope.unit.current import Scope
     from dbscope.unit.unit import Unit
-    from dbscope.watch import events
     from dbscope.watch.records import Record
 
 SOON = 64  # records, until which somebody says that the work is done again
@@ -33,7 +32,7 @@ class Kept(Remembering):
         self.values = values
         self.drafts: dict[Unit, Draft] = {}
         self.unanswered: dict[Scope, list[Draft]] = {}
-        self.wanted: dict[Any, events.AdvisoryLockWanted] = {}
+        self.wanted: dict[Any, tuple[Scope | None, Unit | None, str]] = {}  # advisory locks
         self.locks: dict[Any, tuple[str, str]] = {}  # advisory ones that are held: key, by whom
         self.finder = Finder()
         self.ended: deque[tuple[int, Record]] = deque(maxlen=SOON)  # by an error, in which block

@@ -6,9 +6,19 @@ import os
 import sys
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from dbscope.unit.callsite import Place, is_of_application
+from dbscope.unit.callsite import Place, is_of_application, place_of
+
+try:
+    from greenlet import getcurrent
+except ImportError:  # who has no asynchronous code needs none
+
+    def getcurrent() -> Any:
+        """Return what has no parent."""
+        return SimpleNamespace(parent=None)
+
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
@@ -35,10 +45,10 @@ def line_here() -> Place | None:
         except KeyError:
             kind = _learn(frame)
         if kind != LIBRARY:
-            return Place(frame.f_code, frame.f_lineno) if kind == APPLICATION else None
+            return place_of(frame) if kind == APPLICATION else None
         frame = frame.f_back
         if frame is None:
-            carrier = _around(carrier)
+            carrier = getcurrent().parent if carrier is None else carrier.parent
             frame = None if carrier is None else carrier.gr_frame
     return None
 
@@ -51,13 +61,6 @@ def _learn(frame: FrameType) -> int:
         kind = LOOP
     _kinds[frame.f_code.co_filename] = kind
     return kind
-
-
-def _around(carrier: Any) -> Any:
-    if carrier is None:
-        greenlet: Any = sys.modules.get("greenlet")
-        carrier = greenlet and greenlet.getcurrent()
-    return getattr(carrier, "parent", None)
 
 
 def line_of(error: BaseException) -> Place | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from dbscope.watch import ends, events, sent, waits
 from dbscope.watch.dispatch import call
@@ -13,6 +14,8 @@ from dbscope.watch.statements import StatementRecorder, keep_unread
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dbscope.unit.current import Scope
+    from dbscope.unit.unit import Unit
     from dbscope.watch.drafts import Draft
     from dbscope.watch.events import Event
 
@@ -32,15 +35,12 @@ class Recorder(StatementRecorder):
         super().__init__(keep, values=values)
         self.on_record = on_record
 
-    def __call__(self, event: Event) -> None:
-        """Take an event."""
-        handler = HANDLERS.get(type(event))
-        if handler is not None:
-            handler(self, event)
+    def hearers(self) -> dict[type[Event], Callable[..., None]]:
+        """Return what is called for each kind of event."""
+        return {kind: partial(handler, self) for kind, handler in HANDLERS.items()}
 
-    def on_end(self, event: events.UnitEvent) -> None:
+    def on_end(self, unit: Unit) -> None:
         """Make a record of a unit that is over; that of a request waits for its answer."""
-        unit = event.unit
         draft = self.drafts.pop(unit, None)
         if draft is None or draft.is_empty:
             return
@@ -57,20 +57,20 @@ class Recorder(StatementRecorder):
             self.ended.append((draft.root, record))
         call(record, self.on_record)
 
-    def on_answered(self, event: events.Answered) -> None:
+    def on_answered(self, scope: Scope, status: int) -> None:
         """Make the records of a request that is answered now."""
-        for draft in self.unanswered.pop(event.scope, ()):
-            draft.status = event.status
+        for draft in self.unanswered.pop(scope, ()):
+            draft.status = status
             self._keep(draft)
 
-    def on_scope_ended(self, event: events.ScopeEnded) -> None:
+    def on_scope_ended(self, scope: Scope) -> None:
         """Make the records of a request that was not answered by us."""
-        for draft in self.unanswered.pop(event.scope, ()):
+        for draft in self.unanswered.pop(scope, ()):
             draft.status = None if draft.again else 500  # what a server answers to an error
             self._keep(draft)
 
 
-HANDLERS: dict[type[Event], Callable[[Recorder, Any], None]] = {
+HANDLERS: dict[type[Event], Callable[..., None]] = {
     events.UnitRenewed: Recorder.on_end,
     events.UnitClosed: Recorder.on_end,
     events.Answered: Recorder.on_answered,

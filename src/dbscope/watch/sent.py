@@ -11,48 +11,51 @@ from dbscope.watch.parts import HookRun
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dbscope.unit.hooks import Hook
+    from dbscope.unit.unit import Unit
     from dbscope.watch.events import Event
     from dbscope.watch.kept import Kept
 
 LONGEST = 200  # characters of values, if they are kept at all
 
 
-def _flush(recorder: Kept, event: events.FlushBegun) -> None:
-    draft, session = recorder.draft(event.unit), event.unit.session
+def _flush(recorder: Kept, unit: Unit) -> None:
+    draft, session = recorder.draft(unit), unit.session
     for place, objects in enumerate((session.new, session.dirty, session.deleted)):  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
         for each in objects:
             what = type(each).__name__, place
             draft.flushed[what] = draft.flushed.get(what, 0) + 1
 
 
-def _hook(recorder: Kept, event: events.HookBegun) -> None:
-    recorder.draft(event.unit).hook_began = perf_counter()
+def _hook(recorder: Kept, unit: Unit, _: Hook) -> None:
+    recorder.draft(unit).hook_began = perf_counter()
 
 
-def _hook_ended(recorder: Kept, event: events.HookEnded | events.HookFailed) -> None:
-    draft = recorder.draft(event.unit)
-    error = getattr(event, "error", None)
-    told = None if error is None else reasons.of_error(error, event.unit)[0]
+def _hook_ended(recorder: Kept, unit: Unit, hook: Hook, error: BaseException | None = None) -> None:
+    draft = recorder.draft(unit)
+    told = None if error is None else reasons.of_error(error, unit)[0]
     now = perf_counter()
     at = draft.hook_began - draft.began
-    draft.hooks.append(HookRun(str(event.hook), at, now - draft.hook_began, told))
+    draft.hooks.append(HookRun(str(hook), at, now - draft.hook_began, told))
 
 
-def _attempt_failed(recorder: Kept, event: events.AttemptFailed) -> None:
+def _attempt_failed(recorder: Kept, what: object, *_: object) -> None:
     for draft in recorder.all_drafts():
-        if event.what is draft.scope:
+        if what is draft.scope:
             draft.again = True
-    recorder.note_again(event.what)
+    recorder.note_again(what)
 
 
 def rows_of(context: Any) -> int | None:
     """Return how many rows a statement has written or found, where its driver tells."""
-    cursor = getattr(context, "cursor", None)
-    rows: int | None = getattr(cursor, "rowcount", None)
-    if rows is None or rows < 0:
-        fetched = getattr(cursor, "_rows", None)  # an adapter for async drivers has fetched all
-        return None if fetched is None else len(fetched)
-    return rows
+    try:
+        rows: int = context.cursor.rowcount
+    except AttributeError:
+        rows = -1
+    if rows >= 0:
+        return rows
+    fetched = getattr(context.cursor, "_rows", None)  # an adapter for async drivers has them all
+    return None if fetched is None else len(fetched)
 
 
 def is_many(context: Any) -> bool:
@@ -66,7 +69,7 @@ def shortened(values: Any) -> str:
     return told if len(told) <= LONGEST else f"{told[:LONGEST]}…"
 
 
-HANDLERS: dict[type[Event], Callable[[Any, Any], None]] = {
+HANDLERS: dict[type[Event], Callable[..., None]] = {
     events.FlushBegun: _flush,
     events.HookBegun: _hook,
     events.HookEnded: _hook_ended,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbscope.errors import ProblemFound
 from dbscope.watch import lines, reasons, text_savepoints
-from dbscope.watch.dispatch import StatementListener, complain
+from dbscope.watch.dispatch import DirectListener, complain
 from dbscope.watch.drafts import MOST, SHORTEST, Draft
 from dbscope.watch.events import StatementBegun, StatementEnded
 from dbscope.watch.kept import Kept
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dbscope.unit.unit import Unit
-    from dbscope.watch.parts import Asked, Line
+    from dbscope.watch.parts import Asked
 
 # They are told as transactions and savepoints.
 UNTOLD = frozenset({"BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE"})
 
 
-class StatementRecorder(Kept, StatementListener):
+class StatementRecorder(Kept, DirectListener):
     """Notes statements in their drafts."""
 
     def ask(self, statement: Any, given: Mapping[str, Any]) -> Asked:
@@ -43,7 +43,11 @@ class StatementRecorder(Kept, StatementListener):
             asked: Asked | None = None if session is None else session.dbscope_asked
             line = lines.line_here() if asked is None else asked[2]
             parsed, now = parse(sql, unit.source.watching.literals), perf_counter()
-            _resume(draft, unit, line, now)
+            if draft.awaited is not None or now - (draft.idle_since or now) >= SHORTEST:
+                draft.act(line, now)
+            draft.idle_since = None
+            if not draft.transactions or draft.transactions[-1].ended is not None:
+                draft.begin(autocommit=unit.is_alone)
             place = len(draft.transactions) - 1
             values = shortened(parameters) if self.values else None
             sent = draft.current = Sent(parsed, line, now, place, draft.savepoint, values)
@@ -81,17 +85,6 @@ class StatementRecorder(Kept, StatementListener):
                 text_savepoints.note(draft, sent, context.statement)
         except Exception as failure:
             complain(StatementEnded, failure)
-
-
-def _resume(draft: Draft, unit: Unit, line: Line, now: float) -> None:
-    """Note that the connection is used again."""
-    since = draft.idle_since
-    if since is not None:
-        if now - since >= SHORTEST or draft.awaited is not None:
-            draft.act(line, now)
-        draft.idle_since = None
-    if not draft.transactions or draft.transactions[-1].ended is not None:
-        draft.begin(autocommit=unit.is_alone)
 
 
 def keep_unread(draft: Draft) -> None:

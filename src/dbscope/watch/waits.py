@@ -1,4 +1,7 @@
-"""How the recorder hears of connections, of waiting, and of who is waited for."""
+"""How the recorder hears of connections, of waiting, and of who is waited for.
+
+Each call has the fields of an event.
+"""
 
 from __future__ import annotations
 
@@ -13,41 +16,43 @@ from dbscope.watch.drafts import holding, name_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sqlalchemy import Engine
+
+    from dbscope.unit.current import Scope
+    from dbscope.unit.unit import Unit
     from dbscope.watch.events import Event
     from dbscope.watch.kept import Kept
 
 
-def _wanted(recorder: Kept, event: events.ConnectionWanted) -> None:
-    draft = recorder.draft(event.unit)
+def _wanted(recorder: Kept, unit: Unit, engine: Engine, is_full: bool) -> None:
+    draft = recorder.draft(unit)
     draft.who = who()
-    if event.is_full:
-        holders = recorder.holders(event.engine)
+    if is_full:
+        holders = recorder.holders(engine)
         draft.wait("a connection", tuple(map(holding, holders)), lines.line_here())
 
 
-def _taken(recorder: Kept, event: events.ConnectionTaken) -> None:
-    draft = recorder.draft(event.unit)
-    draft.waited(granted=event.error is None)
-    if event.error is not None:
+def _taken(recorder: Kept, unit: Unit, error: BaseException | None) -> None:
+    draft = recorder.draft(unit)
+    draft.waited(granted=error is None)
+    if error is not None:
         line = lines.line_here()
-        draft.because(
-            (f"{reasons.describe(event.error, event.unit)} raised at {lines.told(line)}", line)
-        )
+        draft.because((f"{reasons.describe(error, unit)} raised at {lines.told(line)}", line))
         return
-    draft.begin(autocommit=event.unit.is_alone)
+    draft.begin(autocommit=unit.is_alone)
     if draft.held_since is None:
         draft.held_since = perf_counter()
 
 
-def _begun(recorder: Kept, event: events.TransactionBegun) -> None:
-    draft = recorder.draft(event.unit)
+def _begun(recorder: Kept, unit: Unit) -> None:
+    draft = recorder.draft(unit)
     draft.waited()
     draft.begin(autocommit=False)
     draft.held_since = perf_counter()
 
 
-def _returned(recorder: Kept, event: events.ConnectionReturned) -> None:
-    draft = recorder.draft(event.unit)
+def _returned(recorder: Kept, unit: Unit, committed: bool) -> None:
+    draft = recorder.draft(unit)
     draft.act(None)
     draft.returned()
     transaction = draft.transaction
@@ -55,40 +60,42 @@ def _returned(recorder: Kept, event: events.ConnectionReturned) -> None:
         return
     transaction.ended = perf_counter()
     if transaction.outcome is None:
-        kept = records.COMMITTED if event.committed else records.ROLLED_BACK
-        transaction.outcome = records.UNKNOWN if event.unit.commit.is_lost else kept
+        kept = records.COMMITTED if committed else records.ROLLED_BACK
+        transaction.outcome = records.UNKNOWN if unit.commit.is_lost else kept
 
 
-def _turn_wanted(recorder: Kept, event: events.WriteTurnWanted) -> None:
-    writer = recorder.drafts.get(event.writer)
-    whom = name_of(event.writer.scope) if writer is None else holding(writer)
-    recorder.draft(event.unit).wait("the turn to write", (whom,), lines.line_here())
+def _turn_wanted(recorder: Kept, unit: Unit, writer: Unit) -> None:
+    held = recorder.drafts.get(writer)
+    whom = name_of(writer.scope) if held is None else holding(held)
+    recorder.draft(unit).wait("the turn to write", (whom,), lines.line_here())
 
 
-def _turn_taken(recorder: Kept, event: events.WriteTurnTaken) -> None:
-    recorder.draft(event.unit).waited(granted=event.granted)
+def _turn_taken(recorder: Kept, unit: Unit, granted: bool) -> None:
+    recorder.draft(unit).waited(granted=granted)
 
 
-def _lock_wanted(recorder: Kept, event: events.AdvisoryLockWanted) -> None:
-    whom = tuple(name for key, name in recorder.locks.values() if key == event.key)
-    if event.unit is not None:
-        recorder.draft(event.unit).wait(f"the lock {event.key!r}", whom, lines.line_here())
-    recorder.wanted[event.lock] = event
+def _lock_wanted(
+    recorder: Kept, scope: Scope | None, unit: Unit | None, lock: object, key: str
+) -> None:
+    whom = tuple(name for held, name in recorder.locks.values() if held == key)
+    if unit is not None:
+        recorder.draft(unit).wait(f"the lock {key!r}", whom, lines.line_here())
+    recorder.wanted[lock] = (scope, unit, key)
 
 
-def _lock_taken(recorder: Kept, event: events.AdvisoryLockTaken) -> None:
-    wanted = recorder.wanted.pop(event.lock, None)
-    if wanted is None:
+def _lock_taken(recorder: Kept, lock: object, error: BaseException | None) -> None:
+    scope, unit, key = recorder.wanted.pop(lock, (None, None, None))
+    if key is None:
         return
-    if wanted.unit is not None:
-        recorder.draft(wanted.unit).waited(granted=event.error is None)
-    if event.error is None:
-        whom = "what is in no scope" if wanted.scope is None else name_of(wanted.scope)
-        recorder.locks[event.lock] = (wanted.key, whom)
+    if unit is not None:
+        recorder.draft(unit).waited(granted=error is None)
+    if error is None:
+        whom = "what is in no scope" if scope is None else name_of(scope)
+        recorder.locks[lock] = (key, whom)
 
 
-def _lock_released(recorder: Kept, event: events.AdvisoryLockReleased) -> None:
-    recorder.locks.pop(event.lock, None)
+def _lock_released(recorder: Kept, lock: object) -> None:
+    recorder.locks.pop(lock, None)
 
 
 def who() -> Any:
@@ -100,7 +107,7 @@ def who() -> Any:
     return task if task is not None else threading.get_ident()
 
 
-HANDLERS: dict[type[Event], Callable[[Any, Any], None]] = {
+HANDLERS: dict[type[Event], Callable[..., None]] = {
     events.ConnectionWanted: _wanted,
     events.ConnectionTaken: _taken,
     events.TransactionBegun: _begun,
