@@ -127,11 +127,16 @@ from sqlalchemy import text
 from dbscope import Database
 db = Database(sys.argv[1])
 
+def connection():
+    return getattr(db._source.watching._locks, "_connection", None)
+
 def process():
     db.watch.start(share=False)
     with db.scope():
         db.execute(text(sys.argv[2]))
-    print(db.backend.process_of(db._source.watching._locks._connection), flush=True)
+        while connection() is None:
+            db.execute(text(sys.argv[2]))
+    print(db.backend.process_of(connection()), flush=True)
 
 process()
 if not os.fork():

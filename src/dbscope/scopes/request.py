@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from asyncio import CancelledError
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 
 PATH = "/!$&'()*+,;=:@~"  # RFC 3986, 3.3: all that a path may have as it is
+PLAIN = re.compile(r"[\w/.-]*", re.ASCII)  # as most are
 CONTENT_TYPE = b"content-type"
 EVENTS = b"text/event-stream"  # each of which has what it asks the database for itself
 
@@ -70,7 +72,10 @@ class RequestScope(client.ClientScope):
             self._cookies = cookie_session.remember(asgi)
 
     def __str__(self) -> str:
-        return f"{self.asgi['method']} {quote(self.asgi['path'], safe=PATH, errors='replace')}"
+        path = self.asgi["path"]
+        if not PLAIN.fullmatch(path):
+            path = quote(path, safe=PATH, errors="replace")
+        return f"{self.asgi['method']} {path}"
 
     def mode_of(self, source: Source) -> Mode:
         """Return what this request is to a database: by its route, or by the setting."""

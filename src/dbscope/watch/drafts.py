@@ -61,6 +61,7 @@ class Draft:
     more = 0  # statements that are only counted
     savepoint: int | None = None  # the innermost that is open
     waiting: tuple[str, float, tuple[str, ...], Line] | None = None
+    transaction: Begun | None = None  # that goes on
     hook_began = 0.0
     held_since: float | None = None
     held = 0.0
@@ -95,16 +96,11 @@ class Draft:
 
     # -- while it goes on ----------------------------------------------------------------------
 
-    @property
-    def transaction(self) -> Begun | None:
-        """Return the transaction that goes on."""
-        last = self.transactions[-1] if self.transactions else None
-        return None if last is None or last.ended is not None else last
-
     def begin(self, *, autocommit: bool) -> None:
         """Note that a transaction has begun."""
         if self.transaction is None:
-            self.transactions.append(Begun(perf_counter(), autocommit))
+            self.transaction = Begun(perf_counter(), autocommit)
+            self.transactions.append(self.transaction)
 
     def because(self, why: tuple[str, Line]) -> None:
         """Note why its work is not kept; the first reason counts."""

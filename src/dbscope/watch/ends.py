@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def _commit_sent(recorder: Kept, unit: Unit) -> None:
-    draft = recorder.draft(unit)
+    draft = recorder.drafts[unit]
     draft.act(None)
     keep_unread(draft)
     if draft.transaction is not None:
@@ -34,7 +34,7 @@ def _decided(
 ) -> None:
     if unit not in recorder.drafts and unit.session is None:
         return
-    draft = recorder.draft(unit)
+    draft = recorder.drafts[unit]
     if keep:
         if draft.asked is not None and (unit.doomed or is_to_roll_back(unit)):
             draft.because(draft.asked)
@@ -59,7 +59,7 @@ def _leave_unsent(draft: Draft) -> None:
 
 
 def _asked(recorder: Kept, unit: Unit, how: str) -> None:
-    draft, line = recorder.draft(unit), lines.line_here()
+    draft, line = recorder.drafts[unit], lines.line_here()
     why = f"{how} called at {lines.told(line)}", line
     if how in BY_HAND:
         draft.by_hand = draft.by_hand or why  # async code comes here again, in a task of its own
@@ -79,7 +79,7 @@ BY_HAND = frozenset({"commit()", "rollback()"})
 
 
 def _end(recorder: Kept, unit: Unit, outcome: str, *, by_hand: bool) -> None:
-    draft = recorder.draft(unit)
+    draft = recorder.drafts[unit]
     transaction = draft.transaction
     if transaction is None:
         return
@@ -95,7 +95,7 @@ def _end(recorder: Kept, unit: Unit, outcome: str, *, by_hand: bool) -> None:
 
 
 def _commit_failed(recorder: Kept, unit: Unit, error: BaseException) -> None:
-    draft = recorder.draft(unit)
+    draft = recorder.drafts[unit]
     draft.failed = True
     transaction = draft.transactions[-1] if draft.transactions else None
     is_flush = transaction is None or transaction.sent is None
@@ -108,14 +108,14 @@ def _commit_failed(recorder: Kept, unit: Unit, error: BaseException) -> None:
 
 
 def _unknown(recorder: Kept, unit: Unit, error: BaseException) -> None:
-    draft = recorder.draft(unit)
+    draft = recorder.drafts[unit]
     draft.reason, draft.line = "the answer to COMMIT was lost", lines.line_of(error)
     if draft.transactions:
         draft.transactions[-1].outcome = records.UNKNOWN
 
 
 def _verified(recorder: Kept, unit: Unit, outcome: Outcome) -> None:
-    draft = recorder.draft(unit)
+    draft = recorder.drafts[unit]
     draft.reason = f"the answer to COMMIT was lost, and the server says: {outcome.value}"
     if draft.transactions:
         draft.transactions[-1].outcome = outcome.value
@@ -124,7 +124,7 @@ def _verified(recorder: Kept, unit: Unit, outcome: Outcome) -> None:
 
 
 def _partly(recorder: Kept, unit: Unit, error: BaseException) -> None:
-    draft = recorder.draft(unit)
+    draft = recorder.drafts[unit]
     draft.is_partly = True
     kept = {"committed": "committed", "rolled_back": "rolled back", "unknown": "unknown"}
     found = [(told, getattr(error, name, ())) for name, told in kept.items()]
@@ -133,7 +133,7 @@ def _partly(recorder: Kept, unit: Unit, error: BaseException) -> None:
 
 
 def _savepoint(recorder: Kept, unit: Unit, block: Block | None) -> None:
-    draft = recorder.draft(unit)
+    draft = recorder.drafts[unit]
     where = getattr(block, "where", None)
     entered = Entered(block, perf_counter(), draft.savepoint, where)
     draft.savepoint = len(draft.savepoints)
@@ -173,7 +173,7 @@ def _swallowed(recorder: Kept, unit: Unit, block: Block) -> None:
     fault = block.fault
     if fault is not None:
         why, line = reasons.of_error(fault, unit)
-        recorder.draft(unit).swallowed = (f"a failure was swallowed: {why}", line)
+        recorder.drafts[unit].swallowed = (f"a failure was swallowed: {why}", line)
 
 
 def is_to_roll_back(unit: Unit) -> bool:

@@ -19,6 +19,18 @@ if TYPE_CHECKING:
 SOON = 64  # records, until which somebody says that the work is done again
 
 
+class Drafts(dict["Unit", Draft]):
+    """What is known so far of units that are not over; of a new one that is nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._numbers = count(1)
+
+    def __missing__(self, unit: Unit) -> Draft:
+        draft = self[unit] = Draft(unit, next(self._numbers), kind_of(unit))
+        return draft
+
+
 class Kept(Remembering):
     """Drafts and records.
 
@@ -30,25 +42,17 @@ class Kept(Remembering):
     def __init__(self, keep: int, *, values: bool) -> None:
         self.ring: deque[Record] = deque(maxlen=keep)
         self.values = values
-        self.drafts: dict[Unit, Draft] = {}
+        self.drafts = Drafts()
         self.unanswered: dict[Scope, list[Draft]] = {}
         self.wanted: dict[Any, tuple[Scope | None, Unit | None, str]] = {}  # advisory locks
         self.locks: dict[Any, tuple[str, str]] = {}  # advisory ones that are held: key, by whom
         self.finder = Finder()
         self.ended: deque[tuple[int, Record]] = deque(maxlen=SOON)  # by an error, in which block
-        self._numbers = count(1)
 
     def start_anew(self) -> None:
         """Forget what the parent did."""
         for each in (self.ring, self.drafts, self.unanswered, self.wanted, self.locks, self.ended):
             each.clear()
-
-    def draft(self, unit: Unit) -> Draft:
-        """Return what is known of a unit so far."""
-        draft = self.drafts.get(unit)
-        if draft is None:
-            draft = self.drafts[unit] = Draft(unit, next(self._numbers), kind_of(unit))
-        return draft
 
     def all_drafts(self) -> list[Draft]:
         """Return all that are not over, or not answered yet."""

@@ -20,7 +20,7 @@ LONGEST = 200  # characters of values, if they are kept at all
 
 
 def _flush(recorder: Kept, unit: Unit) -> None:
-    draft, session = recorder.draft(unit), unit.session
+    draft, session = recorder.drafts[unit], unit.session
     for place, objects in enumerate((session.new, session.dirty, session.deleted)):  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
         for each in objects:
             what = type(each).__name__, place
@@ -28,11 +28,11 @@ def _flush(recorder: Kept, unit: Unit) -> None:
 
 
 def _hook(recorder: Kept, unit: Unit, _: Hook) -> None:
-    recorder.draft(unit).hook_began = perf_counter()
+    recorder.drafts[unit].hook_began = perf_counter()
 
 
 def _hook_ended(recorder: Kept, unit: Unit, hook: Hook, error: BaseException | None = None) -> None:
-    draft = recorder.draft(unit)
+    draft = recorder.drafts[unit]
     told = None if error is None else reasons.of_error(error, unit)[0]
     now = perf_counter()
     at = draft.hook_began - draft.began

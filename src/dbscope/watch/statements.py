@@ -36,7 +36,7 @@ class StatementRecorder(Kept, DirectListener):
     def begin(self, unit: Unit, sql: str, parameters: Any, context: Any) -> None:
         """Note a statement that is about to be sent."""
         try:
-            draft = self.drafts.get(unit) or self.draft(unit)
+            draft = self.drafts[unit]
             if draft.unread is not None:
                 keep_unread(draft)
             session: Any = unit.session
@@ -46,7 +46,7 @@ class StatementRecorder(Kept, DirectListener):
             if draft.awaited is not None or now - (draft.idle_since or now) >= SHORTEST:
                 draft.act(line, now)
             draft.idle_since = None
-            if not draft.transactions or draft.transactions[-1].ended is not None:
+            if draft.transaction is None:
                 draft.begin(autocommit=unit.is_alone)
             place = len(draft.transactions) - 1
             values = shortened(parameters) if self.values else None

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def _wanted(recorder: Kept, unit: Unit, engine: Engine, is_full: bool) -> None:
-    draft = recorder.draft(unit)
+    draft = recorder.drafts[unit]
     draft.who = who()
     if is_full:
         holders = recorder.holders(engine)
@@ -33,7 +33,7 @@ def _wanted(recorder: Kept, unit: Unit, engine: Engine, is_full: bool) -> None:
 
 
 def _taken(recorder: Kept, unit: Unit, error: BaseException | None) -> None:
-    draft = recorder.draft(unit)
+    draft = recorder.drafts[unit]
     draft.waited(granted=error is None)
     if error is not None:
         line = lines.line_here()
@@ -45,17 +45,17 @@ def _taken(recorder: Kept, unit: Unit, error: BaseException | None) -> None:
 
 
 def _begun(recorder: Kept, unit: Unit) -> None:
-    draft = recorder.draft(unit)
+    draft = recorder.drafts[unit]
     draft.waited()
     draft.begin(autocommit=False)
     draft.held_since = perf_counter()
 
 
 def _returned(recorder: Kept, unit: Unit, committed: bool) -> None:
-    draft = recorder.draft(unit)
+    draft = recorder.drafts[unit]
     draft.act(None)
     draft.returned()
-    transaction = draft.transaction
+    transaction, draft.transaction = draft.transaction, None
     if transaction is None:
         return
     transaction.ended = perf_counter()
@@ -67,11 +67,11 @@ def _returned(recorder: Kept, unit: Unit, committed: bool) -> None:
 def _turn_wanted(recorder: Kept, unit: Unit, writer: Unit) -> None:
     held = recorder.drafts.get(writer)
     whom = name_of(writer.scope) if held is None else holding(held)
-    recorder.draft(unit).wait("the turn to write", (whom,), lines.line_here())
+    recorder.drafts[unit].wait("the turn to write", (whom,), lines.line_here())
 
 
 def _turn_taken(recorder: Kept, unit: Unit, granted: bool) -> None:
-    recorder.draft(unit).waited(granted=granted)
+    recorder.drafts[unit].waited(granted=granted)
 
 
 def _lock_wanted(
@@ -79,7 +79,7 @@ def _lock_wanted(
 ) -> None:
     whom = tuple(name for held, name in recorder.locks.values() if held == key)
     if unit is not None:
-        recorder.draft(unit).wait(f"the lock {key!r}", whom, lines.line_here())
+        recorder.drafts[unit].wait(f"the lock {key!r}", whom, lines.line_here())
     recorder.wanted[lock] = (scope, unit, key)
 
 
@@ -88,7 +88,7 @@ def _lock_taken(recorder: Kept, lock: object, error: BaseException | None) -> No
     if key is None:
         return
     if unit is not None:
-        recorder.draft(unit).waited(granted=error is None)
+        recorder.drafts[unit].waited(granted=error is None)
     if error is None:
         whom = "what is in no scope" if scope is None else name_of(scope)
         recorder.locks[lock] = (key, whom)
