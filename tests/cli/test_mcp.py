@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import json
 from typing import Any
+from unittest import mock
 
 import pytest
 
-from dbscope.cli import mcp
+from dbscope.cli import mcp, questions
 from dbscope.cli.questions import QUESTIONS
 
 
@@ -96,3 +97,25 @@ def test_what_an_error_means_is_told():
     """It needs no process that is watched."""
     (found,) = replies(call("tools/call", name="explain_error", arguments={"name": "PoolTimeout"}))
     assert "All connections of the pool were in use" in found["result"]["content"][0]["text"]
+
+
+def test_of_many_statements_those_are_told_that_are_asked_for(monkeypatch):
+    """A model that asks for one transaction is not given a megabyte; how many there are is said."""
+    record = {
+        "id": "1.1",
+        "sent": [{"sql": f"SELECT {number}"} for number in range(500)],
+        "more": 7,
+    }
+    everybody = mock.Mock(record=lambda _: record)
+    monkeypatch.setattr(questions, "of_everybody", lambda: {"default": everybody})
+
+    def told(**given: Any) -> list[Any]:
+        (found,) = replies(call("tools/call", name="transaction", arguments={"id": "1.1", **given}))
+        answer = json.loads(found["result"]["content"][0]["text"])
+        sent = [int(each["sql"].split()[1]) for each in answer["sent"]]
+        return [sent[:1], len(sent), answer["sent_in_all"]]
+
+    assert told() == [[0], 50, 507]
+    assert told(first=490, n=20) == [[490], 10, 507]
+    assert told(first=-3, n=-1) == [[0], 1, 507]
+    assert told(first=1000) == [[], 0, 507]

@@ -196,7 +196,7 @@ def test_an_application_that_begins_again_is_seen_once(db: Database[Any]) -> Non
 
     for _ in range(3):
         asyncio.run(begin_and_end())
-        assert not sockets(db)
+        until(lambda: not sockets(db))
         assert records_of_each(db) == [1]
 
 

@@ -12,6 +12,7 @@ from dbscope.watch.share.asking import of_everybody
 from dbscope.watch.share.words import FILTERS, Scene, line, printable, table
 
 MOST = 200  # records
+STATEMENTS = 50  # of a record, unless more are asked for
 NOBODY = "No process of this user watches a database."
 Arguments = dict[str, Any]
 
@@ -100,11 +101,14 @@ def recent(given: Arguments) -> str:
 
 
 def details(given: Arguments) -> str:
-    """Return all of one record."""
+    """Return all of one record, but for statements that nobody has asked for."""
+    first, most = max(0, given.get("first", 0)), max(1, given.get("n", STATEMENTS))
     for everybody in of_everybody().values():
         found = everybody.record(given["id"])
         if found is not None:
-            return json.dumps(found, indent=1, default=str)
+            sent = found["sent"]
+            told = {"sent": sent[first : first + most], "sent_in_all": len(sent) + found["more"]}
+            return json.dumps(found | told, indent=1, default=str)
     raise Wrong("That record is not kept any more.")
 
 
@@ -162,9 +166,14 @@ QUESTIONS = {
         ),
         Question(
             "transaction",
-            "All of one record: statements without values, waits, gaps, savepoints, hooks.",
+            "All of one record: statements without values, waits, gaps, savepoints, hooks. Of many "
+            "statements the first: see sent_in_all.",
             details,
-            {"id": argument("string", "As recent_transactions gives it.")},
+            {
+                "id": argument("string", "As recent_transactions gives it."),
+                "first": argument("integer", "The first statement that is told; 0."),
+                "n": argument("integer", "How many statements; 50."),
+            },
             ("id",),
         ),
         Question(
