@@ -4,6 +4,8 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import fields
+from inspect import signature
 from typing import Any
 from unittest import mock
 
@@ -11,7 +13,7 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from dbscope import AsyncDatabase, Database
-from dbscope.watch import dispatch, events
+from dbscope.watch import dispatch, events, recorder
 from dbscope.watch.counters import COUNTED
 from tests.unit.blocks import Trouble
 from tests.worlds import Both, Child, World, insert, needs_late_check
@@ -210,3 +212,12 @@ def test_a_listener_is_a_plain_function() -> None:
         Database("sqlite://").events.listen(wait)
     with pytest.raises(ValueError, match="not in list"):
         Database("sqlite://").events.remove(print)
+
+
+@pytest.mark.parametrize("kind", recorder.HANDLERS, ids=lambda kind: kind.__name__)
+def test_the_recorder_takes_the_facts_of_an_event_in_their_order(kind: type[events.Event]) -> None:
+    """No event is made for it, so nothing else says which fact is which."""
+    named = [each.name for each in fields(kind)]
+    given = signature(recorder.HANDLERS[kind]).bind("the recorder", *named).arguments
+    taken = {name: fact for name, fact in list(given.items())[1:] if not name.startswith("_")}
+    assert taken == {name: name for name in taken}
