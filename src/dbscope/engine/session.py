@@ -45,7 +45,7 @@ class UnitSession(HealingSession):
         watch = unit.source.events.listeners.direct
         if watch is None:
             return self._execute(unit, statement, params, kwargs)
-        around, self.dbscope_asked = self.dbscope_asked, watch.ask(statement, kwargs)
+        around, self.dbscope_asked = self.dbscope_asked, (statement, kwargs, watch.here())
         try:
             return self._execute(unit, statement, params, kwargs)
         finally:
@@ -110,7 +110,7 @@ class UnitSession(HealingSession):
         unit, around = self.dbscope_unit, self.dbscope_asked
         watch = None if unit is None else unit.source.events.listeners.direct
         if watch is not None:
-            self.dbscope_asked = watch.ask(None, NONE)
+            self.dbscope_asked = (None, NONE, watch.here())
         try:
             flush(*args, **kwargs)
         except BaseException as error:

@@ -34,13 +34,9 @@ class DirectListener:
         """
         raise NotImplementedError
 
-    def ask(self, statement: Any, given: Mapping[str, Any]) -> Any:
-        """Return what is to be remembered while the session executes a statement.
-
-        Args:
-            statement: None while it flushes.
-            given: the arguments of `execute`, by name.
-        """
+    @staticmethod
+    def here() -> Any:
+        """Return the line that is to be remembered while the session executes a statement."""
         raise NotImplementedError
 
     def begin(self, unit: Any, sql: str, parameters: Any, context: Any) -> None:

@@ -17,8 +17,6 @@ from dbscope.watch.sent import rows_of, shortened
 from dbscope.watch.sql import WRITES, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from dbscope.unit.unit import Unit
     from dbscope.watch.parts import Asked
 
@@ -29,9 +27,8 @@ UNTOLD = frozenset({"BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE"})
 class StatementRecorder(Kept, DirectListener):
     """Notes statements in their drafts."""
 
-    def ask(self, statement: Any, given: Mapping[str, Any]) -> Asked:
-        """Remember the line: here it is near, at the driver it is twenty frames away."""
-        return statement, given, lines.line_here()
+    # Near the session it is near; at the driver it is twenty frames away.
+    here = staticmethod(lines.line_here)
 
     def begin(self, unit: Unit, sql: str, parameters: Any, context: Any) -> None:
         """Note a statement that is about to be sent."""
