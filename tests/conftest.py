@@ -1,5 +1,6 @@
 """What every test has: the --long switch, one event loop, and a guard against blocking it."""
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -38,10 +39,22 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[LONG] = "1"
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Keep the tests themselves from the garbage collector: it would look at all of them, again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what a world has not; skip what is marked long, unless --long is given."""
-    elsewhere = [item for item in items if is_elsewhere(item)]
-    config.hook.pytest_deselected(items=elsewhere)
+    elsewhere = {item: None for item in items if is_elsewhere(item)}
+    config.hook.pytest_deselected(items=list(elsewhere))
     items[:] = [item for item in items if item not in elsewhere]
     if config.getoption("--long"):
         return

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine
 
-from tests.support.look import Onlooker
+from tests.support.look import LastingOnlooker, Onlooker
 from tests.support.mysql import MySQLServer
 from tests.support.postgres import PostgresServer
 from tests.worlds import DRIVERS, PLACES, Base, World, make_world
@@ -75,6 +75,7 @@ def postgres_tables(postgres: PostgresServer) -> Iterator[Onlooker]:
     make_tables(url)
     with Onlooker(url, PATIENCE) as onlooker:
         yield onlooker
+    LastingOnlooker.close_all()
 
 
 @pytest.fixture(scope="session")

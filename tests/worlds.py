@@ -29,7 +29,7 @@ from sqlalchemy.util import await_only, greenlet_spawn
 from dbscope import AsyncDatabase, Database
 from dbscope.unit.current import current
 from tests.asgi import call
-from tests.support.look import Onlooker, until
+from tests.support.look import LastingOnlooker, Onlooker, until
 
 
 class Base(DeclarativeBase):
@@ -341,7 +341,7 @@ class World:
 def make_world(driver: str, place: str, url: str) -> World:
     """Return a world on a database that is there, with empty tables."""
     database = Database(url) if driver in SYNC else AsyncDatabase(url)
-    world = World(driver, place, url, Onlooker(url), database)
+    world = World(driver, place, url, LastingOnlooker(url), database)
     record_statements(world)
     return world
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dbscope.migrate import Migrations
+from tests.support import warm
 from tests.support.look import Onlooker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -174,15 +175,8 @@ class Shop:
 
     def alembic(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run Alembic's own command in the folder."""
-        return subprocess.run(
-            [sys.executable, "-W", "error", "-m", "alembic", *arguments],
-            cwd=self.root,
-            env=_environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=100,
-        )
+        command = [sys.executable, "-W", "error", "-m", "alembic", *arguments]
+        return warm.run(command, cwd=self.root, env=_environment(), timeout=100)
 
     @contextmanager
     def process(self, **settings: str) -> Iterator[Process]:
@@ -191,7 +185,7 @@ class Shop:
         log = self.root / f"stderr{self._numbers}"
         with (
             log.open("wb") as stderr,
-            subprocess.Popen(
+            warm.Popen(
                 [sys.executable, "-W", "error", "-m", "uvicorn", "shop:app", "--port", "0"],
                 cwd=self.root,
                 env=_environment(**settings),
@@ -218,7 +212,7 @@ class Shop:
 class Process:
     """A process that serves the shop, or wants to."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, process: warm.Popen, log: Path) -> None:
         self.pid = process.pid
         self._process = process
         self._log = log

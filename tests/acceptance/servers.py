@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -13,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+
+from tests.support import warm
 
 ROOT = Path(__file__).resolve().parents[2]
 FACTORY = "tests.acceptance.application:make"
@@ -25,7 +26,7 @@ COMMANDS = {
 class Server:
     """A server in processes of its own, and where it listens, which it tells in its log."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, process: warm.Popen, log: Path) -> None:
         self.process = process
         self.log = log
 
@@ -80,7 +81,7 @@ def running(program: str, *options: str, url: str, log: Path) -> Iterator[Server
     """Start a server; end it, and all of its workers, at the end."""
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
     with log.open("wb") as file:
-        process = subprocess.Popen(
+        process = warm.Popen(
             [sys.executable, "-m", program, *COMMANDS[program], *options],
             cwd=ROOT,
             env={**os.environ, "DATABASE_URL": url, "PYTHONPATH": path},

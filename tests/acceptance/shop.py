@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import psutil
 import pytest
+
+from tests.support import warm
 
 ROOT = Path(__file__).resolve().parents[2]
 # A client of ours may be silent for longer than a server usually keeps its connection.
@@ -29,7 +30,7 @@ PATIENCE = 40.0  # seconds for a start, on a machine that is busy with something
 class Shop:
     """A running shop: its address, its database, and what it has written."""
 
-    def __init__(self, process: psutil.Popen, url: str, log: Path) -> None:
+    def __init__(self, process: warm.Popen, url: str, log: Path) -> None:
         self.process = process
         self.url = url
         self.log = log
@@ -73,7 +74,7 @@ def shop(
     """
     log = folder / "log"
     with log.open("wb") as file:
-        process = psutil.Popen(
+        process = warm.Popen(
             [sys.executable, *command],
             cwd=folder,
             env=environment(url, **settings),
@@ -96,13 +97,15 @@ def environment(url: str, **settings: str) -> dict[str, str]:
     return {**kept, **ours, **settings}
 
 
-def end(process: psutil.Popen) -> None:
+def end(process: warm.Popen) -> None:
     """Ask it to end, and see to it that it does."""
-    family = [process, *process.children(recursive=True)] if process.is_running() else [process]
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
+    running = process.poll() is None
+    family = psutil.Process(process.pid).children(recursive=True) if running else []
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(40)
     _, alive = psutil.wait_procs(family, timeout=40)
-    for member in alive:
+    for member in (*alive, process):
         member.kill()
     process.wait(40)
 

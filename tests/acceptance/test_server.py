@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from tests.acceptance.shop import NO_LIMITS, PASSWORD, PATIENCE, SERVER, log_in
+from tests.support import warm
 from tests.support.processes import bar
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,7 +39,7 @@ class Server:
         self.log = log
         self.cookies: dict[str, str] = {}  # of who sells
         with log.open("w") as file:
-            self.process = subprocess.Popen(
+            self.process = warm.Popen(
                 COMMAND, cwd=log.parent, env=environment(url), stdout=file, stderr=file
             )
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import psutil
 import pytest
 
 from tests.acceptance.shop import PASSWORD, Shop, log_in, new_item, refused, register, shop, until
@@ -91,7 +92,7 @@ def test_who_hangs_up_is_no_error(url, tmp_path):
 def clients_of(running: Shop) -> int:
     """Return how many are connected to the shop."""
     port = int(running.base.rpartition(":")[2])
-    there = running.process.net_connections("tcp")
+    there = psutil.Process(running.process.pid).net_connections("tcp")
     return sum(each.laddr.port == port and each.status == "ESTABLISHED" for each in there)
 
 

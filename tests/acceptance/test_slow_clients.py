@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -19,6 +18,7 @@ import httpx2
 import pytest
 
 from tests.acceptance.shop import ROOT
+from tests.support import warm
 
 APPLICATION = """
 import os
@@ -104,7 +104,7 @@ def running(url: str, folder: Path) -> Iterator[str]:
     log = folder / "log"
     with log.open("wb") as file:
         command = [sys.executable, "-m", "uvicorn", "slow:app", "--port", "0"]
-        process = subprocess.Popen(command, env=environment, stdout=file, stderr=file)
+        process = warm.Popen(command, env=environment, stdout=file, stderr=file)
     try:
         deadline = time.monotonic() + 40
         while not (found := re.search(r"running on (http://\S+)", log.read_text())):

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.acceptance.shop import ROOT
 from tests.scopes.stage import eventually
+from tests.support import warm
 from tests.support.look import Onlooker
 
 APPLICATION = """
@@ -103,7 +103,7 @@ def look(url: str) -> Iterator[Onlooker]:
 class Running:
     """A server, and what it has said."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, process: warm.Popen, log: Path) -> None:
         self.process = process
         self.log = log
 
@@ -150,7 +150,7 @@ def running(url: str, folder: Path, *options: str) -> Iterator[Running]:
     log = folder / "log"
     with log.open("wb") as file:
         command = [sys.executable, "-m", "uvicorn", "sockets:app", "--port", "0", *options]
-        process = subprocess.Popen(command, env=environment, stdout=file, stderr=file)
+        process = warm.Popen(command, env=environment, stdout=file, stderr=file)
     try:
         yield Running(process, log)
     finally:

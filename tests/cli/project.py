@@ -74,7 +74,7 @@ class Project:
     def forget(self) -> None:
         """Forget all modules of this folder."""
         for name, module in list(sys.modules.items()):
-            if Path(getattr(module, "__file__", None) or "/").is_relative_to(self.root):
+            if (getattr(module, "__file__", None) or "").startswith(f"{self.root}{os.sep}"):
                 del sys.modules[name]
 
     def run(self, *arguments: str, given: str | None = None) -> Result:

@@ -38,6 +38,22 @@ class Environment:
             pip = [sys.executable, "-m", "pip", "--python", str(self.python)]
             run(*pip, "install", "--quiet", *wanted)
 
+    @property
+    def packages(self) -> Path:
+        """The folder of what is installed."""
+        return next(self.root.rglob("site-packages"))
+
+    def compile(self) -> None:
+        """Let each copy find compiled what it imports."""
+        run(str(self.python), "-I", "-m", "compileall", "-q", str(self.packages))
+
+    def copy(self, root: Path) -> Environment:
+        """Make one with the same in it; the files are shared: installers replace whole ones."""
+        made = make(root)
+        link = shutil.copy2 if os.name == "nt" else os.link
+        shutil.copytree(self.packages, made.packages, copy_function=link, dirs_exist_ok=True)
+        return made
+
 
 def make(root: Path) -> Environment:
     """Make an environment of the Python that runs this."""

@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import make_url
 
 from dbscope.migrate import Migrations
+from tests.support import warm
 from tests.support.look import Onlooker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -178,20 +179,13 @@ class Project:
 
     def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run Python in the folder, and wait."""
-        return subprocess.run(
-            [sys.executable, "-W", "error", *arguments],
-            cwd=self.root,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=100,
-        )
+        command = [sys.executable, "-W", "error", *arguments]
+        return warm.run(command, cwd=self.root, env=environment(), timeout=100)
 
     @contextmanager
-    def spawn(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    def spawn(self, *arguments: str) -> Iterator[warm.Popen]:
         """Start Python in the folder; it is ended afterwards, if it has not."""
-        with subprocess.Popen(
+        with warm.Popen(
             [sys.executable, "-W", "error", *arguments],
             cwd=self.root,
             env=environment(),

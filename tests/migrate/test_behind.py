@@ -18,7 +18,7 @@ from dbscope.backends.postgresql import migration_lock as postgresql
 from dbscope.migrate import Migrations
 from tests.migrate.project import ON_MYSQL, ON_POSTGRESQL, Project, environment
 from tests.migrate.test_ends import failure
-from tests.support import galera
+from tests.support import galera, warm
 from tests.support.look import Onlooker
 from tests.support.pgbouncer import PROGRAM, pgbouncer
 
@@ -56,7 +56,7 @@ def at_once(project: Project, urls: list[str]) -> list[tuple[int, str]]:
     kind = type(project.db).__name__
     code = START.format(kind=kind, config=str(project.config))
     started = [
-        subprocess.Popen(
+        warm.Popen(
             [sys.executable, "-c", code, url],
             cwd=project.root,
             env=environment(),

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import psycopg
 import pymysql
@@ -160,7 +160,9 @@ class Onlooker:
     def _connect_postgres(self, patience: float) -> psycopg.Connection:
         url = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
         options = f"-c lock_timeout={int(patience * 1000)}ms"
-        return psycopg.connect(url, autocommit=True, connect_timeout=10, options=options)
+        return psycopg.connect(
+            url, autocommit=True, connect_timeout=10, options=options, prepare_threshold=None
+        )
 
     def _connect_mysql(self, patience: int) -> pymysql.Connection:
         return pymysql.connect(
@@ -174,3 +176,47 @@ class Onlooker:
                 f"SET innodb_lock_wait_timeout = {patience}, lock_wait_timeout = {patience}"
             ),
         )
+
+
+class LastingOnlooker(Onlooker):
+    """One of many that look at one database, one after the other.
+
+    On PostgreSQL they share a connection, whose process there costs more than all that it is asked;
+    each finds it as if it were new. There is none for a database that will be dropped.
+    """
+
+    kept: ClassVar[dict[URL, psycopg.Connection]] = {}
+
+    def close(self) -> None:
+        """Leave the connection to the next one."""
+        if not isinstance(self._connection, psycopg.Connection) or self._place in self.kept:
+            super().close()
+        elif is_like_new(self._connection):
+            self.kept[self._place] = self._connection
+
+    @property
+    def _place(self) -> URL:
+        """Where it looks, whoever's driver works there."""
+        return self.url.set(drivername="postgresql")
+
+    def _connect_postgres(self, patience: float) -> psycopg.Connection:
+        connection = self.kept.pop(self._place, None)
+        if connection is not None and is_like_new(connection):
+            return connection
+        return super()._connect_postgres(patience)
+
+    @classmethod
+    def close_all(cls) -> None:
+        """Close what is kept."""
+        while cls.kept:
+            cls.kept.popitem()[1].close()
+
+
+def is_like_new(connection: psycopg.Connection) -> bool:
+    """Make it so, and tell whether that was possible: a transaction is in the way; or close it."""
+    try:
+        connection.execute("DISCARD ALL")
+    except psycopg.Error:
+        connection.close()
+        return False
+    return True

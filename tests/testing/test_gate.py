@@ -208,7 +208,8 @@ def test_what_is_not_in_the_baseline_fails_the_run(project: Path) -> None:
 def run_code(project: Path, *arguments: str, folder: str = ".") -> tuple[int, str]:
     """Return the exit code of a run, and what it says."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(project), *sys.path])}
-    command = [sys.executable, "-m", "pytest", "-p", "no:randomly", "-q", *arguments]
+    usual = ["-p", "no:randomly", "-p", "no:schemathesis", "-q"]
+    command = [sys.executable, "-m", "pytest", *usual, *arguments]
     done = subprocess.run(
         command, cwd=project / folder, env=environment, check=False, capture_output=True, text=True
     )

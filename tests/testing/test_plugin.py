@@ -130,7 +130,7 @@ def anyio_backend():
 
 def run(folder: Path, *arguments: str) -> str:
     """Run pytest in a project of its own; return what it says."""
-    command = [sys.executable, "-m", "pytest", "-p", "no:randomly"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:randomly", "-p", "no:schemathesis"]
     environment = os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{os.pathsep.join(sys.path)}"}
     done = subprocess.run(
         [*command, "-q", "-W", "error", *arguments],

@@ -15,6 +15,7 @@ import httpx2
 import psycopg
 import pytest
 
+from tests.support import warm
 from tests.support.processes import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,10 +43,10 @@ class Demo:
         ours = {"DATABASE_URL": url, "DBSCOPE_WATCH_DIR": str(spool), "PYTHONPATH": path}
         self.environment = {**os.environ, **ours}
 
-    def run(self, *command: str, **more: object) -> subprocess.Popen[str]:
+    def run(self, *command: str, **more: object) -> warm.Popen:
         """Run a Python command in the folder of the shop."""
         options = {"cwd": DEMO, "env": self.environment, "text": True, **more}
-        return subprocess.Popen([sys.executable, *command], **options)  # type: ignore[call-overload]
+        return warm.Popen([sys.executable, *command], **options)  # type: ignore[call-overload]
 
     def command(self, *arguments: str) -> str:
         """Return what the command `dbscope` prints."""

@@ -25,6 +25,7 @@ from dbscope.cli.questions import QUESTIONS
 from dbscope.watch.page import safety
 from dbscope.watch.share import asking, folder, serving
 from dbscope.watch.share.asking import Everybody
+from tests.support import warm
 
 PATIENCE = 30.0  # seconds
 OTHER = """
@@ -84,10 +85,10 @@ def others(db: Database[Any]) -> Everybody:
     return Everybody(lambda: place(db))
 
 
-def other(db: Database[Any]) -> subprocess.Popen[str]:
+def other(db: Database[Any]) -> warm.Popen:
     """Start another process that watches the same database, and has one record."""
     command = [sys.executable, "-c", OTHER, str(db.url)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = warm.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     until(lambda: any(each.name.startswith(f"{process.pid}-") for each in sockets(db)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -132,9 +133,15 @@ def modules_of(module: ModuleType) -> Iterator[ModuleType]:
     """Give the module, and the other loaded ones of its package, or of its folder."""
     yield module
     package, dot, _ = module.__name__.partition(".")
-    folder = None if dot or not module.__file__ else Path(module.__file__).parent
+    folder = None if dot or not module.__file__ else Path(os.path.normpath(module.__file__)).parent
     for name, other in sorted(sys.modules.items()):
-        file = Path(getattr(other, "__file__", None) or "")
-        beside = folder in file.parents and "site-packages" not in file.parts
+        beside = folder is not None and is_own(getattr(other, "__file__", None) or "", folder)
         if other is not module and (beside or f"{name}.".startswith(f"{package}.")):
             yield other
+
+
+def is_own(file: str, folder: Path) -> bool:
+    """Tell whether a file is below the folder; by its text, since of thousands it is asked."""
+    file = os.path.normpath(file)
+    within = file.startswith(f"{str(folder).removesuffix(os.sep)}{os.sep}")
+    return within and f"{os.sep}site-packages{os.sep}" not in file

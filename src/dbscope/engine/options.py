@@ -6,7 +6,7 @@ out of our hands without anybody's noticing.
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
@@ -208,11 +208,17 @@ def keywords(cls: type[Any]) -> set[str]:
     for base in cls.__mro__:
         if "__init__" not in vars(base):
             continue
-        parameters = signature(vars(base)["__init__"]).parameters.values()
+        parameters = parameters_of(vars(base)["__init__"])
         names |= {each.name for each in parameters if each.kind not in UNNAMED}
         if all(each.kind is not Parameter.VAR_KEYWORD for each in parameters):
             break
     return names - {"self"}
+
+
+@lru_cache
+def parameters_of(function: Callable[..., Any]) -> tuple[Parameter, ...]:
+    """Return them; looked up once, since each database asks for those of the same classes."""
+    return tuple(signature(function).parameters.values())
 
 
 def check_given(engine: Engine | AsyncEngine) -> None:
