@@ -35,6 +35,7 @@ def transaction_begun(unit: Unit, transaction: SessionTransaction, connection: C
                 unit.source.events.tell(SavepointBegun, unit, block)
     else:
         unit.connection = connection
+        unit.root = connection.get_transaction()
         unit.begun = False
         unit.proof = None  # that of the transaction before says nothing about this one
         if not unit.is_alone:
@@ -106,7 +107,7 @@ def transaction_ended(unit: Unit, transaction: SessionTransaction) -> None:
             unit.scope.note_stored(outer=unit.first_write is not None)
     if unit.connection is not None and unit.source.events.listeners:
         unit.source.events.tell(ConnectionReturned, unit, committed)
-    unit.connection = None
+    unit.connection = unit.root = None
     unit.server_limit = unit.first_write = None
     unit.source.after_transaction(unit)
     if not unit.leaving and unit.blocks:

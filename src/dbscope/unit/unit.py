@@ -27,7 +27,7 @@ from dbscope.watch.events import ConcurrentUseRefused, SessionOpened, UnitRenewe
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, RootTransaction
     from sqlalchemy.orm import Session
 
     from dbscope.unit.current import Scope
@@ -63,6 +63,7 @@ class Unit(Faults):
         "proof",
         "readonly",
         "results",
+        "root",
         "scope",
         "server_limit",
         "session",
@@ -80,6 +81,7 @@ class Unit(Faults):
         self.session: Session | None = None
         self.handle: Any = None  # what people hold: the session, or the AsyncSession around it
         self.connection: Connection | None = None
+        self.root: RootTransaction | None = None  # of that connection, as long as it is this one's
         self.turn = Turn(source.world)
         self.blocks: list[Block] = [Block(Kind.ROOT, scope)] if mode is Mode.ATOMIC else []
         self.readonly = mode is Mode.READONLY
@@ -287,7 +289,7 @@ class Unit(Faults):
             block.nested = None
         self.pending_hooks = []
         self.turn = Turn(self.turn.world)
-        self.session = self.handle = self.connection = None
+        self.session = self.handle = self.connection = self.root = None
         self.end_life()
 
     def take_pending_hooks(self) -> list[Hook]:

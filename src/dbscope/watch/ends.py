@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from dbscope.errors import UnexpectedRollback
 from dbscope.unit.block import Outcome
 from dbscope.unit.callsite import Place
-from dbscope.watch import events, lines, reasons, records
-from dbscope.watch.drafts import Draft, Entered
+from dbscope.watch import events, lines, reasons, records, text_savepoints
+from dbscope.watch.drafts import Draft
 from dbscope.watch.statements import keep_unread
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ def _end(recorder: Kept, unit: Unit, outcome: str, *, by_hand: bool) -> None:
     transaction = draft.transaction
     if transaction is None:
         return
-    transaction.outcome = outcome
+    # Who was told first knows: ROLLBACK behind a transaction that is over undoes nothing.
+    transaction.outcome = transaction.outcome or outcome
     if outcome == records.ROLLED_BACK and draft.left is not None:
         draft.because(draft.left)
     if by_hand:
@@ -96,18 +97,20 @@ def _commit_failed(recorder: Kept, event: events.CommitFailed) -> None:
     draft = recorder.draft(event.unit)
     draft.failed = True
     transaction = draft.transactions[-1] if draft.transactions else None
-    is_flush = transaction is None or transaction.sent is None
+    is_before = transaction is None or transaction.sent is None
     told, line = reasons.describe(event.error, event.unit), lines.line_of(event.error)
-    draft.reason = f"the flush before it failed: {told}" if is_flush else told
+    is_flush = is_before and bool(draft.writes) and draft.writes[-1].error is not None
+    before = "the flush before it failed: " if is_flush else "before it was sent: "
+    draft.reason = f"{before}{told}" if is_before else told
     wrote = [sent for sent in draft.writes if sent.line is not None]
-    draft.line = wrote[-1].line if wrote and not is_flush else line
-    if wrote and not is_flush:
+    draft.line = wrote[-1].line if wrote and not is_before else line
+    if wrote and not is_before:
         draft.reason += f", last written at {lines.told(draft.line)}"
 
 
 def _unknown(recorder: Kept, event: events.OutcomeUnknown) -> None:
     draft = recorder.draft(event.unit)
-    draft.reason, draft.line = "the answer to COMMIT was lost", lines.line_of(event.error)
+    draft.reason, draft.line = reasons.of_unknown(event.error), lines.line_of(event.error)
     if draft.transactions:
         draft.transactions[-1].outcome = records.UNKNOWN
 
@@ -131,12 +134,15 @@ def _partly(recorder: Kept, event: events.PartlyCommitted) -> None:
     draft.reason = outcomes if draft.reason is None else f"{outcomes}; {draft.reason}"
 
 
-def _savepoint(recorder: Kept, event: events.SavepointBegun) -> None:
+def _key_found(recorder: Kept, event: events.KeyFound) -> None:
     draft = recorder.draft(event.unit)
-    where = getattr(event.block, "where", None)
-    entered = Entered(event.block, perf_counter(), draft.savepoint, where)
-    draft.savepoint = len(draft.savepoints)
-    draft.savepoints.append(entered)
+    now = len(draft.transactions) - 1
+    draft.writes = [sent for sent in draft.writes if sent.transaction != now]
+
+
+def _savepoint(recorder: Kept, event: events.SavepointBegun) -> None:
+    if event.block is not None:
+        text_savepoints.adopt(recorder.draft(event.unit), event.block)
 
 
 def _block_left(recorder: Kept, event: events.BlockLeft) -> None:
@@ -192,6 +198,7 @@ HANDLERS: dict[type[Event], Callable[[Any, Any], None]] = {
     events.OutcomeUnknown: _unknown,
     events.OutcomeVerified: _verified,
     events.PartlyCommitted: _partly,
+    events.KeyFound: _key_found,
     events.SavepointBegun: _savepoint,
     events.BlockLeft: _block_left,
     events.BlockEnded: _block_ended,

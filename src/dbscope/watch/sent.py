@@ -50,6 +50,8 @@ def rows_of(context: Any) -> int | None:
     cursor = getattr(context, "cursor", None)
     rows: int | None = getattr(cursor, "rowcount", None)
     if rows is None or rows < 0:
+        if is_many(context):  # of which asyncpg tells nothing: each has at least been sent
+            return len(context.parameters)
         fetched = getattr(cursor, "_rows", None)  # an adapter for async drivers has fetched all
         return None if fetched is None else len(fetched)
     return rows
