@@ -89,6 +89,17 @@ def check_allowed(unit: Unit) -> None:
         raise ManualCommitForbidden(f"{message} Called at {callsite.of_call()}.")
 
 
+def check_end(unit: Unit) -> None:
+    """Raise if the transaction cannot be ended by hand here, before anything of it is."""
+    check_allowed(unit)
+    if unit.connection is not None and not unit.turn.world.can_wait():
+        raise TransactionManagementError(
+            f"In {unit.scope}: the plain session of an async one was to be ended at "
+            f"{callsite.of_call()}, where nothing can be awaited. Nothing was done: write "
+            "`await session.close()`, or the like, on the session that `db.session` is."
+        )
+
+
 def transaction_ended(unit: Unit, transaction: SessionTransaction) -> None:
     """The transaction or savepoint is over, and the connection given back."""
     committed = unit.commit.end(transaction)
