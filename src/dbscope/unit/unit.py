@@ -88,18 +88,16 @@ class Unit(Faults):
         self.begun = False  # its driver was seen in the transaction
         self.is_alone = False  # what it does is one statement that needs no transaction
         self.pending_hooks: list[Hook] = []
-        self.broken = False
+        self.broken = self.doomed = self.leaving = False
         self.refused: ConcurrentUse | None = None  # for which others may have been cancelled
         self.results: list[ref[Any]] = []  # that are read in pieces
         self.timed = False  # a block of this transaction has a deadline
         # What the server was set to: the end, and the seconds that were left then.
         self.server_limit: tuple[float | None, float] | None = None
-        self.doomed = False
         self.first_write: int | None = None  # its place among all that were made
         self.settings: Mapping[str, str] = {}  # what its transaction tells the server
         self.proof: Proof | None = None  # noted before COMMIT, for when its answer is lost
         self.idle = None if source.idle_limit is None else Idle(source.idle_limit)
-        self.leaving = False
         self.commit = CommitState()
 
     def open_session(self) -> Any:
