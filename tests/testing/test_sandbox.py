@@ -11,8 +11,8 @@ from typing import Any
 import httpx2
 import pytest
 from fastapi import BackgroundTasks, Depends, HTTPException
+from sqlalchemy import func, literal, select, text
 from sqlalchemy import insert as core_insert
-from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.util import greenlet_spawn
 
@@ -27,7 +27,7 @@ from dbscope import (
     UnexpectedRollback,
 )
 from dbscope.once import metadata
-from tests.scopes.stage import ASYNC, SERVERS, handle_conflict
+from tests.scopes.stage import ASYNC, SERVERS, close, handle_conflict
 from tests.support.look import until
 from tests.testing.conftest import NAMES, Booth
 from tests.worlds import (
@@ -820,6 +820,74 @@ def test_what_a_transaction_has_set_for_itself_ends_with_it(booth: Booth) -> Non
 
     with booth.real.sandbox():
         booth.run(story)
+
+
+@postgres
+@pytest.mark.parametrize(
+    ("told", "asked"),
+    [
+        ("SET LOCAL TIME ZONE 'Asia/Tokyo'", "SHOW timezone"),
+        ("set local role pg_monitor", "SHOW role"),
+        ("SET LOCAL SESSION AUTHORIZATION pg_monitor", "SHOW session_authorization"),
+        ("SET LOCAL SCHEMA 'pg_catalog'", "SHOW search_path"),
+        ("SELECT set_config('user.id', 'seven', true)", "SELECT current_setting('user.id', true)"),
+        ("SELECT set_config('a.b', 'c, (d)', TRUE)", "SELECT current_setting('a.b', true)"),
+    ],
+)
+def test_whatever_is_set_for_a_transaction_ends_with_it(
+    booth: Booth, told: str, asked: str
+) -> None:
+    """In each way to write it, and whatever words its name is made of."""
+
+    def story(db: Both) -> None:
+        with db.scope():
+            before = db.scalar(text(asked))
+            db.execute(text(told))
+            assert db.scalar(text(asked)) != before
+        with db.scope():
+            assert (db.scalar(text(asked)) or "") == (before or "")
+
+    with booth.real.sandbox():
+        booth.run(story)
+
+
+@postgres
+def test_what_is_set_for_the_session_stays_until_the_sandbox_ends(booth: Booth) -> None:
+    """The last argument of `set_config` tells, written or bound."""
+
+    def story(db: Both) -> None:
+        with db.scope():
+            db.execute(text("SELECT set_config('app.a', 'stays', false)"))
+            db.execute(select(func.set_config("app.b", "stays", literal(value=False))))
+        with db.scope():
+            assert db.scalar(text("SELECT current_setting('app.a')")) == "stays"
+            assert db.scalar(text("SELECT current_setting('app.b')")) == "stays"
+
+    with booth.real.sandbox():
+        booth.run(story)
+
+
+@postgres
+@pytest.mark.parametrize("tenant", ["acme", "t1", "a.b", "user", "7", "Ärger, (GmbH)"])
+def test_a_tenant_may_have_any_name_in_it(booth: Booth, tenant: str) -> None:
+    """A value of `session_settings` is never taken for the name of a setting."""
+    asked = text("SELECT current_setting('app.tenant', true)")
+    database = type(booth.real)
+    told = database(booth.stage.world.url, session_settings=lambda: {"app.tenant": tenant})
+
+    def story(db: Both) -> None:
+        for _ in range(2):
+            with db.scope():
+                assert db.scalar(asked) == tenant
+                insert(db, f"{db.scalar(select(func.count(Item.id)))}")
+
+    booth.stage.world.database, known = told, booth.stage.world.database
+    try:
+        with told.sandbox():
+            booth.run(story)
+    finally:
+        asyncio.run(close(told))
+        booth.stage.world.database = known
 
 
 @postgres

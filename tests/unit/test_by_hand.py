@@ -8,6 +8,8 @@ import pytest
 from sqlalchemy import insert as core_insert
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError, InvalidRequestError
+from sqlalchemy.orm import close_all_sessions
+from sqlalchemy.util import await_only
 
 from dbscope import (
     ManualCommitForbidden,
@@ -16,7 +18,7 @@ from dbscope import (
     TransactionOutcomeUnknown,
     UnexpectedRollback,
 )
-from tests.worlds import Both, Child, Item, World, insert, needs_late_check, plain_engine
+from tests.worlds import SYNC, Both, Child, Item, World, insert, needs_late_check, plain_engine
 
 BARE = pytest.mark.worlds(places=["scope", "request"])  # where no explicit block is open
 
@@ -486,3 +488,35 @@ def test_a_failed_commit_in_begin_has_rolled_back(world: World) -> None:
 
     world.run(body)
     assert world.items() == ["a"]
+
+
+# -- the plain session of an async one, where nothing can be awaited -----------------------------
+
+PLAIN_ENDS: dict[str, Callable[[Any], None]] = {
+    "commit": lambda session: session.commit(),
+    "rollback": lambda session: session.rollback(),
+    "close": lambda session: session.close(),
+    "reset": lambda session: session.reset(),
+    "invalidate": lambda session: session.invalidate(),
+    "all": lambda session: close_all_sessions(),
+}
+
+
+@pytest.mark.worlds(drivers=lambda each: each not in SYNC, places=["scope", "request"])
+@pytest.mark.parametrize("end", PLAIN_ENDS)
+def test_a_plain_end_in_async_code_is_refused_before_it_is_one(world: World, end: str) -> None:
+    """Half of it would be done, and the connection be left in its transaction for ever."""
+
+    def body(db: Both) -> None:
+        insert(db, "a")
+
+        async def in_async_code() -> None:
+            PLAIN_ENDS[end](db.real.session.sync_session)
+
+        with pytest.raises(TransactionManagementError, match="nothing can be awaited"):
+            await_only(in_async_code())
+        insert(db, "b")
+
+    world.run(body)
+    assert world.items() == ["a", "b"]
+    world.check_clean()

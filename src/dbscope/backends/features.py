@@ -11,6 +11,7 @@ class Features:
 
     name: str  # how SQLAlchemy calls its dialect
     family: str = ""  # whose SQL it is; "": nobody's that we know
+    commits_definitions: bool = False  # what changes the schema commits by itself
     commits_last: bool = False  # among several databases
     readonly: bool = False  # the database itself refuses to write
     reader: bool = False  # … in connections that are made for it

@@ -13,8 +13,18 @@ if TYPE_CHECKING:
     Ask = Callable[[str], list[Any]]  # sends a statement, and returns its rows
 
 LOCKS = re.compile(r"\bFOR\s+(?:UPDATE|SHARE|NO\s+KEY|KEY)\b", re.IGNORECASE)
-SETS = re.compile(r"\s*SET\s+LOCAL\s+([\w.]+|\"[^\"]+\")", re.IGNORECASE)
-SET_CONFIG = re.compile(r"\bset_config\s*\(", re.IGNORECASE)
+SETS = re.compile(r"\s*SET\s+LOCAL\s+(SESSION\s+AUTHORIZATION|TIME\s+ZONE|[\w.\"]+)", re.IGNORECASE)
+IN_WORDS = {
+    "SESSION AUTHORIZATION": "session_authorization",
+    "TIME ZONE": "timezone",
+    "NAMES": "client_encoding",
+    "SCHEMA": "search_path",
+}
+VALUE = r"(?:'([^']*)'|%\((\w+)\)s|\$(\d+)|(%s))(?:::\w+)?"  # written, or bound in a driver's way
+SET_CONFIG = re.compile(rf"\bset_config\s*\(\s*{VALUE}\s*,", re.IGNORECASE)
+IS_LOCAL = re.compile(
+    rf"(?:'(?:[^']|'')*'|[^(),']|\([^()]*\))*,\s*(?:(true|false)\b|{VALUE})\s*\)", re.IGNORECASE
+)
 
 
 class Rules:
@@ -81,13 +91,38 @@ class PostgreSQL(Rules):
     def settings(self, sql: str, parameters: Any) -> list[str]:
         """Return what SET LOCAL and `set_config` have set: RELEASE would keep it."""
         if found := SETS.match(sql):
-            return [] if found[1].upper() in {"ROLE", "SESSION"} else [found[1]]
-        if not SET_CONFIG.search(sql):
-            return []
-        values = parameters.values() if hasattr(parameters, "values") else parameters or ()
-        names = [each for each in values if isinstance(each, str) and re.fullmatch(r"[\w.]+", each)]
-        literals: list[str] = re.findall(r"set_config\s*\(\s*'([\w.]+)'", sql, re.IGNORECASE)
-        return literals + [each for each in names if "." in each or each.islower()]
+            words = " ".join(found[1].upper().split())
+            return [_quoted(IN_WORDS.get(words, found[1]))]
+        calls = SET_CONFIG.finditer(sql)
+        local = [each for each in calls if _is_local(sql, each.end(), parameters)]
+        named = [_value(each, parameters) for each in local]
+        return [_quoted(each) for each in named if isinstance(each, str)]
+
+
+def _quoted(name: str) -> str:
+    """Return the name of a setting as SET takes it, whatever words it is made of."""
+    return ".".join(f'"{part}"' for part in name.replace('"', "").split("."))
+
+
+def _is_local(sql: str, begin: int, parameters: Any) -> bool:
+    """Tell whether a call of `set_config` is for the transaction only, by its last argument."""
+    found = IS_LOCAL.match(sql, begin)
+    if found is None:  # an expression: for most it is
+        return True
+    told = found[1] or _value(found, parameters, first=2)
+    return str(told).lower() not in {"false", "f", "no", "off", "0"}
+
+
+def _value(found: re.Match[str], parameters: Any, first: int = 1) -> Any:
+    """Return the value that stands in the text, or is bound there; None: nobody can tell."""
+    written, name, number, _ = found.groups()[first - 1 : first + 3]
+    if written is not None:
+        return written
+    before = found.string.count("%s", 0, found.end())
+    try:
+        return parameters[name or int(number or before) - 1]
+    except (LookupError, TypeError):  # many sets of parameters, or none
+        return None
 
 
 class MySQL(Rules):

@@ -222,7 +222,7 @@ class UnitSession(HealingSession):
             super().commit()
             return
         unit.check_free()
-        manual.check_allowed(unit)
+        manual.check_end(unit)
         unit.source.events.tell(EndAsked, unit, "commit()")
         mine: bool | None = False
         manual.check_wanted(unit)
@@ -249,7 +249,7 @@ class UnitSession(HealingSession):
             super().rollback()
             return
         unit.check_free()
-        manual.check_allowed(unit)
+        manual.check_end(unit)
         unit.source.events.tell(EndAsked, unit, "rollback()")
         ended = unit.source.ended_outside(unit)
         super().rollback()
@@ -259,7 +259,7 @@ class UnitSession(HealingSession):
         unit = self.dbscope_unit
         if unit is None or unit.leaving or unit.state is State.CLOSED:
             return
-        manual.check_allowed(unit)
+        manual.check_end(unit)
         if unit.first_write is not None:
             unit.source.events.tell(ClosedByHand, unit, callsite.of_call())
 

@@ -23,7 +23,7 @@ from dbscope.errors import (
     TransactionEndedOutside,
     UnexpectedRollback,
 )
-from dbscope.watch.events import CommitSent
+from dbscope.watch.events import CommitSent, OutcomeUnknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,7 +131,7 @@ def check_sent(unit: Unit, connection: Any, status: Status, args: tuple[Any, ...
         unit.note_write()
     if (
         unit.begun
-        and status(connection.connection.dbapi_connection) is ConnectionStatus.IDLE
+        and is_over(unit, connection, status(connection.connection.dbapi_connection))
         and not has_failed(unit)
     ):
         raise _ended(unit)
@@ -160,8 +160,13 @@ def ended(unit: Unit, connection: Connection, status: Status) -> TransactionEnde
     known = None if unit.session is None else unit.session.get_transaction()
     if not unit.begun or has_failed(unit) or known is None or not known.is_active:
         return None
-    is_over = status(connection.connection.dbapi_connection) is ConnectionStatus.IDLE
-    return _ended(unit) if is_over else None
+    state = status(connection.connection.dbapi_connection)
+    return _ended(unit) if is_over(unit, connection, state) else None
+
+
+def is_over(unit: Unit, connection: Connection, state: ConnectionStatus) -> bool:
+    """Tell whether the transaction is gone, or SQLAlchemy has begun another one in its place."""
+    return state is ConnectionStatus.IDLE or connection.get_transaction() is not unit.root
 
 
 def has_failed(unit: Unit) -> bool:
@@ -175,6 +180,7 @@ def _ended(unit: Unit) -> TransactionEndedOutside:
     unit.break_all(error)
     unit.forget_hooks()
     unit.scope.note_stored()
+    unit.source.events.tell(OutcomeUnknown, unit, error)
     return error
 
 
@@ -199,7 +205,7 @@ def check(unit: Unit, connection: Connection, driver: Driver) -> None:
         _raise_closed(unit, connection, "was closed")
     if state is ConnectionStatus.IN_ERROR:
         raise UnexpectedRollback(f"In {unit.scope}:")
-    if state is ConnectionStatus.IDLE and unit.begun:
+    if unit.begun and is_over(unit, connection, state):
         raise TransactionEndedOutside(f"In {unit.scope}:")
 
 

@@ -51,6 +51,7 @@ class Watching:
         self._locks: LockWaits | None = None
         self._can_ask = True
         self.literals = literals_of(backend.features.family)
+        self.commits_definitions = backend.features.commits_definitions
 
     def process_of(self, unit: Unit) -> int | None:
         """Return the process of the server that a unit has now; None if that is not known."""

@@ -215,7 +215,7 @@ class Follower(Remembering):
         self._failed(event.unit, COMMIT_FAILED, event.error, reason)
 
     def _unknown(self, event: events.OutcomeUnknown) -> None:
-        self._failed(event.unit, UNKNOWN, event.error, "the answer to COMMIT was lost")
+        self._failed(event.unit, UNKNOWN, event.error, reasons.of_unknown(event.error))
 
     def _verified(self, event: events.OutcomeVerified) -> None:
         reason = f"the answer to COMMIT was lost, and the server says: {event.outcome.value}"

@@ -17,6 +17,7 @@ from dbscope.once import store
 from dbscope.once.proof import prove
 from dbscope.unit.ownership import InternalEnd
 from dbscope.unit.sessions import is_clean
+from dbscope.watch.events import KeyFound
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -44,6 +45,7 @@ def claim(unit: Unit, wanted: Claim, *, wait: bool = True) -> Found | None:
             if found is None:
                 prove(unit, wanted)
             elif is_first:  # nothing is left that a COMMIT could leave open
+                unit.source.events.tell(KeyFound, unit)
                 _begin_again(unit, session)
             return found
         _begin_again(unit, session)

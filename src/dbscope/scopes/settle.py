@@ -36,6 +36,7 @@ def settle(units: list[Unit], *, keep: bool) -> tuple[list[BaseException], list[
     errors: list[BaseException] = []
     if keep and has_before_commit(units):
         units = run_before_commit(units, errors)
+        _told(units, errors)
     for unit in units:
         unit.seal()
     if len(units) > 1:
@@ -70,6 +71,7 @@ async def _settled_after_that(
         units = await carrying.before_the_end(units, run_before_commit, units, failed)
     except BaseException as error:
         failed.insert(0, error)
+    _told(units, failed)
     errors, hook_errors = await settled(units, keep=not failed)
     return failed + errors, hook_errors
 
@@ -101,6 +103,12 @@ def decided(
     """Tell those who listen what was decided about the work of a scope, and why."""
     for unit in units:
         unit.source.events.tell(Decided, unit, keep, error, status)
+
+
+def _told(units: list[Unit], errors: list[BaseException]) -> None:
+    """Tell that what was to be kept is not: something before COMMIT has failed."""
+    if errors:
+        decided(units, keep=False, error=errors[0])
 
 
 def has_before_commit(units: list[Unit]) -> bool:

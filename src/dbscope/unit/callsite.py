@@ -145,10 +145,17 @@ def is_of_application(frame: FrameType) -> bool:
     return not module.startswith("dbscope.") and not is_library(frame.f_code.co_filename)
 
 
+COMPILED = (".pyx", ".pxd", ".pxi")  # of drivers, by names that say nothing of where they are
+
+
 @lru_cache(4096)
 def is_library(file: str) -> bool:
     """Tell whether a file is Python's, or of an installed package."""
-    if file.startswith("<") or any(f"/{name}/" in file.replace("\\", "/") for name in INSTALLED):
+    if (
+        file.startswith("<")
+        or file.endswith(COMPILED)
+        or any(f"/{name}/" in file.replace("\\", "/") for name in INSTALLED)
+    ):
         return True
     return file.startswith(STANDARD)
 

@@ -35,6 +35,7 @@ def transaction_begun(unit: Unit, transaction: SessionTransaction, connection: C
                 unit.source.events.tell(SavepointBegun, unit, block)
     else:
         unit.connection = connection
+        unit.root = connection.get_transaction()
         unit.begun = False
         unit.proof = None  # that of the transaction before says nothing about this one
         if not unit.is_alone:
@@ -88,6 +89,17 @@ def check_allowed(unit: Unit) -> None:
         raise ManualCommitForbidden(f"{message} Called at {callsite.of_call()}.")
 
 
+def check_end(unit: Unit) -> None:
+    """Raise if the transaction cannot be ended by hand here, before anything of it is."""
+    check_allowed(unit)
+    if unit.connection is not None and not unit.turn.world.can_wait():
+        raise TransactionManagementError(
+            f"In {unit.scope}: the plain session of an async one was to be ended at "
+            f"{callsite.of_call()}, where nothing can be awaited. Nothing was done: write "
+            "`await session.close()`, or the like, on the session that `db.session` is."
+        )
+
+
 def transaction_ended(unit: Unit, transaction: SessionTransaction) -> None:
     """The transaction or savepoint is over, and the connection given back."""
     committed = unit.commit.end(transaction)
@@ -106,7 +118,7 @@ def transaction_ended(unit: Unit, transaction: SessionTransaction) -> None:
             unit.scope.note_stored(outer=unit.first_write is not None)
     if unit.connection is not None and unit.source.events.listeners:
         unit.source.events.tell(ConnectionReturned, unit, committed)
-    unit.connection = None
+    unit.connection = unit.root = None
     unit.server_limit = unit.first_write = None
     unit.source.after_transaction(unit)
     if not unit.leaving and unit.blocks:

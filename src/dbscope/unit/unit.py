@@ -27,7 +27,7 @@ from dbscope.watch.events import ConcurrentUseRefused, SessionOpened, UnitRenewe
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, RootTransaction
     from sqlalchemy.orm import Session
 
     from dbscope.unit.current import Scope
@@ -63,6 +63,7 @@ class Unit(Faults):
         "proof",
         "readonly",
         "results",
+        "root",
         "scope",
         "server_limit",
         "session",
@@ -80,24 +81,23 @@ class Unit(Faults):
         self.session: Session | None = None
         self.handle: Any = None  # what people hold: the session, or the AsyncSession around it
         self.connection: Connection | None = None
+        self.root: RootTransaction | None = None  # of that connection, as long as it is this one's
         self.turn = Turn(source.world)
         self.blocks: list[Block] = [Block(Kind.ROOT, scope)] if mode is Mode.ATOMIC else []
         self.readonly = mode is Mode.READONLY
         self.begun = False  # its driver was seen in the transaction
         self.is_alone = False  # what it does is one statement that needs no transaction
         self.pending_hooks: list[Hook] = []
-        self.broken = False
+        self.broken = self.doomed = self.leaving = False
         self.refused: ConcurrentUse | None = None  # for which others may have been cancelled
         self.results: list[ref[Any]] = []  # that are read in pieces
         self.timed = False  # a block of this transaction has a deadline
         # What the server was set to: the end, and the seconds that were left then.
         self.server_limit: tuple[float | None, float] | None = None
-        self.doomed = False
         self.first_write: int | None = None  # its place among all that were made
         self.settings: Mapping[str, str] = {}  # what its transaction tells the server
         self.proof: Proof | None = None  # noted before COMMIT, for when its answer is lost
         self.idle = None if source.idle_limit is None else Idle(source.idle_limit)
-        self.leaving = False
         self.commit = CommitState()
 
     def open_session(self) -> Any:
@@ -287,7 +287,7 @@ class Unit(Faults):
             block.nested = None
         self.pending_hooks = []
         self.turn = Turn(self.turn.world)
-        self.session = self.handle = self.connection = None
+        self.session = self.handle = self.connection = self.root = None
         self.end_life()
 
     def take_pending_hooks(self) -> list[Hook]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from dbscope.errors import UnexpectedRollback
 from dbscope.unit.block import Outcome
 from dbscope.unit.callsite import Place
-from dbscope.watch import events, lines, reasons, records
-from dbscope.watch.drafts import Draft, Entered
+from dbscope.watch import events, lines, reasons, records, text_savepoints
+from dbscope.watch.drafts import Draft
 from dbscope.watch.statements import keep_unread
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ def _end(recorder: Kept, unit: Unit, outcome: str, *, by_hand: bool) -> None:
     transaction = draft.transaction
     if transaction is None:
         return
-    transaction.outcome = outcome
+    # Who was told first knows: ROLLBACK behind a transaction that is over undoes nothing.
+    transaction.outcome = transaction.outcome or outcome
     if outcome == records.ROLLED_BACK and draft.left is not None:
         draft.because(draft.left)
     if by_hand:
@@ -98,18 +99,20 @@ def _commit_failed(recorder: Kept, unit: Unit, error: BaseException) -> None:
     draft = recorder.drafts[unit]
     draft.failed = True
     transaction = draft.transactions[-1] if draft.transactions else None
-    is_flush = transaction is None or transaction.sent is None
+    is_before = transaction is None or transaction.sent is None
     told, line = reasons.describe(error, unit), lines.line_of(error)
-    draft.reason = f"the flush before it failed: {told}" if is_flush else told
+    is_flush = is_before and bool(draft.writes) and draft.writes[-1].error is not None
+    before = "the flush before it failed: " if is_flush else "before it was sent: "
+    draft.reason = f"{before}{told}" if is_before else told
     wrote = [sent for sent in draft.writes if sent.line is not None]
-    draft.line = wrote[-1].line if wrote and not is_flush else line
-    if wrote and not is_flush:
+    draft.line = wrote[-1].line if wrote and not is_before else line
+    if wrote and not is_before:
         draft.reason += f", last written at {lines.told(draft.line)}"
 
 
 def _unknown(recorder: Kept, unit: Unit, error: BaseException) -> None:
     draft = recorder.drafts[unit]
-    draft.reason, draft.line = "the answer to COMMIT was lost", lines.line_of(error)
+    draft.reason, draft.line = reasons.of_unknown(error), lines.line_of(error)
     if draft.transactions:
         draft.transactions[-1].outcome = records.UNKNOWN
 
@@ -132,12 +135,15 @@ def _partly(recorder: Kept, unit: Unit, error: BaseException) -> None:
     draft.reason = outcomes if draft.reason is None else f"{outcomes}; {draft.reason}"
 
 
-def _savepoint(recorder: Kept, unit: Unit, block: Block | None) -> None:
+def _key_found(recorder: Kept, unit: Unit) -> None:
     draft = recorder.drafts[unit]
-    where = getattr(block, "where", None)
-    entered = Entered(block, perf_counter(), draft.savepoint, where)
-    draft.savepoint = len(draft.savepoints)
-    draft.savepoints.append(entered)
+    now = len(draft.transactions) - 1
+    draft.writes = [sent for sent in draft.writes if sent.transaction != now]
+
+
+def _savepoint(recorder: Kept, unit: Unit, block: Block | None) -> None:
+    if block is not None:
+        text_savepoints.adopt(recorder.drafts[unit], block)
 
 
 def _block_left(recorder: Kept, unit: Unit, block: Block, error: BaseException | None) -> None:
@@ -191,6 +197,7 @@ HANDLERS: dict[type[Event], Callable[..., None]] = {
     events.OutcomeUnknown: _unknown,
     events.OutcomeVerified: _verified,
     events.PartlyCommitted: _partly,
+    events.KeyFound: _key_found,
     events.SavepointBegun: _savepoint,
     events.BlockLeft: _block_left,
     events.BlockEnded: _block_ended,

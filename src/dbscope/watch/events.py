@@ -186,9 +186,15 @@ class CommitFailed(UnitEvent):
     error: BaseException
 
 
+class KeyFound(UnitEvent):
+    """What `db.once` is asked for was done before; ROLLBACK then undoes nothing but its look."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class OutcomeUnknown(UnitEvent):
-    """The answer to COMMIT was lost, and nobody can tell what became of it."""
+    """Nobody can tell what became of it: no answer to COMMIT, or it was ended on the driver."""
 
     error: BaseException
 

@@ -42,6 +42,7 @@ class Sent:
     ended: float | None = None
     rows: int | None = None
     error: str | None = None
+    at_once: bool = False  # the server commits it by itself
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import DBAPIError
 
+from dbscope.errors import TransactionEndedOutside
 from dbscope.unit import callsite
 from dbscope.watch import lines
 
@@ -49,6 +50,13 @@ def of_error(error: BaseException, unit: Unit) -> Reason:
     told = "cancelled" if isinstance(error, CancelledError) else describe(error, unit)
     verb = "" if isinstance(error, CancelledError) else " raised"
     return (told if line is None else f"{told}{verb} at {lines.told(line)}"), line
+
+
+def of_unknown(error: BaseException) -> str:
+    """Return why nobody knows what became of the work."""
+    if isinstance(error, TransactionEndedOutside):
+        return "the transaction was ended on the driver's connection"
+    return "the answer to COMMIT was lost"
 
 
 def of_answer(status: int, asgi: Any) -> Reason:

@@ -98,15 +98,22 @@ def outcome_of(draft: Draft) -> str:
         return records.UNKNOWN
     if draft.failed:
         return records.COMMIT_FAILED
-    if records.ROLLED_BACK in ends[-1:] or draft.pending:
+    if (records.ROLLED_BACK in ends[-1:] and not _has_only_read(draft)) or draft.pending:
         return records.ROLLED_BACK
     if not ends:
         return records.NOTHING if draft.reason is None else records.ROLLED_BACK
     return records.COMMITTED if amounts(draft, stored=True) else records.READ
 
 
+def _has_only_read(draft: Draft) -> bool:
+    """Tell whether nothing was undone by a ROLLBACK that nobody has asked for."""
+    return draft.reason is None and not amounts(draft, stored=False)
+
+
 def is_stored(draft: Draft, sent: Sent) -> bool:
     """Tell whether what a statement has written is kept."""
+    if sent.at_once:
+        return True
     inside = sent.savepoint
     while inside is not None:
         if draft.savepoints[inside].outcome == records.ROLLED_BACK:

@@ -39,14 +39,29 @@ NAME = r"((?:[\"`\[]?\w+[\"`\]]?\.)?[\"`\[]?\w+[\"`\]]?)"
 TABLES = {
     "INSERT": re.compile(rf"INTO\s+{NAME}", re.IGNORECASE),
     "REPLACE": re.compile(rf"INTO\s+{NAME}", re.IGNORECASE),
+    "MERGE": re.compile(rf"INTO\s+{NAME}", re.IGNORECASE),
+    "TRUNCATE": re.compile(rf"TRUNCATE\s+(?:TABLE\s+)?(?:ONLY\s+)?{NAME}", re.IGNORECASE),
     "UPDATE": re.compile(rf"UPDATE\s+(?:OR\s+\w+\s+|ONLY\s+)?{NAME}", re.IGNORECASE),
     "DELETE": re.compile(rf"FROM\s+(?:ONLY\s+)?{NAME}", re.IGNORECASE),
     "SELECT": re.compile(rf"FROM\s+{NAME}", re.IGNORECASE),
 }
+QUOTES = '"`[]'
 WRITES = frozenset({"INSERT", "REPLACE", "UPDATE", "DELETE", "MERGE"})
+# They have no rows, and are told by what they are about: `TABLE orders`.
+DEFINES = frozenset({"CREATE", "ALTER", "DROP", "TRUNCATE"})
+DEFINED = re.compile(
+    r"\w+\s+(?:(?:OR\s+REPLACE|UNIQUE|UNLOGGED|MATERIALIZED)\s+)*("
+    r"TABLE|INDEX|VIEW|SEQUENCE|SCHEMA|TYPE|FUNCTION|PROCEDURE|TRIGGER|EXTENSION|DATABASE)\s+"
+    rf"(?:CONCURRENTLY\s+)?(?:IF\s+(?:NOT\s+)?EXISTS\s+)?(?:ONLY\s+)?{NAME}",
+    re.IGNORECASE,
+)
 BEFORE = re.compile(r"^(?:\s+|--[^\n]*\n|/\*.*?\*/|\()*", re.DOTALL)
 WORD = re.compile(r"\w+")
-IN_WITH = re.compile(r"\b(INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE)
+# It begins a query of WITH, or what follows them; `FOR UPDATE` does neither.
+IN_WITH = re.compile(
+    rf"[()](?:\s+|{COMMENTS})*(INSERT|UPDATE|DELETE|MERGE|REPLACE)\b", re.IGNORECASE
+)
+FOR_ONE = re.compile(r"SET\s+STATEMENT\b.*?\bFOR\s+", re.IGNORECASE | re.DOTALL)  # MariaDB
 
 
 class Sql(NamedTuple):
@@ -55,11 +70,8 @@ class Sql(NamedTuple):
     kind: str  # SELECT, INSERT, …
     table: str | None
     text: str  # with ? for each value: the same for all that differ only in those
-
-    @property
-    def writes(self) -> bool:
-        """Tell whether it is one that stores something."""
-        return self.kind in WRITES
+    writes: bool  # it is one that stores something
+    defines: bool  # … the schema, or it empties a table; what is temporary has no name
 
 
 @lru_cache(2048)
@@ -72,13 +84,25 @@ def parse(text: str, literals: Literals = STANDARD) -> Sql:
     """
     text = literals.taken_out(text[: LONGEST * 2])  # a thousand rows may follow
     body = text[BEFORE.match(text).end() :]  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
+    if (options := FOR_ONE.match(body)) is not None:
+        body = body[options.end() :]
     word = WORD.match(body)
     kind = word[0].upper() if word else "?"
     if kind == "WITH":
         inside = IN_WITH.search(body)
         kind = inside[1].upper() if inside else "SELECT"
-    table = TABLES[kind].search(body) if kind in TABLES else None
-    return Sql(kind, None if table is None else table[1].strip('"`[]'), shortened(text))
+        body = body[inside.start(1) :] if inside else body
+    table = _table_of(kind, body)
+    defines = kind in DEFINES and table is not None
+    return Sql(kind, table, shortened(text), kind in WRITES or defines, defines)
+
+
+def _table_of(kind: str, body: str) -> str | None:
+    if kind in TABLES:
+        found = TABLES[kind].search(body)
+        return None if found is None else found[1].strip(QUOTES)
+    defined = DEFINED.match(body) if kind in DEFINES else None
+    return None if defined is None else f"{defined[1].upper()} {defined[2].strip(QUOTES)}"
 
 
 def shortened(text: str) -> str:

@@ -14,7 +14,7 @@ from dbscope.watch.kept import Kept
 from dbscope.watch.parts import Sent
 from dbscope.watch.problems import Seen
 from dbscope.watch.sent import rows_of, shortened
-from dbscope.watch.sql import WRITES, parse
+from dbscope.watch.sql import parse
 
 if TYPE_CHECKING:
     from dbscope.unit.unit import Unit
@@ -69,7 +69,8 @@ class StatementRecorder(Kept, DirectListener):
             if error is not None:
                 sent.error = reasons.describe(error, unit)
             else:
-                sent.rows = rows_of(context)
+                sent.rows = None if sent.sql.defines else rows_of(context)
+                sent.at_once = sent.sql.defines and unit.source.watching.commits_definitions
             if draft.waiting is not None:
                 draft.waited(granted=error is None)
             if sent.sql.kind == "SELECT" and len(draft.statements) < MOST:
@@ -78,7 +79,7 @@ class StatementRecorder(Kept, DirectListener):
                 draft.unread = (sent, context.cursor)
             elif sent.sql.kind not in UNTOLD:
                 _keep(draft, sent)
-            elif error is None and text_savepoints.is_one(sent, context):
+            elif error is None and sent.sql.kind in text_savepoints.KINDS:
                 text_savepoints.note(draft, sent, context.statement)
         except Exception as failure:
             complain(StatementEnded, failure)
@@ -94,7 +95,7 @@ def keep_unread(draft: Draft) -> None:
 
 def _keep(draft: Draft, sent: Sent) -> None:
     is_kept = len(draft.statements) < MOST
-    if sent.sql.kind in WRITES:
+    if sent.sql.writes:
         _count(draft, sent, is_kept=is_kept)
     if is_kept:
         draft.statements.append(sent)

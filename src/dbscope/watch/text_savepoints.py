@@ -1,19 +1,22 @@
-"""Savepoints that the application sends as text, `SAVEPOINT a` say: nobody else tells of them."""
+"""Savepoints by their statements: of those that are no blocks of ours nobody else tells.
+
+That is text of the application, `SAVEPOINT a` say, and `begin_nested()` of a connection.
+"""
 
 from __future__ import annotations
 
 import re
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dbscope.watch import lines, records
 from dbscope.watch.drafts import Draft, Entered
 
 if TYPE_CHECKING:
+    from dbscope.unit.block import Block
     from dbscope.watch.parts import Sent
 
 KINDS = frozenset({"SAVEPOINT", "RELEASE", "ROLLBACK"})
-OF_SQLALCHEMY = frozenset({"savepoint", "release_savepoint", "rollback_to_savepoint"})
 WORDS = re.compile(
     r"(SAVEPOINT|RELEASE(?:\s+SAVEPOINT)?|ROLLBACK(?:\s+(?:WORK|TRANSACTION))?\s+TO"
     r"(?:\s+SAVEPOINT)?)\s+([\"`\[]?)(\w+)",
@@ -21,15 +24,11 @@ WORDS = re.compile(
 )
 
 
-def is_one(sent: Sent, context: Any) -> bool:
-    """Tell whether the application wrote a statement about a savepoint: SQLAlchemy's have a class.
-
-    Args:
-        sent: the statement.
-        context: that of SQLAlchemy.
-    """
-    statement = getattr(getattr(context, "compiled", None), "statement", None)
-    return sent.sql.kind in KINDS and getattr(statement, "__visit_name__", "") not in OF_SQLALCHEMY
+def adopt(draft: Draft, block: Block) -> None:
+    """Note that the savepoint whose statement has just been sent is that of a block."""
+    entered = draft.savepoints[-1]
+    entered.block, entered.name = block, None  # it ends with its block
+    entered.line = getattr(block, "where", None)
 
 
 def note(draft: Draft, sent: Sent, text: str) -> None:

@@ -53,6 +53,7 @@ class MySQL(Backend):
     features = Features(
         name="mysql",
         family="mysql",
+        commits_definitions=True,
         readonly=True,
         reader=True,
         statement_timeout=True,

@@ -16,6 +16,7 @@ from dbscope.backends.driver import ConnectionStatus
 from dbscope.backends.mysql import kill, packets, rest, session
 from dbscope.backends.registry import driver_of
 from dbscope.errors import ImplicitCommit
+from dbscope.watch.events import Committed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,6 +134,7 @@ def _end(unit: Unit, connection: Connection, error: BaseException) -> None:
     unit.break_all(error)
     if isinstance(error, ImplicitCommit):
         unit.forget_hooks()
+        unit.source.events.tell(Committed, unit, False)
     connection.dialect.do_rollback(connection.connection)  # brings a flag, too
     transaction = connection.get_transaction()
     if transaction is not None:
