@@ -108,6 +108,32 @@ def test_the_numbers_of_a_pool_are_numbers(kind: Any, name: str) -> None:
     assert f"engine_options: {name}={POOLS[name]!r} cannot be honoured: it must be int" in told
 
 
+VALUES: list[dict[str, Any]] = [
+    {"connect_args": 5},
+    {"connect_args": {"defer_connect": True}},
+    {"paramstyle": "x"},
+    {"query_cache_size": "100"},
+    {"label_length": "x"},
+    {"execution_options": 5},
+    {"execution_options": {"schema_translate_map": 5}},
+    {"execution_options": {"compiled_cache": 5}},
+    {"execution_options": {"yield_per": "x"}},
+    {"execution_options": {"yield_per": 5}},
+    {"execution_options": {"stream_results": True}},
+]
+
+
+@both
+@pytest.mark.parametrize("options", VALUES, ids=str)
+def test_an_option_of_the_engine_is_of_the_right_kind(kind: Any, options: dict[str, Any]) -> None:
+    """Else the first statement would fail, by an error from somewhere inside."""
+    ((name, value),) = options.items()
+    told = refused(lambda: kind(URL, engine_options=options))
+    assert name in told
+    assert "cannot be honoured" in told
+    assert not isinstance(value, dict) or next(iter(value)) in told
+
+
 STRANGE: list[tuple[dict[str, Any], str]] = [
     ({"pool_size": 5}, "one of the engine_options: {}(..., engine_options={{'pool_size': 5}})"),
     ({"echo": True}, "one of the engine_options: {}(..., engine_options={{'echo': True}})"),

@@ -5,10 +5,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import URL, select
+from sqlalchemy import URL, event, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.util import await_only
 
@@ -16,7 +17,7 @@ from dbscope import ConfigurationError, DatabaseUnavailable, DBScopeError
 from tests.asgi import Answer, ask
 from tests.support import wire
 from tests.support.pgbouncer import PROGRAM, pgbouncer
-from tests.worlds import MYSQL, Both, Item, World, is_postgresql, is_sqlite
+from tests.worlds import MYSQL, Both, Item, World, is_postgresql, is_sqlite, plain_engine
 
 servers = pytest.mark.worlds(drivers=lambda driver: not is_sqlite(driver), places=["scope"])
 postgres = pytest.mark.worlds(drivers=is_postgresql, places=["scope"])
@@ -149,6 +150,84 @@ def test_an_option_of_the_url_that_the_driver_cannot_take(world: World) -> None:
     for query in WRONG["sqlite" if world.is_sqlite else url.get_driver_name()]:
         connect(world, url.update_query_dict(query))
         is_configuration(world)
+
+
+# What a driver takes, and trips over: some when they connect, some by the first question. The names
+# are those that a message has.
+TRIPPED: dict[str, list[dict[str, Any]]] = {
+    "psycopg": [
+        {"prepare_threshold": "soon"},
+        {"cursor_factory": 5},
+        {"row_factory": lambda _: 5},
+    ],
+    "asyncpg": [
+        {"prepared_statement_cache_size": "x"},
+        {"prepared_statement_name_func": 5},
+        {"server_settings": 5},
+        {"server_settings": {"jit": 5}},
+        {"connection_class": 5},
+    ],
+    "pymysql": [{"cursorclass": 5}, {"cursorclass": dict}, {"conv": 5}, {"read_timeout": "x"}],
+    "asyncmy": [{"cursor_cls": 5}, {"conv": 5}, {"init_command": 5}, {"unix_socket": 5}],
+    "sqlite": [{"detect_types": "x"}, {"cached_statements": "x"}],
+}
+
+
+@pytest.mark.worlds(places=["scope"])
+def test_an_argument_of_the_driver_that_it_trips_over(world: World) -> None:
+    """The message names what was given, of which one is wrong."""
+    kind = type(world.database)
+    for args in TRIPPED["sqlite" if world.is_sqlite else make_url(world.url).get_driver_name()]:
+        world.place = "scope"
+        world.database = kind(world.url, engine_options={"connect_args": args})
+        for told in failures(world, ConfigurationError):
+            assert next(iter(args)) in told
+        assert isinstance(request(world).error, ConfigurationError)
+
+
+LEVELS = [{"isolation_level": "SNAPSHOT"}, {"execution_options": {"isolation_level": "SNAPSHOT"}}]
+OF_ENGINE: list[dict[str, Any]] = [*LEVELS, {"pool_events": 5}]
+
+
+@pytest.mark.worlds(places=["scope"])
+@pytest.mark.parametrize("options", OF_ENGINE, ids=str)
+def test_an_option_of_the_engine_that_shows_when_it_is_made(
+    world: World, options: dict[str, Any]
+) -> None:
+    """No database of ours has such an isolation level, which SQLAlchemy looks at late."""
+    world.database = type(world.database)(world.url, engine_options=options)
+    for told in failures(world, ConfigurationError):
+        assert "isolation_level" in told or next(iter(options)) in told
+
+
+class Trouble(Exception):
+    """Of the application's own."""
+
+
+@pytest.mark.worlds(places=["scope"])
+def test_what_listeners_of_the_application_raise(world: World) -> None:
+    """Its own errors come as they are; those of a wrong value, and of being away, are ours."""
+    raised = {ValueError: ConfigurationError, OSError: DatabaseUnavailable, Trouble: Trouble}
+    for kind, meant in raised.items():
+        world.place = "scope"
+        world.database = type(world.database)(world.url)
+
+        def fail(*args: Any, kind: Any = kind) -> None:
+            raise kind("of the listener")
+
+        event.listen(plain_engine(world.database), "connect", fail)
+
+        def story(db: Both, meant: Any = meant) -> None:
+            for way in (db.ping, lambda: read_in(db), lambda: read_in(db, readonly=True)):
+                with pytest.raises(meant, match="of the listener"):
+                    way()
+
+        world.play(story)
+
+
+def read_in(db: Both, **scope: Any) -> None:
+    with db.scope(**scope):
+        db.execute(select(Item))
 
 
 @postgres

@@ -18,6 +18,7 @@ from sqlalchemy import URL, event, text
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from dbscope import AsyncDatabase
 from dbscope.sqlite_inline import calls, checkpoint
 from dbscope.sqlite_inline.connection import InlineConnection
 from tests.scopes.stage import eventually
@@ -704,3 +705,54 @@ async def test_streams_leave_what_is_known_about_commits(engine: AsyncEngine) ->
         await connection.commit()
         raw.set_trace_callback(None)
     assert [sql for sql in asked if sql.startswith("PRAGMA")] == []
+
+
+# -- tools that look on ----------------------------------------------------------------------------
+
+
+class Looking:
+    """What a tool makes of a connection or a cursor: it says that it is one, and looks on."""
+
+    def __init__(self, wrapped: Any, seen: list[str]) -> None:
+        self.__dict__.update(__wrapped__=wrapped, seen=seen)
+
+    @property
+    def __class__(self) -> Any:
+        return type(self.__wrapped__)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__wrapped__, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.__wrapped__, name, value)
+
+    def cursor(self, *args: Any) -> "Looking":
+        return Looking(self.__wrapped__.cursor(*args), self.seen)
+
+    def execute(self, sql: str, *args: Any) -> Any:
+        self.seen.append(sql)
+        return self.__wrapped__.execute(sql, *args)
+
+
+async def test_a_tool_that_wraps_connections_sees_each_statement_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Datadog, New Relic and OpenTelemetry do; our questions about a statement are none of it."""
+    seen: list[str] = []
+    connect = sqlite3.connect
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda *args, **kwargs: Looking(connect(*args, **kwargs), seen)
+    )
+    db = AsyncDatabase(f"sqlite+inline:///{tmp_path}/looked.db")
+    async with db.scope():
+        await db.execute(text("CREATE TABLE seen (id integer)"))
+        await db.execute(text("INSERT INTO seen VALUES (1)"))
+    async with db.scope(readonly=True):
+        assert await db.scalar(text("SELECT id FROM seen")) == 1
+    await db.dispose()
+    assert [sql for sql in seen if "seen" in sql] == [
+        "CREATE TABLE seen (id integer)",
+        "INSERT INTO seen VALUES (1)",
+        "SELECT id FROM seen",
+    ]
+    assert caplog.messages == []

@@ -1,7 +1,7 @@
 """The tables of `once` beside those of a world or a stage, whose fixtures these are."""
 
 import pytest
-from sqlalchemy import URL, create_engine
+from sqlalchemy import URL, MetaData, create_engine
 
 from dbscope.once import metadata
 from tests.scopes.conftest import made_stage, pytest_generate_tests, stage
@@ -14,7 +14,7 @@ __all__ = ["made_stage", "pytest_generate_tests", "stage"]
 PLAIN = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}
 
 
-def make_tables(url: URL) -> None:
+def make_tables(url: URL, metadata: MetaData = metadata) -> None:
     """Make the table, by an engine that nobody else has."""
     engine = create_engine(url.set(drivername=PLAIN[url.get_backend_name()]))
     metadata.create_all(engine)

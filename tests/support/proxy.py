@@ -64,6 +64,13 @@ class Proxy:
         self._switch("cut_after_commit", times)
         self._then = then
 
+    def cut_at(self, number: int) -> None:
+        """Close both sides instead of forwarding what has this number of all questions and answers.
+
+        Those of a login count, too.
+        """
+        self._switch("cut_at", number)
+
     def blackhole(self) -> None:
         """Swallow everything both ways, a hang-up too, and keep the sockets open."""
         self._switch("blackhole")
@@ -201,6 +208,7 @@ class Link:
             if self.proxy.delay:
                 await asyncio.sleep(self.proxy.delay)
             for kind, message in messages.feed(data):
+                self._count_down(kind)
                 if not self.proxy.is_in("blackhole") and passes(kind, message):
                     target[1].write(message)
             if self.ended.is_set():
@@ -208,6 +216,11 @@ class Link:
             await target[1].drain()
         if self.proxy.is_in("blackhole") or (self.proxy.is_in("keep_open") and not from_client):
             await self.ended.wait()
+
+    def _count_down(self, kind: bytes) -> None:
+        counts = kind in (self.wire.STARTUP, *self.wire.AWAITED, self.wire.READY)
+        if counts and self.proxy.uses_up("cut_at") and self.proxy.is_in("pass_through"):
+            self._cut()
 
     def _from_client(self, kind: bytes, message: bytes) -> bool:
         """Count a message, and say whether the server gets it."""

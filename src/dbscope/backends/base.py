@@ -272,3 +272,16 @@ class Backend(Connecting):
 def never(*args: object) -> bool:  # noqa: ARG001
     """Send no statement once more."""
     return False
+
+
+def info_of(connection: Connection) -> dict[str, Any]:
+    """Return what is noted of a connection; of the one that gets to know the server is nothing."""
+    try:
+        return connection.info
+    except NotImplementedError:
+        return {}
+
+
+def unit_of(connection: Connection) -> Unit | None:
+    """Return the unit that a connection serves."""
+    return info_of(connection).get("dbscope.unit")

@@ -40,6 +40,8 @@ PERMANENT_WORDS = re.compile(
 QUERY_CANCELED = "57014"
 # In the info of a connection: a transaction had failed there before this one began.
 LEFT_OVER = "dbscope.left_over"
+# An execution option of engines whose owner says more about a lost connection than we could.
+TOLD_BY_OWNER = "dbscope_told_by_owner"
 PRIMARY = 0xFF  # of SQLite's extended result codes (https://sqlite.org/rescode.html)
 
 SQLITE_BUSY = 5  # and its kin, SQLITE_BUSY_SNAPSHOT for one, which add to it in the higher byte
@@ -202,9 +204,14 @@ def is_wrong_argument(error: BaseException) -> bool:
     """Tell whether a driver cannot take what it was to connect with, or to send first."""
     told = (error, error.__cause__)  # which SQLAlchemy's adapters may have given another class
     return is_unforeseen(error) or any(
-        isinstance(each, TypeError | ValueError) or type(each).__name__ == "ProgrammingError"
+        isinstance(each, TypeError | ValueError) or _is_of("ProgrammingError", each)
         for each in told
     )
+
+
+def _is_of(name: str, error: BaseException | None) -> bool:
+    """Tell whether an error is of a driver's class of this name, or of a subclass."""
+    return any(each.__name__ == name for each in type(error).__mro__)
 
 
 def is_unforeseen(error: BaseException) -> bool:

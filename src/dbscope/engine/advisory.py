@@ -56,12 +56,12 @@ class AdvisoryLock:
         connection = self._connect()
         try:
             self._lock(connection)
-            connection.commit()
+            connection.rollback()  # as good as COMMIT: the lock is the session's
         except BaseException as error:
             tell(AdvisoryLockTaken, self, error)
             connection.invalidate()  # the lock may be got after all
             connection.close()
-            if isinstance(error, DBAPIError):
+            if isinstance(error, DBAPIError | DatabaseUnavailable):
                 raise self._failure(error) from error
             raise
         self.connection = connection
@@ -80,7 +80,9 @@ class AdvisoryLock:
         if not self.source.backend.lock(connection, self.key, self.timeout):
             raise LockTimeout(f"{self}:")
 
-    def _failure(self, error: DBAPIError) -> Exception:
+    def _failure(self, error: DBAPIError | DatabaseUnavailable) -> Exception:
+        if isinstance(error, DatabaseUnavailable):
+            return DatabaseUnavailable(f"{self}: {error.what}")
         if error.connection_invalidated or errors.is_away(error, errors.sqlstate(error.orig)):
             return DatabaseUnavailable(f"{self}: the connection was lost: {error.orig}.")
         return error
@@ -111,7 +113,7 @@ class AdvisoryLock:
         try:
             if not self.source.backend.unlock(connection, self.key):
                 problem = "the server does not know of it"
-            connection.commit()
+            connection.rollback()
         except (SQLAlchemyError, DatabaseUnavailable) as error:
             problem = getattr(error, "orig", error)
             connection.invalidate()

@@ -16,7 +16,7 @@ from sqlalchemy.ext import asyncio as sqlalchemy_asyncio
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import StaticPool
 
-from dbscope.engine import disposal
+from dbscope.engine import disposal, given
 from dbscope.engine import pool as pools
 from dbscope.engine.options import TRANSLATED, keywords
 from dbscope.engine.reader import ReaderEngine
@@ -151,8 +151,11 @@ class Engines:
         try:
             with needed(driver, f"The driver {driver!r}"):
                 engine: Engine | AsyncEngine = create(self.url, **self._arguments(), **more)
-        except (ArgumentError, TypeError, ValueError) as error:
-            raise ConfigurationError(f"The engine cannot be made: {error}.") from error
+            given.check_levels(plain(engine).dialect, self.options)
+        except (ArgumentError, TypeError, ValueError, LookupError, AttributeError) as error:
+            told = repr(error) if isinstance(error, LookupError) else error
+            perhaps = given.among(self.options, self.url)
+            raise ConfigurationError(f"The engine cannot be made: {told}{perhaps}.") from error
         return engine
 
     def _arguments(self) -> dict[str, Any]:

@@ -9,10 +9,12 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
 from dbscope.backends import errors
+from dbscope.backends.base import info_of, unit_of
 from dbscope.backends.sandbox import is_sandboxed
 from dbscope.engine import fitness, notes, transaction
 from dbscope.errors import (
     ConfigurationError,
+    DatabaseUnavailable,
     ManualCommitForbidden,
     ReadOnlyViolation,
     TransactionOutcomeUnknown,
@@ -50,10 +52,7 @@ def install(engine: Engine, backend: Backend) -> None:
         if connection is None or connection.closed or connection.invalidated:
             return None
         blamed = backend.blame(context.original_exception)
-        try:
-            unit: Unit | None = connection.info.get("dbscope.unit")
-        except NotImplementedError:  # the connection by which SQLAlchemy gets to know the server
-            return None if blamed is None else ConfigurationError(blamed)
+        unit = unit_of(connection)
         if isinstance(context.original_exception, CancelledError) and not is_sandboxed(connection):
             backend.interrupt(connection)
         # COMMIT and ROLLBACK have no statement.
@@ -62,7 +61,11 @@ def install(engine: Engine, backend: Backend) -> None:
             backend, connection, unit, context.original_exception
         ):
             context.is_disconnect = True
-        found = None if unit is None else _on_error(backend, unit, connection, context)
+        found = (
+            _outside(backend, connection, context)
+            if unit is None
+            else _on_error(backend, unit, connection, context)
+        )
         return found if blamed is None else ConfigurationError(blamed)
 
 
@@ -86,6 +89,20 @@ def _on_error(
     if unit.is_readonly and errors.is_refused_write(context.original_exception):
         return ReadOnlyViolation(f"{unit.block or unit.scope} is read-only.")
     return _unavailable(unit, error, lost=context.is_disconnect)
+
+
+def _outside(
+    backend: Backend, connection: Connection, context: ExceptionContext
+) -> BaseException | None:
+    """Return the error of a connection that was lost, and that no unit has: `ping()`, for one."""
+    was_commit = info_of(connection).pop(transaction.COMMIT_SENT, False)
+    error = context.sqlalchemy_exception
+    is_told = errors.TOLD_BY_OWNER in connection.get_execution_options()
+    if is_told or not (context.is_disconnect and isinstance(error, DBAPIError)):
+        return None
+    if was_commit:
+        return TransactionOutcomeUnknown(f"{backend.name}, outside of any scope:")
+    return DatabaseUnavailable(f"The connection of {backend.name} was lost: {error.orig}.")
 
 
 def _is_timeout(unit: Unit, error: BaseException | None) -> bool:

@@ -17,6 +17,7 @@ from dbscope.engine import (
     connecting,
     events,
     forks,
+    given,
     guard,
     loops,
     nested_connections,
@@ -143,7 +144,8 @@ class Factory:
         self._out.watch(engine)
         backend.install(engine)
         forks.watch(engine, backend.file)
-        connecting.install(engine, backend, f"{self} ({masked(self.url)})")
+        perhaps = given.among(self.settings.engine_options, self.url)
+        connecting.install(engine, backend, f"{self} ({masked(self.url)})", perhaps)
         events.install(engine, backend)
         guard.install(engine, driver, self.events)
         if self.settings.reset_session:

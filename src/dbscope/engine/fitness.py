@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dbscope.backends import errors
+from dbscope.backends.base import info_of
 from dbscope.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def is_unfit(
     The server cannot serve now; or it became read-only, as one does that is no primary any more;
     or a transaction had failed there before this one began.
     """
-    if errors.cannot_serve(error) or connection.info.pop(errors.LEFT_OVER, False):
+    if errors.cannot_serve(error) or info_of(connection).pop(errors.LEFT_OVER, False):
         return True
     is_readonly = unit is not None and unit.is_readonly
     if is_readonly or not errors.is_refused_write(error):

@@ -21,34 +21,14 @@ from dbscope.errors import DatabaseUnavailable
 from dbscope.watch.events import ConnectionDiscarded
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Engine
 
     from dbscope.backends.driver import Driver
     from dbscope.watch.dispatch import Events
 
 
-def keep_first_error(engine: Engine) -> None:
-    """Let what ends the first connection be told: it is dropped, and needs no ROLLBACK.
-
-    Before 2.1, SQLAlchemy sends one, and its failure replaces a cancellation
-    (https://github.com/sqlalchemy/sqlalchemy/blob/rel_2_0_41/lib/sqlalchemy/engine/create.py#L732).
-    """
-    initialize = engine.dialect.initialize
-
-    def initialize_or_drop(connection: Connection) -> None:
-        try:
-            initialize(connection)
-        except BaseException:
-            if not (connection.closed or connection.invalidated):
-                connection.invalidate()
-            raise
-
-    engine.dialect.initialize = initialize_or_drop  # type: ignore[method-assign]
-
-
 def install(engine: Engine, driver: Driver, events: Events) -> None:
     """Watch over the pool of an engine: once for its life."""
-    keep_first_error(engine)
     status = driver.status
     polled = driver.polled and hasattr(select, "poll")
 

@@ -6,6 +6,7 @@ out of our hands without anybody's noticing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache, partial
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from dbscope.errors import ConfigurationError
 from dbscope.unit.options import ISOLATION_LEVELS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection
 
     from sqlalchemy.engine.interfaces import Dialect
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -33,12 +34,18 @@ if TYPE_CHECKING:
 
 ENGINE_IS_OURS = "the session belongs to the engine of its database; give the URL, or `engine=`"
 ONE_ENGINE = "a transaction belongs to one engine; make a database for each engine"
+BY_STATEMENT = "ask for it with each statement: `execution_options(stream_results=True)`"
+PARAMSTYLES = ("qmark", "numeric", "numeric_dollar", "named", "format", "pyformat")
 READY = "give the ready engine instead: `engine=create_engine(...)`"
 
 
 def only(*allowed: Any, why: str) -> Rule:
     """Return a rule that accepts these values only."""
-    return lambda value: None if any(value is each for each in allowed) else why
+    return lambda value: (
+        None
+        if any(value is each or (isinstance(each, str) and value == each) for each in allowed)
+        else why
+    )
 
 
 def never(why: str) -> Rule:
@@ -58,7 +65,17 @@ def no_autocommit(level: Any) -> str | None:
 
 def no_autocommit_inside(options: Any) -> str | None:
     """Say what is wrong with execution options."""
-    return no_autocommit(None if options is None else options.get("isolation_level"))
+    if options is None or not isinstance(options, Mapping):
+        return mapping(options)
+    for name, rule in EXECUTION.items():
+        if name in options and (wrong := rule(options[name])):
+            return f"{name}={options[name]!r}: {wrong}"
+    return None
+
+
+def mapping(value: Any) -> str | None:
+    """Say what is wrong with a mapping."""
+    return None if value is None or isinstance(value, Mapping) else "it must be a mapping"
 
 
 SESSION: dict[str, Rule] = {
@@ -76,6 +93,15 @@ SESSION: dict[str, Rule] = {
 ASYNC_ONLY = {"sync_session_class": SESSION["class_"]}
 
 
+def not_streaming(options: Any) -> str | None:
+    """Say what is wrong with execution options for all that an engine does."""
+    if wrong := no_autocommit_inside(options):
+        return wrong
+    given: Mapping[str, Any] = options or {}
+    streaming = [name for name in ("stream_results", "yield_per") if given.get(name)]
+    return f"{streaming[0]}: {BY_STATEMENT}" if streaming else None
+
+
 def number(*kinds: type, or_none: bool = False) -> Rule:
     """Return a rule that accepts numbers of these kinds; what the environment says is text."""
 
@@ -87,6 +113,12 @@ def number(*kinds: type, or_none: bool = False) -> Rule:
     return wrong
 
 
+EXECUTION: dict[str, Rule] = {
+    "isolation_level": no_autocommit,
+    "schema_translate_map": mapping,
+    "compiled_cache": mapping,
+    "yield_per": number(int, or_none=True),
+}
 OF_POOL: dict[str, Rule] = {  # of those that have such an option
     "pool_size": number(int),
     "max_overflow": number(int),
@@ -95,7 +127,8 @@ OF_POOL: dict[str, Rule] = {  # of those that have such an option
 }
 ENGINE: dict[str, Rule] = {
     "isolation_level": no_autocommit,
-    "execution_options": no_autocommit_inside,
+    "execution_options": not_streaming,
+    "paramstyle": only(None, *PARAMSTYLES, why=f"it must be one of {', '.join(PARAMSTYLES)}"),
     "pool": never(f"read-only scopes need a pool of their own; give `poolclass=`, or {READY}"),
     "creator": never(f"dbscope could not set up its connections; use `connect_args`, or {READY}"),
     "async_creator": never(
@@ -104,9 +137,12 @@ ENGINE: dict[str, Rule] = {
     "module": never(f"dbscope does not know how it ends a transaction; {READY}"),
     "dbapi": never(f"SQLAlchemy ignores it; {READY}"),
     "strategy": never("it makes an engine that connects to nothing"),
-    "server_side_cursors": only(
-        False, None, why="ask for it with each statement: `execution_options(stream_results=True)`"
-    ),
+    "server_side_cursors": only(False, None, why=BY_STATEMENT),
+    "query_cache_size": number(int),
+    "insertmanyvalues_page_size": number(int),
+    "label_length": number(int, or_none=True),
+    "max_identifier_length": number(int, or_none=True),
+    "connect_args": mapping,
     "pool_reset_on_return": only(
         True, False, None, "rollback", why="it would commit what is to be rolled back"
     ),
@@ -120,6 +156,7 @@ ENGINE: dict[str, Rule] = {
 }
 CONNECT: dict[str, Rule] = {
     "autocommit": only(False, None, why=AUTOCOMMIT),
+    "defer_connect": only(False, None, why="nobody would connect it later"),
     "async_creator_fn": never(f"dbscope could not set up its connections; {READY}"),
 }
 UNNAMED = {Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL}

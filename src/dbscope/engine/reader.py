@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.engine.base import OptionEngine
 
 from dbscope.backends.base import REFUSES
+from dbscope.engine.connecting import SAY_WHY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +47,10 @@ class ReaderEngine(OptionEngine):
 
     def _connect(self, *args: Any, **kwargs: Any) -> Any:
         return self.main.dialect.connect(*args, **kwargs)
+
+    def raw_connection(self) -> Any:
+        """Take a connection, and say what an error of connecting means, as the other does."""
+        return vars(self.main)[SAY_WHY](super().raw_connection)
 
     @property
     def pool(self) -> Pool:

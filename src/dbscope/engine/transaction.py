@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     Status = Callable[[Any], ConnectionStatus]
 
+COMMIT_SENT = "dbscope.commit_sent"  # in the info of a connection that no unit has
 NOTHING: dict[str, Any] = {}
 UNIT = "dbscope_unit"  # among the attributes of SQLAlchemy's connection: each statement asks
 
@@ -144,8 +145,14 @@ def send_commit(commit: Callable[[Any], None], connection: Any) -> None:
         commit: the dialect's own way to send it.
         connection: of the pool.
     """
-    unit: Unit | None = getattr(connection, "info", NOTHING).get("dbscope.unit")
-    if unit is not None and unit.connection is not None:
+    info: dict[str, Any] = getattr(connection, "info", {})
+    unit: Unit | None = info.get("dbscope.unit")
+    if unit is None:
+        info[COMMIT_SENT] = True
+        commit(connection)
+        del info[COMMIT_SENT]
+        return
+    if unit.connection is not None:
         unit.commit.send()
         if unit.source.events.listeners:
             unit.source.events.tell(CommitSent, unit)

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dbscope import AsyncDatabase, ConfigurationError, Database
 from dbscope.aio.run import carried
+from dbscope.backends.errors import TOLD_BY_OWNER
 from dbscope.backends.migrating import STILL
 from dbscope.backends.registry import migrating_of
 
@@ -113,6 +114,7 @@ def _own(engine: Engine) -> Engine:
         engine.dialect,
         engine.url,
         hide_parameters=engine.hide_parameters,
+        execution_options={TOLD_BY_OWNER: True},
     )
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.engine import AdaptedConnection
 from sqlalchemy.util import await_only
 
 from dbscope.aio import concurrency
-from dbscope.sqlite_inline.pysqlite import is_in_transaction
+from dbscope.sqlite_inline.pysqlite import is_in_transaction, own
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -104,7 +104,7 @@ class Attributes(AdaptedConnection):
 
     def interrupt(self) -> None:
         """Interrupt what runs in a thread."""
-        self.life.interrupt(partial(sqlite3.Connection.interrupt, self._connection))
+        self.life.interrupt(partial(sqlite3.Connection.interrupt, own(self._connection)))
 
     def set_progress_handler(self, handler: Callable[[], object] | None, n: int) -> None:
         """Call a handler every so many steps, besides our own look at the clock."""

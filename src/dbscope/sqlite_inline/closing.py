@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dbscope.aio import concurrency, threads
 from dbscope.sqlite_inline import worker_threads
 from dbscope.sqlite_inline.attributes import Attributes
-from dbscope.sqlite_inline.pysqlite import roll_back
+from dbscope.sqlite_inline.pysqlite import own, roll_back
 
 if TYPE_CHECKING:
     from weakref import WeakSet
@@ -65,7 +65,7 @@ class Closing(Attributes):
     def end(self) -> None:
         """Interrupt, roll back and close, in this thread; who comes second waits for the first."""
         try:
-            self.life.end(self._close, partial(sqlite3.Connection.interrupt, self._connection))
+            self.life.end(self._close, partial(sqlite3.Connection.interrupt, own(self._connection)))
         finally:
             self.writer.leave()
             for log in self.commits.logs:
@@ -74,4 +74,4 @@ class Closing(Attributes):
     def _close(self) -> None:
         self.end_reading()
         roll_back(self._connection)
-        sqlite3.Connection.close(self._connection)
+        sqlite3.Connection.close(own(self._connection))

@@ -174,13 +174,26 @@ def is_in_transaction(connection: sqlite3.Connection) -> bool:
         return False
 
 
+def own(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """Return the connection of `sqlite3` itself, which a tool that looks on may have wrapped.
+
+    They have `wrapt` for it, whose proxies say that they are what they wrap.
+    """
+    found: Any = connection
+    while not issubclass(type(found), sqlite3.Connection) and hasattr(found, "__wrapped__"):
+        found = found.__wrapped__
+    return found  # type: ignore[no-any-return]
+
+
 def cursor_of(connection: sqlite3.Connection) -> sqlite3.Cursor:
     """Return a cursor of `sqlite3`'s own, with the row factory of the connection.
 
     Of one that is made by its class, `sqlite3` keeps a reference for as long as it is connected: it
     looks for those that are gone only in the method (`_pysqlite_drop_unused_cursor_references`).
     """
-    return sqlite3.Connection.cursor(connection, sqlite3.Cursor)
+    if own(connection) is connection:
+        return sqlite3.Connection.cursor(connection, sqlite3.Cursor)
+    return connection.cursor(sqlite3.Cursor)  # for the tool to look on
 
 
 def ask(connection: sqlite3.Connection, question: str, parameters: Any = ()) -> list[Any]:
@@ -188,7 +201,7 @@ def ask(connection: sqlite3.Connection, question: str, parameters: Any = ()) -> 
     made = connection.text_factory
     if made is not str:
         connection.text_factory = str
-    cursor = cursor_of(connection)
+    cursor = cursor_of(own(connection))
     cursor.row_factory = None
     try:
         return cursor.execute(question, parameters).fetchall()

@@ -187,7 +187,11 @@ class MySQL(Backend):
     def schema_lock(self, connection: Connection) -> Generator[None, None, None]:
         """Hold a lock of the session: CREATE TABLE ends the transaction, and this not."""
         connection.execute(LOCK_SCHEMA)
-        yield
+        try:
+            yield
+        except BaseException:
+            connection.invalidate()  # the lock ends with its session
+            raise
         connection.execute(UNLOCK_SCHEMA)
 
     def lock(self, connection: Connection, key: str, timeout: float | None) -> bool:

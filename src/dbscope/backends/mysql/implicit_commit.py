@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import event
 
 from dbscope.backends import conflicts, errors
+from dbscope.backends.base import unit_of
 from dbscope.backends.driver import ConnectionStatus
 from dbscope.backends.mysql import kill, packets, rest, session
 from dbscope.backends.registry import driver_of
@@ -94,7 +95,7 @@ def _watch(engine: Engine, status: Status) -> None:
 
 
 def _refuse(connection: Connection, statement: str) -> None:
-    unit: Unit | None = connection.info.get("dbscope.unit")
+    unit = unit_of(connection)
     if unit is None:
         return
     error = ImplicitCommit(f"{_verb(statement)} in {unit.scope}:")
@@ -104,7 +105,7 @@ def _refuse(connection: Connection, statement: str) -> None:
 
 def _on_failed(connection: Connection, context: ExceptionContext, status: Status) -> None:
     """Ask whether the transaction is still there, after a statement failed in it."""
-    unit: Unit | None = connection.info.get("dbscope.unit")
+    unit = unit_of(connection)
     error: Any = context.sqlalchemy_exception
     is_deadlock = errors.native_code(context.original_exception) == conflicts.DEADLOCK
     driver: Any = connection.connection.dbapi_connection

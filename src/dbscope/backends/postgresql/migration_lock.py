@@ -79,7 +79,12 @@ def _who(connection: Connection) -> str | None:
 @contextmanager
 def held_beside(engine: Engine, timeout: float) -> Generator[Callable[[], None], None, None]:
     """Hold the lock in a transaction of another connection, which a pooler cannot take away."""
-    beside = Engine(engine.pool.recreate(), engine.dialect, engine.url)
+    beside = Engine(
+        engine.pool.recreate(),
+        engine.dialect,
+        engine.url,
+        execution_options=engine.get_execution_options(),
+    )
     try:
         with beside.connect() as keeper:
             wait_for(lambda: _ask_in_transaction(keeper), lambda: _who(keeper), timeout)
