@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import MetaData, NullPool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from dbscope import AsyncDatabase, ConfigurationError
+from dbscope import AsyncDatabase, ConfigurationError, ScopeMissing
 from tests.support.look import until
 from tests.worlds import SYNC, Item, World
 
@@ -150,3 +150,14 @@ def test_the_connections_of_another_loop_that_lives_are_refused(world: World, wa
     first.close()
     second.close()
     assert world.items() == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("way", ["ping", "scope"])
+def test_without_a_loop_of_asyncio_it_is_said_what_is_needed(world: World, way: str) -> None:
+    """Trio, say, runs coroutines by itself; nothing of a scope that was not entered is left."""
+    db: Any = world.database
+    coroutine = db.ping() if way == "ping" else db.scope().__aenter__()
+    with pytest.raises(ConfigurationError, match="choose its backend `asyncio`"):
+        coroutine.send(None)
+    with pytest.raises(ScopeMissing):
+        _ = db.session

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 from sqlalchemy.util import await_only
 
-from dbscope import AsyncDatabase, ConfigurationError, Database
+from dbscope import AsyncDatabase, ConfigurationError, Database, ImplicitCommit
 from tests.support.look import until
 from tests.support.proxy import Proxy
 from tests.worlds import (
@@ -425,3 +425,19 @@ def test_sqlite_is_refused(kind: Any) -> None:
     """Its connections have temporary tables and PRAGMAs, and no way to be as they were."""
     with pytest.raises(ConfigurationError, match="`reset_session`"):
         kind("sqlite:///a.db", reset_session=True)
+
+
+@ON_MARIADB
+@pytest.mark.parametrize("reset", [True, False])
+def test_tables_that_a_scope_has_locked_are_free_again(world: World, reset: bool) -> None:
+    """Whoever has locked one cannot read another (error 1100)."""
+    use(world, reset_session=reset)
+
+    def story(db: Both) -> bool:
+        with suppress(ImplicitCommit), db.scope():
+            insert(db, "a")  # which is committed by what follows
+            run(db, "LOCK TABLES item READ")
+        with db.scope():
+            return is_there(db, "SELECT count(*) + 1 FROM child")
+
+    assert world.run(story) is reset

@@ -183,7 +183,9 @@ class CommonDatabase(
         guards.set_rollback(self._source, guards.required_block(self._source), rollback=rollback)
 
     def doom(self) -> None:
-        """Roll back everything at the end of the scope, but keep the response (pyramid's word).
+        """Roll back all that the scope does in this database, but keep the response.
+
+        It is pyramid's word. What is done in another database is another unit of work, and kept.
 
         Raises:
             ScopeMissing: outside any scope.

@@ -148,9 +148,10 @@ class Loops:
             engines: those of the database.
 
         Raises:
-            ConfigurationError: its connections are those of another loop, which is still there.
+            ConfigurationError: its connections are those of another loop, which is still there;
+                or it is none of asyncio's.
         """
-        loop = asyncio.get_running_loop()
+        loop = threads.event_loop()
         if self.loop is loop:
             return
         with self._mutex:

@@ -6,7 +6,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
-from dbscope.aio import shield
+from dbscope.aio import shield, threads
 from dbscope.errors import Rollback
 from dbscope.scopes import background
 from dbscope.scopes.decorating import AsyncF, F, Place, around, around_async
@@ -108,7 +108,8 @@ class AsyncJobScope(JobScope, Waiting):
     can_await = True
 
     async def __aenter__(self) -> Self:
-        self.enter().opener = asyncio.current_task()
+        task = asyncio.current_task(threads.event_loop())
+        self.enter().opener = task
         return self
 
     async def __aexit__(
