@@ -173,7 +173,7 @@ def ended(unit: Unit, connection: Connection, status: Status) -> TransactionEnde
 
 def is_over(unit: Unit, connection: Connection, state: ConnectionStatus) -> bool:
     """Tell whether the transaction is gone, or SQLAlchemy has begun another one in its place."""
-    return state is ConnectionStatus.IDLE or connection.get_transaction() is not unit.root
+    return state is ConnectionStatus.IDLE or connection._transaction is not unit.root  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  (each statement asks)
 
 
 def has_failed(unit: Unit) -> bool:

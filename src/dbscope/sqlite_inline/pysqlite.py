@@ -191,7 +191,7 @@ def cursor_of(connection: sqlite3.Connection) -> sqlite3.Cursor:
     Of one that is made by its class, `sqlite3` keeps a reference for as long as it is connected: it
     looks for those that are gone only in the method (`_pysqlite_drop_unused_cursor_references`).
     """
-    if own(connection) is connection:
+    if type(connection) is Connection or own(connection) is connection:
         return sqlite3.Connection.cursor(connection, sqlite3.Cursor)
     return connection.cursor(sqlite3.Cursor)  # for the tool to look on
 

@@ -54,9 +54,9 @@ def rows_of(context: Any) -> int | None:
         rows = -1
     if rows >= 0:
         return rows
-    if is_many(context):  # of which asyncpg tells nothing: each has at least been sent
-        return len(context.parameters)
     fetched = getattr(context.cursor, "_rows", None)  # an adapter for async drivers has them all
+    if not fetched and is_many(context):  # asyncpg does not tell; each has at least been sent
+        return len(context.parameters)
     return None if fetched is None else len(fetched)
 
 
