@@ -207,6 +207,28 @@ def test_what_was_added_and_given_up_is_told(world: World, watch: Any, how: str)
 
 
 @here
+@pytest.mark.parametrize("atomic", [True, False])
+def test_who_has_asked_to_roll_a_block_back_is_told(world: World, watch: Any, atomic: bool) -> None:
+    """A savepoint's line says so; a block that is a transaction of its own is the whole of it."""
+    watch().start()
+
+    def story(db: Both) -> None:
+        with db.scope(atomic=atomic):
+            if atomic:
+                insert(db, "a")
+            with db.atomic():
+                insert(db, "b")
+                db.set_rollback(True)
+
+    world.play(story)
+    (record,) = watch().recent()
+    assert str(record).startswith(
+        "committed" if atomic else "rolled back, set_rollback(True) called"
+    )
+    assert str(record).count("set_rollback(True) called at ") == 1
+
+
+@here
 def test_a_hook_alone_was_not_rolled_back(world: World, watch: Any) -> None:
     """There was no transaction at all."""
     watch().start()

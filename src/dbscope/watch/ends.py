@@ -85,8 +85,9 @@ def _end(recorder: Kept, unit: Unit, outcome: str, *, by_hand: bool) -> None:
         return
     # Who was told first knows: ROLLBACK behind a transaction that is over undoes nothing.
     transaction.outcome = transaction.outcome or outcome
-    if outcome == records.ROLLED_BACK and draft.left is not None:
-        draft.because(draft.left)
+    why = draft.left or draft.asked
+    if outcome == records.ROLLED_BACK and why is not None:
+        draft.because(why)
     if by_hand:
         asked, draft.by_hand = draft.by_hand, None
         transaction.is_by_hand = True
@@ -172,6 +173,8 @@ def _block_ended(recorder: Kept, unit: Unit, block: Block, outcome: Outcome) -> 
         if entered.block is block:
             entered.ended, entered.block = perf_counter(), None
             entered.outcome = "released" if outcome is Outcome.COMMITTED else records.ROLLED_BACK
+            if outcome is not Outcome.COMMITTED and entered.reason is None and draft.asked:
+                (entered.reason, _), draft.asked = draft.asked, None
             draft.savepoint = entered.around
 
 
