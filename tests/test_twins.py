@@ -151,7 +151,7 @@ ALLOWED = {
     "watch": {"watch", "unit", "arguments", "errors", "masking"},
     "observe": {"observe", "watch", "unit", "extras", "__version__", *PUBLIC},
     "once": {"once", "scopes", "engine", "aio", "unit", "arguments", "errors", "backends"}
-    | {"AsyncDatabase", "Database"},
+    | {"watch", "AsyncDatabase", "Database"},
     "outbox": {"outbox", "once", "scopes", "aio", "unit", "errors"},
     "errors": {"masking"},
     "masking": set(),

@@ -14,7 +14,6 @@ import anyio
 import anyio.to_thread
 
 from dbscope.aio import stopped
-from dbscope.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -86,22 +85,6 @@ def _begin_change(loop: asyncio.AbstractEventLoop, by: int) -> None:
 
 async def _changed(by: int) -> None:
     anyio.to_thread.current_default_thread_limiter().total_tokens += by
-
-
-def event_loop() -> asyncio.AbstractEventLoop:
-    """Return the event loop of asyncio that runs in this thread.
-
-    Raises:
-        ConfigurationError: there is none; trio, say, runs in its place.
-    """
-    loop = running_loop()
-    if loop is None:
-        raise ConfigurationError(
-            "What is asynchronous in dbscope, SQLAlchemy and its drivers runs on asyncio, and none "
-            "of its event loops runs here. With anyio, choose its backend `asyncio`: trio is not "
-            "served."
-        )
-    return loop
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

@@ -151,7 +151,7 @@ class Loops:
             ConfigurationError: its connections are those of another loop, which is still there;
                 or it is none of asyncio's.
         """
-        loop = threads.event_loop()
+        loop = event_loop()
         if self.loop is loop:
             return
         with self._mutex:
@@ -182,6 +182,22 @@ class Loops:
                 forget(engine)
             else:
                 engine.dispose(close=False)
+
+
+def event_loop() -> asyncio.AbstractEventLoop:
+    """Return the event loop of asyncio that runs in this thread.
+
+    Raises:
+        ConfigurationError: there is none; trio, say, runs in its place.
+    """
+    loop = threads.running_loop()
+    if loop is None:
+        raise ConfigurationError(
+            "What is asynchronous in dbscope, SQLAlchemy and its drivers runs on asyncio, and none "
+            "of its event loops runs here. With anyio, choose its backend `asyncio`: trio is not "
+            "served."
+        )
+    return loop
 
 
 def check_blocking(name: str) -> None:

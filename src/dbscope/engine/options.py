@@ -19,6 +19,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
 from dbscope.backends.connecting import AUTOCOMMIT
 from dbscope.engine import pool
+from dbscope.engine.rules import mapping, never, number, only
 from dbscope.errors import ConfigurationError
 from dbscope.unit.options import ISOLATION_LEVELS
 
@@ -29,28 +30,14 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from dbscope.backends.base import Backend
+    from dbscope.engine.rules import Rule
 
-    Rule = Callable[[Any], str | None]  # returns what is wrong with a value
 
 ENGINE_IS_OURS = "the session belongs to the engine of its database; give the URL, or `engine=`"
 ONE_ENGINE = "a transaction belongs to one engine; make a database for each engine"
 BY_STATEMENT = "ask for it with each statement: `execution_options(stream_results=True)`"
 PARAMSTYLES = ("qmark", "numeric", "numeric_dollar", "named", "format", "pyformat")
 READY = "give the ready engine instead: `engine=create_engine(...)`"
-
-
-def only(*allowed: Any, why: str) -> Rule:
-    """Return a rule that accepts these values only."""
-    return lambda value: (
-        None
-        if any(value is each or (isinstance(each, str) and value == each) for each in allowed)
-        else why
-    )
-
-
-def never(why: str) -> Rule:
-    """Return a rule that accepts nothing."""
-    return lambda value: why  # noqa: ARG005
 
 
 def no_autocommit(level: Any) -> str | None:
@@ -71,11 +58,6 @@ def no_autocommit_inside(options: Any) -> str | None:
         if name in options and (wrong := rule(options[name])):
             return f"{name}={options[name]!r}: {wrong}"
     return None
-
-
-def mapping(value: Any) -> str | None:
-    """Say what is wrong with a mapping."""
-    return None if value is None or isinstance(value, Mapping) else "it must be a mapping"
 
 
 SESSION: dict[str, Rule] = {
@@ -100,17 +82,6 @@ def not_streaming(options: Any) -> str | None:
     given: Mapping[str, Any] = options or {}
     streaming = [name for name in ("stream_results", "yield_per") if given.get(name)]
     return f"{streaming[0]}: {BY_STATEMENT}" if streaming else None
-
-
-def number(*kinds: type, or_none: bool = False) -> Rule:
-    """Return a rule that accepts numbers of these kinds; what the environment says is text."""
-
-    def wrong(value: Any) -> str | None:
-        if (value is None and or_none) or (isinstance(value, kinds) and value is not True):
-            return None
-        return f"it must be {' or '.join(each.__name__ for each in kinds)}"
-
-    return wrong
 
 
 EXECUTION: dict[str, Rule] = {

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from asyncio import CancelledError
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from dbscope.aio import shield
 from dbscope.errors import ClientTimeout
 from dbscope.scopes import client, cookie_session, error_response, unended
+from dbscope.scopes.asgi import path_of
 from dbscope.scopes.keep import is_marked, without_marks
 from dbscope.scopes.routes import refuse_override, route_choice
 from dbscope.scopes.settle import decided, have_work, log_hooks, log_others, settled, used
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
     from dbscope.unit.unit import Unit
 
 
-PATH = "/!$&'()*+,;=:@~"  # RFC 3986, 3.3: all that a path may have as it is
-PLAIN = re.compile(r"[\w/.-]*", re.ASCII)  # as most are
 CONTENT_TYPE = b"content-type"
 EVENTS = b"text/event-stream"  # each of which has what it asks the database for itself
 
@@ -72,10 +69,7 @@ class RequestScope(client.ClientScope):
             self._cookies = cookie_session.remember(asgi)
 
     def __str__(self) -> str:
-        path = self.asgi["path"]
-        if not PLAIN.fullmatch(path):
-            path = quote(path, safe=PATH, errors="replace")
-        return f"{self.asgi['method']} {path}"
+        return f"{self.asgi['method']} {path_of(self.asgi)}"
 
     def mode_of(self, source: Source) -> Mode:
         """Return what this request is to a database: by its route, or by the setting."""

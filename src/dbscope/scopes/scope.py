@@ -6,7 +6,8 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
-from dbscope.aio import shield, threads
+from dbscope.aio import shield
+from dbscope.engine.loops import event_loop
 from dbscope.errors import Rollback
 from dbscope.scopes import background
 from dbscope.scopes.decorating import AsyncF, F, Place, around, around_async
@@ -108,7 +109,7 @@ class AsyncJobScope(JobScope, Waiting):
     can_await = True
 
     async def __aenter__(self) -> Self:
-        task = asyncio.current_task(threads.event_loop())
+        task = asyncio.current_task(event_loop())
         self.enter().opener = task
         return self
 

@@ -6,12 +6,11 @@ import asyncio
 import sys
 from asyncio import CancelledError
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 from weakref import WeakKeyDictionary
 
 from dbscope.errors import ConfigurationError, DatabaseUnavailable, PoolTimeout
 from dbscope.scopes import background, carrying, client, error_response, unended
-from dbscope.scopes.request import PATH
+from dbscope.scopes.asgi import path_of
 from dbscope.scopes.routes import refuse_override, route_choice
 from dbscope.scopes.settle import close, log_hooks, log_others, run_hooks, settled, used
 from dbscope.unit.current import Scope, current
@@ -43,8 +42,7 @@ class WebSocketScope(client.ClientScope):
 
     def __init__(self, asgi: ASGIScope, receive: Receive, send: Send) -> None:
         self.asgi = asgi
-        path = quote(asgi["path"], safe=PATH, errors="replace")
-        super().__init__(f"the websocket {path}", Mode.AUTOCOMMIT)
+        super().__init__(f"the websocket {path_of(asgi)}", Mode.AUTOCOMMIT)
         self.client_receive = receive
         self.inner: dict[Scope, unended.Opener] = {}  # what was opened in it, and has not ended
         self._send = send
