@@ -54,7 +54,7 @@ def test_waiting_endpoints_leave_threads_to_those_who_have_a_connection(
 def test_a_first_connection_may_be_cancelled_at_every_turn_of_the_loop(database_url: str) -> None:
     """SQLAlchemy gets to know the server by it; what leaves is the cancellation, and no other."""
 
-    async def first(db: AsyncDatabase, turns: int) -> bool:
+    async def first(db: AsyncDatabase, turns: int) -> None:
         task = asyncio.create_task(db.ping())
         for _ in range(turns):
             await asyncio.sleep(0)
@@ -62,10 +62,8 @@ def test_a_first_connection_may_be_cancelled_at_every_turn_of_the_loop(database_
         await asyncio.wait([task])
         await db.dispose()
         assert task.cancelled() or task.exception() is None
-        return task.cancelled()
 
-    for turns in range(0, 400, 9):
+    for turns in range(0, 120, 3):
         db = AsyncDatabase(database_url)
         assert db.engine is not None  # the driver is imported here, without a loop
-        if not asyncio.run(first(db, turns)):
-            break
+        asyncio.run(first(db, turns))

@@ -31,9 +31,10 @@ def interrupt(connection: Connection) -> None:
     """End what a cancelled task has left running on the server.
 
     asyncmy closes its socket, which the server does not look at before it has a result to send:
-    until then the query goes on, with all locks of its transaction.
+    until then the query goes on, with all locks of its transaction. SQLAlchemy's first questions to
+    a server have none.
     """
-    if connection.dialect.is_async:
+    if connection.dialect.is_async and CONNECT in base.info_of(connection):
         _interrupt(connection.connection)
 
 
