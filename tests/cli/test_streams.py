@@ -108,3 +108,23 @@ def test_a_stream_that_was_closed_is_not_printed_to(project: Project, stream: st
     project.do("upgrade")
     assert closed(project.root, stream, "doctor") == 0
     assert closed(project.root, stream, "current", "--app", "nothing") == 2
+
+
+def test_a_shell_without_input_has_nothing_to_run(project: Project):
+    """As with an empty script."""
+    assert closed(project.root, "<&-", "shell") == 0
+
+
+def test_a_working_directory_that_was_deleted_is_told_in_one_sentence(tmp_path: Path):
+    """Somebody has to change something first."""
+    script = 'mkdir gone; cd gone; rmdir "$PWD"; exec "$0" -m dbscope current'
+    done = subprocess.run(
+        ["sh", "-c", script, sys.executable],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("dbscope: the working directory cannot be used: ")
+    assert done.stderr.count("\n") == 1

@@ -11,10 +11,10 @@ from typing import TextIO
 
 
 def open_all() -> None:
-    """Print to nowhere where whoever has started us closed a stream (`>&-`): Python has none."""
-    for name in ("stdout", "stderr"):
+    """Read and print nothing where who has started us closed a stream (`>&-`): Python has none."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
 
 
 @contextmanager
