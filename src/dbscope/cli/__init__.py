@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 
+from dbscope.cli.streams import open_all
+
 
 def main() -> None:
     """Run the command, and end the process with its status."""
+    open_all()
     if sys.argv[1:2] in (["explain"], ["--version"]):
         from dbscope.cli.plain import run
 

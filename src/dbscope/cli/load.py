@@ -41,7 +41,7 @@ def target(given: str | None) -> str:
     Raises:
         Refusal: there is none of these.
     """
-    here = Path.cwd()
+    here = working_directory()
     import_from(here)
     if given:
         return checked(given, "--app")
@@ -53,6 +53,14 @@ def target(given: str | None) -> str:
         if (here / file).is_file():
             return file.removesuffix(".py").replace("/", ".")
     raise Refusal(NOT_FOUND)
+
+
+def working_directory() -> Path:
+    """Return it, if it was not deleted meanwhile."""
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise Refusal(f"the working directory cannot be used: {one_line(error)}.") from error
 
 
 def checked(address: str, where: str) -> str:

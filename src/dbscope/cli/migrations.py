@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from dbscope.cli.find import Found
 from dbscope.cli.guess import import_path_of, metadata_of
 from dbscope.cli.revisions import of_database
 from dbscope.cli.say import paint, say
+from dbscope.cli.streams import while_read
 
 if TYPE_CHECKING:
     from dbscope.migrate import Migrations, Revision
@@ -169,7 +171,9 @@ def sql(
     down: Annotated[bool, typer.Option("--downgrade", help="The other way.")] = False,
 ) -> None:
     """Print the SQL of an upgrade, for somebody else to run."""
-    typer.echo(migrations_of(found).sql(target, downgrade=down).rstrip())
+    script = migrations_of(found).sql(target, downgrade=down).rstrip()
+    with while_read(sys.stdout):
+        typer.echo(script)  # as it is, or not at all: an escape would be another value
 
 
 CHANGING = (init, revision, merge, upgrade, downgrade, stamp)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from dbscope import ConfigurationError, __version__
+from dbscope.cli.streams import while_read, writable
 from dbscope.explain import explain, listed
 
 VERSION = f"dbscope {__version__}"
@@ -14,12 +14,12 @@ VERSION = f"dbscope {__version__}"
 def run(command: str, *names: str) -> int:
     """Print the version, or what errors mean, and return the status: 2 for an unknown error."""
     try:
-        print(VERSION if command == "--version" else explained(*names), flush=True)  # noqa: T201
+        text = VERSION if command == "--version" else explained(*names)
     except ConfigurationError as error:
         sys.stderr.write(f"dbscope: {error.what}\n")
         return 2
-    except BrokenPipeError:  # `| head`; Python would try once more at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with while_read(sys.stdout):
+        print(writable(text, sys.stdout), flush=True)  # noqa: T201
     return 0
 
 

@@ -11,6 +11,7 @@ from typing import IO
 import typer
 
 from dbscope import DBScopeError, masked
+from dbscope.cli.streams import while_read, writable
 
 LONGEST = 300  # characters
 
@@ -30,24 +31,39 @@ def paint(text: str, colour: str, stream: IO[str] | None = None) -> str:
 
 def say(text: str = "") -> None:
     """Print a line of the result."""
-    typer.echo(masked(text))
+    put(masked(text))
 
 
 def echo_err(text: str) -> None:
     """Print a line that is not the result: to standard error, in its turn."""
-    sys.stdout.flush()
-    typer.echo(masked(text), err=True)
+    with while_read(sys.stdout):
+        sys.stdout.flush()
+    put(masked(text), err=True)
+
+
+def put(text: str, *, nl: bool = True, err: bool = False) -> None:
+    """Print, as long as somebody reads."""
+    with while_read(sys.stderr if err else sys.stdout):
+        echo(text, nl=nl, err=err)
+
+
+def echo(text: str, *, nl: bool = True, err: bool = False) -> None:
+    """Print in the characters that the stream has; `LANG=de_DE.ISO-8859-1` has not all."""
+    try:
+        typer.echo(text, nl=nl, err=err)
+    except UnicodeEncodeError:
+        typer.echo(writable(text, sys.stderr if err else sys.stdout), nl=nl, err=err)
 
 
 @contextmanager
 def working(text: str) -> Generator[None]:
     """Show what is being done while it lasts; on a terminal only."""
     seen = sys.stderr.isatty()
-    typer.echo(f"{text}\r" if seen else "", nl=False, err=True)
+    put(f"{text}\r" if seen else "", nl=False, err=True)
     try:
         yield
     finally:
-        typer.echo(" " * len(text) + "\r" if seen else "", nl=False, err=True)
+        put(" " * len(text) + "\r" if seen else "", nl=False, err=True)
 
 
 def fail(text: str, status: int) -> typer.Exit:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from dbscope.cli.say import Refusal
+from dbscope.cli.say import Refusal, echo
 from dbscope.watch.share.asking import of_everybody
 from dbscope.watch.share.words import Scene, clock, fitted, line, printable, table
 
@@ -30,7 +30,7 @@ def top(*, once: Once = False, every: Seconds = 1.0) -> None:
         wide, tall = shutil.get_terminal_size() if is_terminal else (0, 0)
         told = seen(0 if once else tall)
         shown = [fitted(each, wide).rstrip() if wide else each for each in told]
-        typer.echo(f"{CLEAR if is_terminal and not once else ''}{chr(10).join(shown)}")
+        echo(f"{CLEAR if is_terminal and not once else ''}{chr(10).join(shown)}")
         if once:
             return
         time.sleep(every)

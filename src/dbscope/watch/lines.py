@@ -24,10 +24,21 @@ if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
 KNOWN = 10_000  # files, and lines, that are remembered
-ROOT = str(Path.cwd())  # below which files have short names
+NOWHERE = os.devnull  # has nothing below it
 OF_LOOP = ("asyncio.events", "asyncio.runners")  # what is below has not called what is above
 APPLICATION, LIBRARY, LOOP = range(3)
 _kinds: dict[str, int] = {}  # of files
+
+
+def working_directory() -> str:
+    """Return it; a process goes on where its own was deleted, by the next deployment say."""
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return NOWHERE
+
+
+ROOT = working_directory()  # below which files have short names
 
 
 def line_here() -> Place | None:
