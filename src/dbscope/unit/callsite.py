@@ -37,7 +37,7 @@ class Place:
         return f"{self.code.co_filename}:{self.line}"
 
 
-KNOWN = 10_000  # places that are remembered
+KNOWN = 10_000  # places, and files, that are remembered
 _places: dict[tuple[int, int], Place] = {}  # by instruction; each keeps its code, and so its id
 
 

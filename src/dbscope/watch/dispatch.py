@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from typing import Any, TypeVar
 from weakref import ref
 
@@ -47,12 +46,6 @@ class DirectListener:
         """Its answer is here; the arguments are those of `StatementEnded`."""
         raise NotImplementedError
 
-    def __call__(self, event: Event) -> None:
-        """Take an event that was made."""
-        hear = self.hearers().get(type(event))
-        if hear is not None:
-            hear(*(getattr(event, each.name) for each in fields(event)))
-
 
 class Remembering:
     """A listener that remembers work which goes on."""
@@ -62,7 +55,7 @@ class Remembering:
         raise NotImplementedError
 
 
-class Listeners(list[Listener]):
+class Listeners(list[Listener | DirectListener]):
     """Those who listen to one database, in both of its kinds."""
 
     watch: Any = None  # of both kinds
@@ -141,13 +134,17 @@ class Events:
             ...         failures.add(1, {"scope": event.unit.scope.name})
         """
         arguments.check("listener", function, arguments.CALLED, TypeError)
-        if not self.listeners:
-            heard.append(ref(self.listeners, heard.remove))
-        self.listeners.append(function)
-        self.listeners.sort_out()
+        self.add(function)
         return function
 
-    def remove(self, function: Callable[[Any], object]) -> None:
+    def add(self, listener: Listener | DirectListener) -> None:
+        """Tell a listener of what happens from now on."""
+        if not self.listeners:
+            heard.append(ref(self.listeners, heard.remove))
+        self.listeners.append(listener)
+        self.listeners.sort_out()
+
+    def remove(self, function: Listener | DirectListener) -> None:
         """Call the function no longer.
 
         Raises:

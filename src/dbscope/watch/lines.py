@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from dbscope.unit.callsite import Place, is_of_application, place_of
+from dbscope.unit.callsite import KNOWN, Place, is_of_application, place_of
 
 try:
     from greenlet import getcurrent
@@ -23,7 +23,6 @@ except ImportError:  # who has no asynchronous code needs none
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
-KNOWN = 10_000  # files, and lines, that are remembered
 NOWHERE = os.devnull  # has nothing below it
 OF_LOOP = ("asyncio.events", "asyncio.runners")  # what is below has not called what is above
 APPLICATION, LIBRARY, LOOP = range(3)

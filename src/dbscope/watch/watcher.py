@@ -59,7 +59,7 @@ class Watch(Findings):
         arguments.check("share", share, arguments.FLAG)
         if self.recorder is None:
             self.recorder = Recorder(keep, values=values, on_record=self.told)
-            self._source.events.listen(self.recorder)
+            self._source.events.add(self.recorder)
             self._look_around()
         if share and self.sharing is None:
             self._share()

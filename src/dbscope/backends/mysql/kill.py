@@ -32,7 +32,7 @@ def interrupt(connection: Connection) -> None:
 
     asyncmy closes its socket, which the server does not look at before it has a result to send:
     until then the query goes on, with all locks of its transaction. SQLAlchemy's first questions to
-    a server have none.
+    a server are short, and lock nothing: they are left to end.
     """
     if connection.dialect.is_async and CONNECT in base.info_of(connection):
         _interrupt(connection.connection)
