@@ -18,6 +18,7 @@ from tests.jobs.apps.work import CASES
 from tests.jobs.conftest import table_of_the_guide
 from tests.jobs.systems import SYSTEMS, System
 from tests.jobs.workers import ROOT, Worker
+from tests.support import warm
 from tests.support.look import Onlooker, until
 from tests.support.processes import bar
 
@@ -111,7 +112,5 @@ def test_a_command_fails_if_its_commit_does(case, status, rows, place):
 def send(system: System, case: str, env: dict[str, str]) -> None:
     """Send a job from a process of its own."""
     command = [sys.executable, "-m", f"tests.jobs.apps.{system.app}", case, *system.arguments]
-    done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, check=False
-    )
+    done = warm.run(command, cwd=ROOT, env={**os.environ, **env}, timeout=bar(60))
     assert done.returncode == 0, done.stderr

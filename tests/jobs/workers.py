@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from tests.support import warm
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -24,7 +26,7 @@ class Worker:
         self._env = {**os.environ, **env, "PYTHONUNBUFFERED": "1"}
         self._stopping = threading.Event()
         self._keeper = threading.Thread(target=self._keep)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: warm.Popen | None = None
         self.starts = 0
 
     def __enter__(self) -> Self:
@@ -42,8 +44,13 @@ class Worker:
     def _start(self) -> None:
         self.starts += 1
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command, cwd=ROOT, env=self._env, stdout=log, stderr=log, process_group=0
+            self._process = warm.Popen(
+                self._command,
+                cwd=ROOT,
+                env=self._env,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
     def _keep(self) -> None:
@@ -57,7 +64,7 @@ class Worker:
                 return
             self._start()
 
-    def _wait(self, process: subprocess.Popen[bytes]) -> bool:
+    def _wait(self, process: warm.Popen) -> bool:
         """Wait for its end; one that was told to stop, and does not, is killed."""
         while process.poll() is None:
             if self._stopping.is_set():

@@ -13,6 +13,7 @@ import pytest
 
 from tests.docs.test_documents import matches
 from tests.migrate.project import ROOT, Project, environment
+from tests.support import warm
 
 GUIDE = ROOT / "docs" / "how-to" / "migrations.md"
 BLOCK = re.compile(r"^```(\w+)(?: (\w+)=(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -33,17 +34,15 @@ def run(command: str, root: Path) -> str:
         for path in root.glob(arguments[0]):
             path.unlink()
         return ""
-    done = subprocess.run(
+    with warm.Popen(
         [sys.executable, *MODULES[name], *arguments],
         cwd=root,
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        check=False,
-        timeout=100,
-    )
-    return done.stdout
+    ) as process:
+        return str(process.communicate(timeout=100)[0])
 
 
 def edit(pattern: str, code: str, root: Path) -> None:
