@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from typing import Any
 from unittest import mock
@@ -16,6 +17,7 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dbscope import AsyncDatabase
+from dbscope.aio.greenlets import Answer, Carrier
 from tests.acceptance.application import Base, Row
 from tests.acceptance.drivers import on_all
 from tests.acceptance.storm import pass_on
@@ -144,6 +146,29 @@ class ByScope(cancellation.AwaitPoints):
             self.scope.cancel()
 
 
+real_await_points = cancellation.await_points
+
+
+@contextmanager
+def await_points(cancel_at: tuple[int, ...] = ()) -> Iterator[Any]:
+    """Count what is awaited for our greenlets too, which are not of SQLAlchemy's class."""
+    with real_await_points(cancel_at) as points:
+
+        def counted(switch: Callable[..., Any]) -> Callable[..., Any]:
+            def switch_and_count(carrier: Carrier, *args: Any) -> Any:
+                answer = switch(carrier, *args)
+                is_over = carrier.dead or type(answer) is Answer
+                return answer if is_over else cancellation._InstrumentedAwaitable(answer, points)
+
+            return switch_and_count
+
+        with (
+            mock.patch.object(Carrier, "switch", counted(Carrier.switch)),
+            mock.patch.object(Carrier, "throw", counted(Carrier.throw)),
+        ):
+            yield points
+
+
 async def swept(
     url: str, work: Scenario, warmth: tuple[bool, ...] = (False, True), *, cancels: int = 1
 ) -> tuple[list[str], int]:
@@ -160,12 +185,17 @@ async def swept(
         points += 1
         return await run_scenario(*args, **kwargs)
 
-    with mock.patch.object(cancellation, "run_scenario", counted):
+    with (
+        mock.patch.object(cancellation, "run_scenario", counted),
+        mock.patch.object(cancellation, "await_points", await_points),
+    ):
         for warm in warmth:
             scenario = databases.scenario(work)
             failures += await cancellation.sweep(
                 databases.engine, scenario, warm=warm, cancels=cancels
             )
+    awaits = not url.startswith("sqlite+inline")  # which answers at once, once it is connected
+    assert points > len(warmth) or not awaits, "no await was seen"
     return failures, points
 
 
