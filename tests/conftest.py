@@ -26,6 +26,9 @@ pytest_plugins = [
 ]
 
 
+# Collections of garbage, by objects made and by collections: as seldom as is good for the time.
+SELDOM = (10_000, 20, 20)
+
 collect_ignore = ["compliance"]  # SQLAlchemy's suite, which runs on its own
 
 
@@ -49,6 +52,7 @@ def pytest_collection() -> Iterator[None]:
     finally:
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*SELDOM)
         gc.enable()
 
 

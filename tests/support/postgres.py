@@ -24,6 +24,7 @@ import psycopg
 import pytest
 from sqlalchemy.engine import URL, make_url
 
+from tests.support.passwords import verifier
 from tests.support.processes import (
     copy_programs,
     find_binaries,
@@ -225,7 +226,7 @@ class OwnServer(PostgresServer):
 
     def _make_cluster(self) -> None:
         password = self.folder / "password"
-        password.write_text(self._password)
+        password.write_text(verifier(self._password))
         password.chmod(0o644)  # the folder is closed to others
         data = str(self.folder / "data")
         command = [str(self._binaries / "initdb"), "-D", data, "-U", "postgres"]
