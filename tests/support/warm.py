@@ -21,6 +21,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -36,6 +37,7 @@ USUAL += ("argon2", "fastapi_offline", "itsdangerous", "jinja2", "limits", "pyth
 USUAL += ("alembic.config", "pydantic.v1", "sentry_sdk", "typer")
 HAS_SUBREAPERS = sys.platform == "linux"  # elsewhere all start by themselves
 PR_SET_CHILD_SUBREAPER = 36
+also: set[str] = set()  # modules that some tests need besides
 LARGEST = 200_000  # bytes of a request: a command and an environment
 
 
@@ -103,6 +105,7 @@ class Popen(subprocess.Popen[Any]):
                 "folder": str(folder or Path.cwd()),
                 "environment": dict(environment or os.environ),
                 "session": bool(session),
+                "also": sorted(also),
             }
             mine = [usual if fd == -1 else fd for usual, fd in enumerate(pipes[::3] + pipes[5:])]
             try:
@@ -137,16 +140,23 @@ def run(command: list[str], *, timeout: float, **options: Any) -> subprocess.Com
 def main(link: socket.socket) -> None:
     """Import, and become each program that is asked for."""
     interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests
-    for name in USUAL:
-        with suppress(ImportError):
-            importlib.import_module(name)
-    assert threading.active_count() == 1, threading.enumerate()
-    gc.collect()
-    gc.freeze()
+    learn(USUAL)
     request = next_program(link)
     signal.signal(signal.SIGINT, interrupt)
     begin(request)
     become(request["command"])
+
+
+def learn(names: Iterable[str]) -> None:
+    """Import what is not known yet."""
+    new = [name for name in names if name not in sys.modules]
+    for name in new:
+        with suppress(ImportError):
+            importlib.import_module(name)
+    assert threading.active_count() == 1, threading.enumerate()
+    if new:
+        gc.collect()
+        gc.freeze()
 
 
 def next_program(link: socket.socket) -> dict[str, Any]:
@@ -155,15 +165,20 @@ def next_program(link: socket.socket) -> dict[str, Any]:
         told, streams, *_ = socket.recv_fds(link, LARGEST, 3)
         if not told:
             sys.exit()
+        request: dict[str, Any] = json.loads(told)
+        learn(request["also"])
         if os.fork() == 0:
+            between = os.getpid()
             if child := os.fork():
                 link.send(str(child).encode())
                 os._exit(0)
             link.close()
+            while os.getppid() == between:  # which takes a while to end
+                time.sleep(0.001)
             for number, stream in enumerate(streams):
                 os.dup2(stream, number)
                 os.close(stream)
-            return dict(json.loads(told))
+            return request
         os.wait()
         for stream in streams:
             os.close(stream)
