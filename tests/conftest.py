@@ -26,7 +26,8 @@ pytest_plugins = [
 ]
 
 
-# Collections of garbage, by objects made and by collections: as seldom as is good for the time.
+# When garbage is collected, by `gc.set_threshold`: a test makes thousands of objects that live
+# as long as it does, and Python's own thresholds look at all of them several times.
 SELDOM = (10_000, 20, 20)
 
 collect_ignore = ["compliance"]  # SQLAlchemy's suite, which runs on its own

@@ -15,12 +15,18 @@ from typing import Self
 from tests.support import warm
 
 ROOT = Path(__file__).resolve().parents[2]
-SYSTEMS = ("arq.cli", "celery.bin.celery", "celery.bin.worker", "dramatiq.cli", "procrastinate.cli")
-SYSTEMS += ("faststream.nats", "faststream.rabbit", "faststream.redis", "faststream._internal.cli")
-SYSTEMS += ("celery.concurrency.prefork", "celery.worker.consumer", "kombu.transport.pyamqp")
-SYSTEMS += ("rq.cli", "saq.queue.redis", "taskiq.cli.worker.run", "taskiq_redis")
-SYSTEMS += ("taskiq_aio_pika", "dramatiq.brokers.rabbitmq", "dramatiq.brokers.redis")
-warm.also.update(SYSTEMS)
+IMPORTED = (
+    "arq.cli",
+    "celery.bin.celery",
+    "celery.bin.worker",
+    "dramatiq.cli",
+    "procrastinate.cli",
+)
+IMPORTED += ("faststream.nats", "faststream.rabbit", "faststream.redis", "faststream._internal.cli")
+IMPORTED += ("celery.concurrency.prefork", "celery.worker.consumer", "kombu.transport.pyamqp")
+IMPORTED += ("rq.cli", "saq.queue.redis", "taskiq.cli.worker.run", "taskiq_redis")
+IMPORTED += ("taskiq_aio_pika", "dramatiq.brokers.rabbitmq", "dramatiq.brokers.redis")
+warm.also.update(IMPORTED)
 
 
 class Worker:

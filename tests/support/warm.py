@@ -147,9 +147,13 @@ def main(link: socket.socket) -> None:
     become(request["command"])
 
 
+tried: set[str] = set()  # modules that are imported, or are not there
+
+
 def learn(names: Iterable[str]) -> None:
-    """Import what is not known yet."""
-    new = [name for name in names if name not in sys.modules]
+    """Import what was not tried yet."""
+    new = [name for name in names if name not in tried]
+    tried.update(new)
     for name in new:
         with suppress(ImportError):
             importlib.import_module(name)
