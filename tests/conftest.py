@@ -20,6 +20,7 @@ pytest_plugins = [
     "tests.support.postgres",
     "tests.support.mysql",
     "tests.support.proxy",
+    "tests.support.certificates",
     "tests.support.forgetting",
     "tests.support.quick",
     "tests.fixtures",

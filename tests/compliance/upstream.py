@@ -19,6 +19,8 @@ from xml.etree import ElementTree as ET
 
 import sqlalchemy
 
+from tests.support.certificates import outside
+
 ROOT = Path(__file__).parents[2]
 # Each in a process of its own: test_pool forgets all listeners of the class, and so the journal.
 TESTS = (
@@ -45,7 +47,8 @@ def source(folder: Path) -> Path:
     if not found.exists():
         options = ["--quiet", "--no-deps", "--no-binary", "sqlalchemy", "--dest", str(folder)]
         wanted = f"sqlalchemy=={version}"
-        subprocess.run([sys.executable, "-m", "pip", "download", *options, wanted], check=True)
+        pip = [sys.executable, "-m", "pip", "download"]
+        subprocess.run([*pip, *options, wanted], check=True, env=outside())
         (archive,) = folder.glob(f"[sS][qQ][lL][aA]lchemy-{version}.tar.gz")
         with tarfile.open(archive) as opened:
             opened.extractall(folder, filter="data")

@@ -13,6 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from zipfile import ZipFile
 
+from tests.support.certificates import outside
+
 ROOT = Path(__file__).resolve().parents[2]
 QUIET = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_USER": "0", "PIP_NO_COMPILE": "1"}
 FLOOR = re.compile(r"([\w-]+)(?:\[[^]]*\])?>=([\w.]+)")
@@ -91,7 +93,7 @@ def floors(built: Path) -> list[str]:
 def run(*command: str) -> str:
     """Run a command, which has to work, and return what it prints."""
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=os.environ | QUIET
+        command, capture_output=True, text=True, check=False, env=outside() | QUIET
     )
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
     return done.stdout

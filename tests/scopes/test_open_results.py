@@ -55,8 +55,11 @@ def half_read_results() -> None:
 
 
 @pytest.fixture
-def half_read() -> Iterator[None]:
-    """Leave results half read, of which asyncmy warns."""
+def half_read(made_stage: Stage) -> Iterator[None]:
+    """Leave results half read, of which asyncmy warns when they are collected: it is compiled."""
+    if made_stage.world.driver != "asyncmy":
+        yield
+        return
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Previous unbuffered result was left incomplete")
         yield

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import dbscope
+from tests.support.certificates import outside
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -38,7 +39,9 @@ def install(folder: Path) -> None:
     pip = [sys.executable, "-m", "pip"]
     if subprocess.run([*pip, "--version"], capture_output=True, check=False).returncode:
         pip = ["uv", "pip"]
-    done = subprocess.run([*pip, *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*pip, *arguments], capture_output=True, text=True, check=False, env=outside()
+    )
     if done.returncode:
         pytest.fail(f"the tools could not be installed:\n{done.stderr[-2000:]}")
 
