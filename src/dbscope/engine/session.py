@@ -22,6 +22,8 @@ from dbscope.unit.sessions import is_clean
 from dbscope.unit.unit import State, Unit
 from dbscope.watch.events import ClosedByHand, EndAsked, FlushBegun
 
+ABOVE = 2  # calls: `_execute_internal` is nobody's line
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -35,7 +37,6 @@ class UnitSession(HealingSession):
     """
 
     dbscope_unit: Unit | None = None
-    dbscope_asked: Any = None  # what it executes now, for whoever watches
 
     # Session.execute, scalar, scalars and SQLModel's exec all end here, in 2.0 and in 2.1.
     def _execute_internal(self, statement: Any, params: Any = None, **kwargs: Any) -> Any:
@@ -45,11 +46,11 @@ class UnitSession(HealingSession):
         watch = unit.source.events.listeners.direct
         if watch is None:
             return self._execute(unit, statement, params, kwargs)
-        around, self.dbscope_asked = self.dbscope_asked, (statement, kwargs, watch.here())
+        around, unit.asked = unit.asked, (statement, kwargs, watch.here(ABOVE))
         try:
             return self._execute(unit, statement, params, kwargs)
         finally:
-            self.dbscope_asked = around
+            unit.asked = around
 
     def _execute(self, unit: Unit, statement: Any, params: Any, kwargs: dict[str, Any]) -> Any:
         execute, peers = super()._execute_internal, self.dbscope_peers
@@ -107,19 +108,21 @@ class UnitSession(HealingSession):
 
     def _marked(self, flush: Callable[..., None], *args: Any, **kwargs: Any) -> None:
         forget(self)
-        unit, around = self.dbscope_unit, self.dbscope_asked
-        watch = None if unit is None else unit.source.events.listeners.direct
+        unit = self.dbscope_unit
+        if unit is None:
+            flush(*args, **kwargs)
+            return
+        watch, around = unit.source.events.listeners.direct, unit.asked
         if watch is not None:
-            self.dbscope_asked = (None, NONE, watch.here())
+            unit.asked = (None, NONE, watch.here())
         try:
             flush(*args, **kwargs)
         except BaseException as error:
             # Whatever the error is, SQLAlchemy has rolled back what the flush was part of.
-            if unit is not None:
-                unit.mark_broken(error)
+            unit.mark_broken(error)
             raise
         finally:
-            self.dbscope_asked = around
+            unit.asked = around
 
     def _autobegin_t(self, begin: bool = False) -> SessionTransaction:
         # add(), merge(), delete(), begin(), statements and commit() come here first.

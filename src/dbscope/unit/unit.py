@@ -50,6 +50,7 @@ class Unit(Faults):
     """One session of one database in one scope; where it waits, its `world` knows how."""
 
     __slots__ = (
+        "asked",
         "begun",
         "commit",
         "connection",
@@ -80,6 +81,7 @@ class Unit(Faults):
         self.state = State.OPEN
         self.session: Session | None = None
         self.handle: Any = None  # what people hold: the session, or the AsyncSession around it
+        self.asked: Any = None  # what the session executes now, for whoever watches
         self.connection: Connection | None = None
         self.root: RootTransaction | None = None  # of that connection, as long as it is this one's
         self.turn = Turn(source.world)
@@ -155,8 +157,7 @@ class Unit(Faults):
             False inside another operation of the same task, which will end it.
 
         Raises:
-            ScopeClosed, ConcurrentUse, TransactionBroken, ReadOnlyViolation: instead of sending
-                anything.
+            ScopeClosed, ConcurrentUse, TransactionBroken, ReadOnlyViolation: nothing is sent.
         """
         if will_write and self.is_readonly:
             raise ReadOnlyViolation(
@@ -181,8 +182,7 @@ class Unit(Faults):
         return True
 
     def _prepare(self, *, will_write: bool, is_alone: bool) -> None:
-        is_alone = is_alone or not will_write
-        self.is_alone = is_alone and not (
+        self.is_alone = (is_alone or not will_write) and not (
             self.blocks or self.source.always_begins or self.is_in_transaction
         )
         if self.broken:

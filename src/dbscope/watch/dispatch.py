@@ -34,8 +34,12 @@ class DirectListener:
         raise NotImplementedError
 
     @staticmethod
-    def here() -> Any:
-        """Return the line that is to be remembered while the session executes a statement."""
+    def here(above: int = 1) -> Any:
+        """Return the line that is to be remembered while the session executes a statement.
+
+        Args:
+            above: how many calls further up it is looked for first.
+        """
         raise NotImplementedError
 
     def begin(self, unit: Any, sql: str, parameters: Any, context: Any) -> None:
@@ -58,16 +62,17 @@ class Remembering:
 class Listeners(list[Listener | DirectListener]):
     """Those who listen to one database, in both of its kinds."""
 
-    watch: Any = None  # of both kinds
-    direct: DirectListener | None = None  # it is one of them
-    others: tuple[Listener, ...] = ()  # for whom events are made
-    heals: bool = False  # what is loaded late for one object is loaded for its peers too
-    # Adds to the text that is sent, given unit, text, context, and whether it has parameters.
-    comment: Callable[[Any, str, Any, bool], str] | None = None
+    __slots__ = ("__weakref__", "comment", "direct", "heals", "hearers", "others", "watch")
 
     def __init__(self) -> None:
         super().__init__()
-        self.hearers: Mapping[type[Event], Callable[..., object]] = {}  # of who is told directly
+        self.watch: Any = None  # of both kinds
+        self.direct: DirectListener | None = None  # it is one of them
+        self.hearers: Mapping[type[Event], Callable[..., object]] = {}  # of that one
+        self.others: tuple[Listener, ...] = ()  # for whom events are made
+        self.heals = False  # what is loaded late for one object is loaded for its peers too
+        # Adds to the text that is sent, given unit, text, context, and whether it has parameters.
+        self.comment: Callable[[Any, str, Any, bool], str] | None = None
 
     def sort_out(self) -> None:
         """Find out who is told, and how."""

@@ -48,6 +48,24 @@ class Entered:
 class Draft:
     """One unit of one scope, as long as it is not over."""
 
+    unit: Unit
+    scope: Any
+    number: int
+    kind: str
+    began: float
+    epoch: float
+    attempt: int
+    before: tuple[str, ...]  # the codes of the attempts before
+    statements: list[Sent]
+    transactions: list[Begun]
+    savepoints: list[Entered]
+    waits: list[Wait]
+    gaps: list[Gap]
+    hooks: list[HookRun]
+    flushed: dict[tuple[str, int], int]
+    pending: dict[str, int]
+    writes: list[Sent]
+    uncounted: dict[Any, Sent]  # those beyond the ones that are kept, added up
     status: int | None = None
     reason: str | None = None
     line: Line = None
@@ -56,15 +74,18 @@ class Draft:
     by_hand: tuple[str, Line] | None = None
     root: int | None = None  # the id of the block that failed
     left: tuple[str, Line] | None = None  # a block, by an error
-    is_partly = failed = again = is_verified = False
-    is_on_purpose = False  # kept though the answer tells of an error
-    more = 0  # statements that are only counted
+    is_partly: bool = False
+    failed: bool = False
+    again: bool = False
+    is_verified: bool = False
+    is_on_purpose: bool = False  # kept though the answer tells of an error
+    more: int = 0  # statements that are only counted
     savepoint: int | None = None  # the innermost that is open
     waiting: tuple[str, float, tuple[str, ...], Line] | None = None
     transaction: Begun | None = None  # that goes on
-    hook_began = 0.0
+    hook_began: float = 0.0
     held_since: float | None = None
-    held = 0.0
+    held: float = 0.0
     idle_since: float | None = None
     idle_line: Line = None
     awaited: str | None = None
@@ -74,24 +95,26 @@ class Draft:
     seen: Seen | None = None  # what it has loaded, for who looks for problems
 
     def __init__(self, unit: Unit, number: int, kind: str) -> None:
+        # All of them in itself, and in one order: they are found without a look at the class.
+        self.__dict__ = AT_FIRST.copy()
         self.unit = unit
         self.scope = unit.scope
         self.number = number
         self.kind = kind
         self.began = perf_counter()
         self.epoch = time()
-        self.statements: list[Sent] = []
-        self.transactions: list[Begun] = []
-        self.savepoints: list[Entered] = []
-        self.waits: list[Wait] = []
-        self.gaps: list[Gap] = []
-        self.hooks: list[HookRun] = []
-        self.flushed: dict[tuple[str, int], int] = {}
-        self.pending: dict[str, int] = {}
-        self.writes: list[Sent] = []
-        self.uncounted: dict[Any, Sent] = {}  # those beyond the ones that are kept, added up
+        self.statements = []
+        self.transactions = []
+        self.savepoints = []
+        self.waits = []
+        self.gaps = []
+        self.hooks = []
+        self.flushed = {}
+        self.pending = {}
+        self.writes = []
+        self.uncounted = {}
         attempts = unit.scope.attempts
-        self.before: tuple[str, ...] = () if attempts is None else attempts.codes
+        self.before = () if attempts is None else attempts.codes
         self.attempt = len(self.before) + 1
 
     # -- while it goes on ----------------------------------------------------------------------
@@ -144,6 +167,9 @@ class Draft:
     def is_empty(self) -> bool:
         """Tell whether nothing has happened that is worth a record."""
         return not (self.transactions or self.waits or self.pending or self.hooks)
+
+
+AT_FIRST: dict[str, Any] = {name: vars(Draft).get(name) for name in Draft.__annotations__}
 
 
 def name_of(scope: Any) -> str:

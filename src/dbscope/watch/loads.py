@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 NOTHING: dict[str, Any] = {}
-KEPT = "dbscope.load"  # in what a query was compiled to, which is kept for others like it
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +69,12 @@ def load_of(statement: Any, given: Mapping[str, Any], compiled: Any) -> Load | N
     loading = options.get("_sa_orm_load_options")
     if loading is not None:
         return _of_loader(statement, loading)
-    kept: dict[str, Any] = {} if compiled is None else compiled.__dict__
-    if KEPT not in kept:
-        kept[KEPT] = _of_query(statement)
-    query: Load | None = kept[KEPT]
+    try:
+        query: Load | None = compiled.dbscope_load
+    except AttributeError:
+        query = _of_query(statement)
+        if compiled is not None:
+            compiled.dbscope_load = query
     return query
 
 

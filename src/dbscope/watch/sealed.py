@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from dbscope.watch.drafts import Begun, Entered
     from dbscope.watch.parts import Sent
 
-LIVE = dict.fromkeys(("unit", "scope", "who", "current", "uncounted"))
+LIVE: dict[str, Any] = dict.fromkeys(("unit", "scope", "who", "current", "uncounted"))
 
 
 def sealed(draft: Draft) -> Record:
     """Return the record of a draft that is over; it keeps nothing of the work alive."""
     ended, unit, scope = object.__new__(Draft), draft.unit, draft.scope
-    vars(ended).update(vars(draft), **LIVE)
+    ended.__dict__ = vars(draft) | LIVE
     if draft.seen is not None:
         draft.seen.seal()
     now = perf_counter()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
 LONGEST = 2000  # characters of a statement that are kept
 PLACEHOLDERS = r"%\(\w+\)s|%s|\$\d+(?:::[A-Za-z ]+)?|(?<![:\w]):\w+|\?"
@@ -64,7 +64,8 @@ IN_WITH = re.compile(
 FOR_ONE = re.compile(r"SET\s+STATEMENT\b.*?\bFOR\s+", re.IGNORECASE | re.DOTALL)  # MariaDB
 
 
-class Sql(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Sql:
     """A statement, without its values."""
 
     kind: str  # SELECT, INSERT, …

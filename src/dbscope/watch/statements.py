@@ -36,8 +36,7 @@ class StatementRecorder(Kept, DirectListener):
             draft = self.drafts[unit]
             if draft.unread is not None:
                 keep_unread(draft)
-            session: Any = unit.session
-            asked: Asked | None = None if session is None else session.dbscope_asked
+            asked: Asked | None = unit.asked
             line = lines.line_here() if asked is None else asked[2]
             parsed, now = parse(sql, unit.source.watching.literals), perf_counter()
             if draft.awaited is not None or now - (draft.idle_since or now) >= SHORTEST:
