@@ -4,11 +4,15 @@ What is kept is looked at by each collection of garbage to come: of thousands of
 of the time of those that collect.
 """
 
+import gc
 from functools import partial
+from itertools import count
 
 import pytest
 from fastapi.dependencies import models
 
+OFTEN = 100  # tests
+ended = count(1)
 # FastAPI's, of endpoints, which know their application and its database.
 CACHES = [each for each in vars(models).values() if hasattr(each, "cache_clear")]
 
@@ -38,6 +42,9 @@ def is_end_of(finalizer: object, fixturedef, request) -> bool:
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown() -> None:
-    """Empty the caches."""
+    """Empty the caches; now and then, let the garbage collector look no more at what is left."""
     for cache in CACHES:
         cache.cache_clear()
+    if next(ended) % OFTEN == 0:
+        gc.collect()
+        gc.freeze()
