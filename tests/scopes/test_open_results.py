@@ -266,8 +266,9 @@ async def test_a_stream_in_a_scope_of_its_own_is_read_everywhere(stage: Stage) -
 
     async def names() -> AsyncIterator[str]:
         async with stage.real.scope():
-            async for name in await stage.real.session.stream_scalars(query):
-                yield f"{name} "
+            found = await stage.real.session.stream_scalars(query)
+            async for ten in found.partitions():
+                yield " ".join([*ten, ""])
 
     stage.app.get("/")(lambda: StreamingResponse(names()))
     seen = await stage.ask("GET")
