@@ -18,6 +18,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from benchmarks.measure import CLOCKS, CONTROL, HAND, OURS, Size, measure
 from benchmarks.places import Places
 from dbscope import AsyncDatabase
+from dbscope.watch.findings import KEPT
 
 BAR = 1.08
 
@@ -35,10 +36,11 @@ class Row(Base):
 class Subject:
     """An application on a database, watched or not."""
 
-    def __init__(self, url: URL, statements: int, *, watched: bool) -> None:
+    def __init__(self, url: URL, statements: int, *, watched: bool, keep: int = KEPT) -> None:
         self.db = AsyncDatabase(url)
         self.statements = statements
         self.watched = watched
+        self.keep = keep
         self.app = FastAPI()
         self.db.install(self.app)
         self.answers = 0
@@ -56,7 +58,7 @@ class Subject:
         async with self.db.scope():
             self.db.session.add_all([Row(name=f"row {number}") for number in range(20)])
         if self.watched:
-            self.db.watch.start()
+            self.db.watch.start(keep=self.keep)
 
     async def request(self, times: int) -> None:
         for _ in range(times):
