@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 NOWHERE = os.devnull  # has nothing below it
 OF_LOOP = ("asyncio.events", "asyncio.runners")  # what is below has not called what is above
-APPLICATION, LIBRARY, LOOP = range(3)
-_kinds: dict[str, int] = {}  # of files
+LIBRARY, APPLICATION, LOOP = range(3)
+_kinds: dict[str, int] = {}  # of files; that of a library is false
 
 
 def working_directory() -> str:
@@ -53,28 +53,29 @@ def line_here(above: int = 1) -> Place | None:
     frame: FrameType | None = sys._getframe(above)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     carrier: Any = None
     kinds = _kinds
-    while frame is not None:  # for each statement many times: it calls nothing
+    while True:
         try:
-            kind = kinds[frame.f_code.co_filename]
+            while frame is not None:  # for each statement many times: it does nothing else
+                if kind := kinds[frame.f_code.co_filename]:
+                    return place_of(frame) if kind == APPLICATION else None
+                frame = frame.f_back
         except KeyError:
-            kind = _learn(frame)
-        if kind != LIBRARY:
-            return place_of(frame) if kind == APPLICATION else None
-        frame = frame.f_back
-        if frame is None:
-            carrier = getcurrent().parent if carrier is None else carrier.parent
-            frame = None if carrier is None else carrier.gr_frame
-    return None
+            assert frame is not None
+            _learn(frame)
+            continue
+        carrier = getcurrent().parent if carrier is None else carrier.parent
+        if carrier is None:
+            return None
+        frame = carrier.gr_frame
 
 
-def _learn(frame: FrameType) -> int:
+def _learn(frame: FrameType) -> None:
     if len(_kinds) >= KNOWN:
         _kinds.clear()
     kind = APPLICATION if is_of_application(frame) else LIBRARY
     if frame.f_globals.get("__name__") in OF_LOOP:
         kind = LOOP
     _kinds[frame.f_code.co_filename] = kind
-    return kind
 
 
 def line_of(error: BaseException) -> Place | None:
