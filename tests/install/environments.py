@@ -33,8 +33,7 @@ class Environment:
 
     def install(self, *wanted: str) -> None:
         """Install packages, from the index and from the cache that all of them share."""
-        uv = shutil.which("uv")
-        if uv is not None:
+        if (uv := find_uv()) is not None:
             run(uv, "pip", "install", "--quiet", "--python", str(self.python), *wanted)
         else:
             pip = [sys.executable, "-m", "pip", "--python", str(self.python)]
@@ -57,6 +56,11 @@ class Environment:
         return made
 
 
+def find_uv() -> str | None:
+    """Return where uv is: on the PATH, or beside the Python that runs this."""
+    return shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
+
+
 def make(root: Path) -> Environment:
     """Make an environment of the Python that runs this."""
     venv.EnvBuilder(with_pip=False, symlinks=os.name != "nt").create(root)
@@ -66,7 +70,7 @@ def make(root: Path) -> Environment:
 def wheel(folder: Path) -> Path:
     """Build the wheel, and return it; with the builder that is here, or one from the index."""
     here = ["--no-build-isolation"] if find_spec("hatchling") else []
-    if (uv := shutil.which("uv")) is not None:
+    if (uv := find_uv()) is not None:
         build = [uv, "build", "--quiet", "--wheel", "--python", sys.executable, *here]
         run(*build, "--out-dir", str(folder), str(ROOT))
     else:
