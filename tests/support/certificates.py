@@ -12,6 +12,7 @@ import pytest
 
 NAME = "SSL_CERT_FILE"
 NOBODY = str(Path(__file__).with_name("nobody.pem"))  # of whose key there is no copy
+GIVEN = os.environ.get(NAME)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -20,9 +21,6 @@ def _nobody_is_trusted() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(NAME, NOBODY)
         yield
-
-
-GIVEN = os.environ.get(NAME)
 
 
 def outside() -> dict[str, str]:

@@ -9,7 +9,7 @@ from _pytest.fixtures import SubRequest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from tests.support.forgetting import CACHES
+from tests.support.forgetting import CACHES, OFTEN, pytest_runtest_teardown
 
 
 class Remembered:
@@ -45,3 +45,12 @@ def test_an_application_is_forgotten_by_fastapi(time: int) -> None:
     assert TestClient(app).get("/").json() is True
     assert any(cache.cache_info().currsize for cache in CACHES)
     assert len(alive(Remembered)) <= 2, "this one, and perhaps the one before"
+
+
+def test_what_is_left_is_looked_at_no_more_after_so_many_tests() -> None:
+    """Else each collection of garbage takes longer than the one before."""
+    kept = Remembered()
+    for _ in range(OFTEN):
+        pytest_runtest_teardown()
+    assert all(each is not kept for each in gc.get_objects())
+    assert gc.is_tracked(kept)

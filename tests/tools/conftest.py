@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import dbscope
+from tests.install.environments import find_uv
 from tests.support.certificates import outside
 
 HERE = Path(__file__).parent
@@ -38,7 +39,7 @@ def install(folder: Path) -> None:
     arguments = ["install", "--no-deps", "--target", str(folder), "-r", str(REQUIREMENTS)]
     pip = [sys.executable, "-m", "pip"]
     if subprocess.run([*pip, "--version"], capture_output=True, check=False).returncode:
-        pip = ["uv", "pip"]
+        pip = [find_uv() or "uv", "pip"]
     done = subprocess.run(
         [*pip, *arguments], capture_output=True, text=True, check=False, env=outside()
     )
