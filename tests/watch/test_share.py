@@ -187,6 +187,27 @@ def test_a_server_that_a_signal_has_ended_is_seen_too(db: Database[Any], number:
     assert left.exists()
 
 
+def test_what_has_the_name_of_a_socket_listens(
+    db: Database[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else who looks just then would be told of nobody, and think that it has gone."""
+    slow = threading.Event()
+    listen = socket.socket.listen
+
+    def late(line: socket.socket, *backlog: int) -> None:
+        slow.set()
+        time.sleep(0.2)
+        listen(line, *backlog)
+
+    db.watch.stop()
+    until(lambda: not sockets(db))
+    monkeypatch.setattr(socket.socket, "listen", late)
+    db.watch.start()
+    until(slow.is_set)
+    until(lambda: sockets(db))
+    assert pids(others(db)) == [os.getpid()]
+
+
 def test_an_application_that_begins_again_is_seen_once(db: Database[Any]) -> None:
     """In the same process, as a client of tests does: what it has left is taken back."""
 
@@ -213,7 +234,7 @@ def test_a_process_that_was_killed_leaves_nothing_for_ever(db: Database[Any]) ->
     process.communicate()
     (dead,) = [each for each in sockets(db) if each.name.startswith(f"{process.pid}-")]
     assert pids(db.watch.everybody()) == [os.getpid()]
-    assert dead.exists()  # a new one would not listen yet
+    assert dead.exists()  # it is new: the process may have begun again
     age(dead, folder.YOUNG)
     assert pids(db.watch.everybody()) == [os.getpid()]
     assert not dead.exists()
@@ -227,7 +248,9 @@ def test_who_begins_sweeps_the_folders_of_others_too(db: Database[Any], spool: P
         with socket.socket(socket.AF_UNIX) as line:
             line.bind(str(each / "1-dead.sock"))
         (each / "2-old.left").write_text("{}")
+        (each / "4-killed.new").touch()
         age(each / "1-dead.sock", folder.YOUNG)
+        age(each / "4-killed.new", folder.YOUNG)
         age(each / "2-old.left", folder.KEPT)
     (used / "3-new.left").write_text("{}")
     age(gone, folder.YOUNG)

@@ -20,6 +20,7 @@ from typing import Any
 
 PLACE = "DBSCOPE_WATCH_DIR"  # in the environment: a folder that all processes see
 SOCKET, LEFT = ".sock", ".left"
+NEW = ".new"  # a socket that does not listen yet
 TOKEN = "token"  # noqa: S105  (a file)
 KEPT = 3600.0  # seconds that what is left behind is there
 YOUNG = 10.0  # seconds
@@ -150,13 +151,15 @@ def sweep(folder: Path) -> None:
         for member in members(each):
             if not member.is_left and is_refused(member.path):
                 bury(member.path)
+        for new in each.glob(f"*{NEW}"):
+            bury(new)
         if each != folder and is_older(each, YOUNG):
             with suppress(OSError):  # it is not empty
                 each.rmdir()
 
 
 def bury(path: Path) -> None:
-    """Remove the socket of a process that is gone; of a new one, it may not listen yet."""
+    """Remove the socket of a process that is gone, unless it is new: of one that began again."""
     if is_older(path, YOUNG):
         path.unlink(missing_ok=True)
 

@@ -72,15 +72,21 @@ class Sharing(threading.Thread):
                 logger.warning("The watch shows this process alone: %s", error)
         finally:
             with suppress(OSError):
-                self.path.unlink(missing_ok=True)
+                for each in (self.path, self._new):
+                    each.unlink(missing_ok=True)
+
+    @property
+    def _new(self) -> Path:
+        return self.path.with_suffix(folder.NEW)
 
     def _open(self) -> None:
         folder.make(self.folder)
         folder.sweep(self.folder)
         folder.make(self.folder)  # unless somebody else has just swept it away
         folder.take_back(self.folder, self.id)
-        self._socket.bind(str(self.path))
+        self._socket.bind(str(self._new))
         self._socket.listen(BACKLOG)
+        self._new.rename(self.path)  # what has the name of a socket listens
 
     def _listen(self) -> None:
         while not self.is_closed:
