@@ -57,8 +57,9 @@ LINTERS = {
     "mypy": ["mypy"],
     "pyright": ["pyright"],
 }
-HALF = max(2, (os.cpu_count() or 2) // 2)  # the other half is for servers and processes of tests
-AT_ONCE = [f"--numprocesses={HALF}", "--dist=worksteal"]
+# Half of the cores are for servers and processes of tests; three, since each waits for those.
+WORKERS = max(3, (os.cpu_count() or 2) // 2)
+AT_ONCE = [f"--numprocesses={WORKERS}", "--dist=worksteal"]
 PROGRAMS = {  # Debian's package: what of it the tests run
     "chromium": "/usr/bin/chromium",
     "fonts-dejavu-core": "/usr/share/fonts/truetype/dejavu",

@@ -62,15 +62,16 @@ def connected(address: str) -> smtplib.SMTP:
     `smtp://` is encrypted by STARTTLS before anything is said, except to this machine itself.
     """
     url = urlsplit(address)
-    host, tls = url.hostname or "", ssl.create_default_context()
+    host = url.hostname or ""
     smtp: smtplib.SMTP
     if url.scheme == "smtps":
+        tls = ssl.create_default_context()
         smtp = smtplib.SMTP_SSL(host, url.port or 0, timeout=TIMEOUT, context=tls)
     else:
         smtp = smtplib.SMTP(host, url.port or 0, timeout=TIMEOUT)
     try:
         if url.scheme == "smtp" and host not in HERE:
-            smtp.starttls(context=tls)
+            smtp.starttls(context=ssl.create_default_context())
         if url.username:
             smtp.login(unquote(url.username), unquote(url.password or ""))
     except BaseException:
