@@ -1,18 +1,48 @@
 """What is known of a scope while it goes on."""
 
+from collections.abc import Iterator
+
+import pytest
 from sqlalchemy import text
 
 from dbscope import Database
 from dbscope.watch.drafts import Draft
+from dbscope.watch.sql import KNOWN
 
 
-def test_a_draft_has_in_itself_all_that_is_read_of_it() -> None:
-    """What Python has to look for in classes costs each statement more than all the rest."""
+@pytest.fixture
+def db() -> Iterator[Database]:
+    """Return a database that is watched."""
     db = Database("sqlite://")
     db.watch.start(share=False)
+    yield db
+    db.watch.stop()
+    db.dispose()
+
+
+def test_a_draft_has_in_itself_all_that_is_read_of_it(db: Database) -> None:
+    """What Python has to look for in classes costs each statement more than all the rest."""
     with db.scope():
         db.execute(text("SELECT 1"))
         (draft,) = db.watch.recorder.drafts.values()
         assert list(vars(draft)) == list(Draft.__annotations__)
-    db.watch.stop()
-    db.dispose()
+
+
+def test_all_that_is_sent_in_one_line_is_sent_at_one_place(db: Database) -> None:
+    """However many calls there are in it: places are compared by what they are, and not by name."""
+    read = text("SELECT :n")
+    with db.scope():
+        db.execute(read, {"n": 1}), db.execute(read, {"n": 1}), db.execute(read, {"n": 1})
+        (draft,) = db.watch.recorder.drafts.values()
+        assert len({id(sent.line) for sent in draft.statements}) == 1
+    (problem,) = db.watch.problems()
+    assert (problem.kind, problem.times) == ("duplicate read", 3)
+
+
+def test_only_so_many_statements_are_remembered_by_their_text(db: Database) -> None:
+    """An application that writes values into its statements has ever new ones."""
+    with db.scope():
+        for number in range(KNOWN + 10):
+            db.execute(text(f"SELECT {number}"))
+    assert len(db._source.watching.statements) <= KNOWN
+    assert db.watch.recent(1)[0].statements[0].sql.text == "SELECT ?"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.pool import QueuePool
@@ -11,11 +12,12 @@ from dbscope.watch.dispatch import call, complain
 from dbscope.watch.events import ConnectionWanted, StatementBegun, StatementEnded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy import Engine
 
     from dbscope.unit.unit import Unit
+    from dbscope.watch.dispatch import Listener
 
 WITH_PARAMETERS = 4  # arguments of `do_execute`: cursor, statement, parameters, context
 
@@ -29,27 +31,69 @@ def execute(unit: Unit, send: Callable[..., None], *args: Any, **kwargs: Any) ->
         *args: of that: the cursor, the statement, its parameters if any, and the context.
         **kwargs: the same.
     """
-    listeners, context = unit.source.events.listeners, args[-1]
-    parameters = args[2] if len(args) == WITH_PARAMETERS else None
-    direct, others = listeners.direct, listeners.others
-    if direct is not None:
-        direct.begin(unit, args[1], parameters, context)
-    if others:
-        call(StatementBegun(unit, args[1], parameters, context), others)
+    listeners = unit.source.events.listeners
     if listeners.comment is not None:  # behind the listeners, to whom it is the same statement
-        sql = commented(listeners.comment, unit, args)
-        args = (args[0], sql, *args[2:])
-    failure: BaseException | None = None
+        send = partial(execute_commented, unit, listeners.comment, send)
+    if listeners.others:
+        send = partial(execute_heard, unit, listeners.others, send)
+    direct = listeners.direct
+    if direct is None:
+        send(*args, **kwargs)
+        return
+    direct.begin(unit, args[1], args[2] if len(args) == WITH_PARAMETERS else None, args[-1])
+    try:
+        send(*args, **kwargs)
+    except BaseException as error:
+        direct.end(unit, args[-1], error)
+        raise
+    direct.end(unit, args[-1], None)
+
+
+def execute_heard(
+    unit: Unit,
+    listeners: Sequence[Listener],
+    send: Callable[..., None],
+    *args: Any,
+    **kwargs: Any,
+) -> None:
+    """Send a statement, and make events of its begin and its end.
+
+    Args:
+        unit: see `execute`.
+        listeners: who is told.
+        send: see `execute`.
+        *args: the same.
+        **kwargs: the same.
+    """
+    context, failure = args[-1], None
+    parameters = args[2] if len(args) == WITH_PARAMETERS else None
+    call(StatementBegun(unit, args[1], parameters, context), listeners)
     try:
         send(*args, **kwargs)
     except BaseException as error:
         failure = error
         raise
     finally:
-        if direct is not None:
-            direct.end(unit, context, failure)
-        if others:
-            call(StatementEnded(unit, context, failure), others)
+        call(StatementEnded(unit, context, failure), listeners)
+
+
+def execute_commented(
+    unit: Unit,
+    comment: Callable[..., str],
+    send: Callable[..., None],
+    *args: Any,
+    **kwargs: Any,
+) -> None:
+    """Send a statement with a comment.
+
+    Args:
+        unit: see `execute`.
+        comment: makes its text.
+        send: see `execute`.
+        *args: the same.
+        **kwargs: the same.
+    """
+    send(args[0], commented(comment, unit, args), *args[2:], **kwargs)
 
 
 def commented(comment: Callable[..., str], unit: Unit, args: tuple[Any, ...]) -> str:

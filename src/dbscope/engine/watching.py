@@ -14,6 +14,7 @@ from dbscope.backends.literals import literals_of
 from dbscope.backends.registry import driver_of
 from dbscope.backends.without_data import code_of, without_data
 from dbscope.errors import ConfigurationError
+from dbscope.watch.sql import Known
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -51,6 +52,7 @@ class Watching:
         self._locks: LockWaits | None = None
         self._can_ask = True
         self.literals = literals_of(backend.features.family)
+        self.statements = Known(self.literals)
         self.commits_definitions = backend.features.commits_definitions
 
     def process_of(self, unit: Unit) -> int | None:

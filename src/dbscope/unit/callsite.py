@@ -38,7 +38,9 @@ class Place:
 
 
 KNOWN = 10_000  # places, and files, that are remembered
-_places: dict[tuple[int, int], Place] = {}  # by instruction; each keeps its code, and so its id
+# By instruction, and by line; each keeps its code, and so its id.
+_places: dict[tuple[int, int], Place] = {}
+_lines: dict[tuple[int, int], Place] = {}
 
 
 def place_of(frame: FrameType) -> Place:
@@ -46,13 +48,19 @@ def place_of(frame: FrameType) -> Place:
 
     Which line it is takes a walk through a table of the code, so that is done once.
     """
-    where = id(frame.f_code), frame.f_lasti
     try:
-        return _places[where]
+        return _places[id(frame.f_code), frame.f_lasti]
     except KeyError:
-        if len(_places) >= KNOWN:
-            _places.clear()
-        return _places.setdefault(where, Place(frame.f_code, frame.f_lineno))
+        return _learn(frame)
+
+
+def _learn(frame: FrameType) -> Place:
+    if len(_places) >= KNOWN:
+        _places.clear()
+        _lines.clear()
+    code, line = frame.f_code, frame.f_lineno
+    place = _lines.setdefault((id(code), line), Place(code, line))
+    return _places.setdefault((id(code), frame.f_lasti), place)
 
 
 def here() -> Place | str:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from dbscope.unit.block import Block
 from dbscope.watch import lines
 from dbscope.watch.parts import Gap, HookRun, Line, Sent, Wait
+from dbscope.watch.problems import Seen
 
 if TYPE_CHECKING:
     from dbscope.unit.unit import Unit
-    from dbscope.watch.problems import Seen
 
 MOST = 500  # statements of a scope that are kept; the others are counted
 SHORTEST = 0.02  # seconds: a gap that is worth keeping
@@ -92,7 +92,7 @@ class Draft:
     current: Sent | None = None
     unread: tuple[Sent, Any] | None = None  # whose rows are still to be counted, by its cursor
     who: Any = None  # the task, or the number of the thread
-    seen: Seen | None = None  # what it has loaded, for who looks for problems
+    seen: Seen  # what it has loaded, for who looks for problems
 
     def __init__(self, unit: Unit, number: int, kind: str) -> None:
         # All of them in itself, and in one order: they are found without a look at the class.
@@ -113,6 +113,7 @@ class Draft:
         self.pending = {}
         self.writes = []
         self.uncounted = {}
+        self.seen = Seen()
         attempts = unit.scope.attempts
         self.before = () if attempts is None else attempts.codes
         self.attempt = len(self.before) + 1

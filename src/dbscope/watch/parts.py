@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from dbscope.unit.callsite import Place
@@ -39,7 +39,7 @@ class Sent:
     transaction: int
     savepoint: int | None
     values: str | None
-    ended: float | None = None
+    ended: float = field(init=False)  # when it has come back
     rows: int | None = None
     error: str | None = None
     at_once: bool = False  # the server commits it by itself
@@ -108,8 +108,7 @@ def statement(sent: Sent, zero: float) -> Statement:
         sent: the statement.
         zero: the time at which the record begins.
     """
-    seconds = 0.0 if sent.ended is None else sent.ended - sent.began
+    seconds, at = sent.ended - sent.began, sent.began - zero
     line = lines.told(sent.line)
     place = sent.transaction, sent.savepoint
-    at = sent.began - zero
     return Statement(sent.sql, at, seconds, sent.rows, line, *place, sent.error, sent.values)

@@ -18,10 +18,9 @@ from dbscope.watch.loads import Load, load_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from dbscope.watch.parts import Asked, Gap, Line, Sent, Transaction
+    from dbscope.watch.parts import Asked, Gap, Sent, Transaction
 
 MANY = 3  # times: from here on it grows with the number of rows
-ROOTS = frozenset({"query", "get"})  # the attributes of what they load may be loaded later
 MOST = 10_000  # different reads of a scope that are remembered
 IDLE = "idle in a transaction"
 LONG = 0.5  # seconds that a transaction may be idle without a word
@@ -84,12 +83,12 @@ class Seen:
 
     def __init__(self) -> None:
         self.queries: dict[Any, tuple[Any, bool]] = {}  # line of the last query, is it a get?
-        self.reads: dict[Any, Line] = {}  # what was read, with which values
+        self.reads: set[Any] = set()  # what was read, with which values, where
         self.repeated: dict[Any, Repeated] = {}
 
     def seal(self) -> None:
         """Forget all but what has come too often; it has values of the application."""
-        self.queries, self.reads = {}, {}
+        self.queries, self.reads = {}, set()
         found = [each for each in self.repeated.values() if each.times >= MANY]
         self.repeated = dict(enumerate(found))
         for each in found:
@@ -119,25 +118,28 @@ class Finder:
             parameters: as the driver gets them.
             context: SQLAlchemy's, of the statement.
         """
-        if asked is None:
-            found = _read(seen, sent, parameters)
-        elif asked[0] is None:  # of a flush
-            return
-        else:
-            load = load_of(asked[0], asked[1], context.compiled)
-            if load is not None and load.kind in ROOTS:
-                seen.queries[load.root] = (sent.line, load.kind == "get")
-            if load is not None and load.what is not None:
-                found = _loaded(seen, load, sent, parameters)
-            elif parameters:
-                found = _read(seen, sent, parameters)
-            else:
+        load = None
+        if asked is not None:
+            statement, given, _ = asked
+            if statement is None:  # of a flush
                 return
+            load = load_of(statement, given, context.compiled)
+            if load is not None and load.what is None:
+                seen.queries[load.root] = (sent.line, False)
+                load = None
+            if load is None and not parameters:
+                return
+        if load is None:
+            found = _read(seen, sent, parameters)
+        else:
+            found = _loaded(seen, load, sent, parameters)
         if found is not None and self.strict is not None and (problem := found.problem()):
             self.strict.found(problem)
 
 
 def _loaded(seen: Seen, load: Load, sent: Sent, parameters: Any) -> Repeated:
+    if load.kind == "get":  # the attributes of what it loads may be loaded later
+        seen.queries[load.root] = (sent.line, True)
     place = (load.what, load.kind)
     found = seen.repeated.get(place)
     if found is None:
@@ -157,22 +159,21 @@ def _loaded(seen: Seen, load: Load, sent: Sent, parameters: Any) -> Repeated:
 
 
 def _read(seen: Seen, sent: Sent, parameters: Any) -> Repeated | None:
-    line: Any = sent.line
     key: Any = parameters if parameters.__class__ is tuple else key_of(parameters)
-    text = sent.sql.text
-    place: Any = (text, key) if line is None else (text, key, id(line.code), line.line)
+    place: Any = (sent.sql.text, key, sent.line)
+    reads = seen.reads
     try:
-        is_new = place not in seen.reads
+        is_known = place in reads
     except TypeError:
-        place = (text, repr(key))
-        is_new = place not in seen.reads
-    if is_new:
-        if len(seen.reads) < MOST:
-            seen.reads[place] = line
+        place = (sent.sql.text, repr(key), sent.line)
+        is_known = place in reads
+    if not is_known:
+        if len(reads) < MOST:
+            reads.add(place)
         return None
     found = seen.repeated.get(place)
     if found is None:
-        found = seen.repeated[place] = Repeated(None, text, line, 1)
+        found = seen.repeated[place] = Repeated(None, sent.sql.text, sent.line, 1)
     found.times += 1
     return found
 

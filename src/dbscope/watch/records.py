@@ -32,8 +32,9 @@ WORTH_A_WORD = 0.05  # seconds of a gap or of a wait
 class Late:
     """Something that is made when somebody wants to read it: most records nobody ever reads."""
 
-    __slots__ = ("_make",)
+    __slots__ = ("_known", "_make")
 
+    _known: dict[str, Any]
     _make: Callable[[], Any] | None
 
     @classmethod
@@ -45,15 +46,16 @@ class Late:
             **known: what is read of it before, which is no reason to make the rest.
         """
         late = object.__new__(cls)
+        object.__setattr__(late, "_known", known)
         object.__setattr__(late, "_make", make)
-        for name, value in known.items():
-            object.__setattr__(late, name, value)
         return late
 
     def __getattr__(self, name: str) -> Any:
         # Where a slot is empty. What was made twice, in two threads, is the same.
-        if name == "_make" or name not in self.__slots__:
+        if name in Late.__slots__ or name not in self.__slots__:
             raise AttributeError(name)
+        if name in self._known:
+            return self._known[name]
         make = self._make
         if make is not None:  # else another thread has made it meanwhile
             made = make()

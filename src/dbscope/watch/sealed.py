@@ -24,8 +24,7 @@ def sealed(draft: Draft) -> Record:
     """Return the record of a draft that is over; it keeps nothing of the work alive."""
     ended, unit, scope = object.__new__(Draft), draft.unit, draft.scope
     ended.__dict__ = vars(draft) | LIVE
-    if draft.seen is not None:
-        draft.seen.seal()
+    draft.seen.seal()
     now = perf_counter()
     _end(ended, now)
     known = {  # what is counted of each record
@@ -65,7 +64,6 @@ def record(draft: Draft, database: str, ended: float, known: dict[str, Any]) -> 
     is_kept = outcome in {records.COMMITTED, records.READ, records.NOTHING}
     transactions = tuple(_transaction(each, draft.began) for each in draft.transactions)
     gaps = tuple(draft.gaps)
-    found = [] if draft.seen is None else draft.seen.problems()
     return Record(
         **known,
         database=database,
@@ -85,7 +83,7 @@ def record(draft: Draft, database: str, ended: float, known: dict[str, Any]) -> 
         before=draft.before,
         held=draft.held,
         is_on_purpose=draft.is_on_purpose,
-        problems=(*found, *of_scope(draft.kind, gaps, transactions)),
+        problems=(*draft.seen.problems(), *of_scope(draft.kind, gaps, transactions)),
     )
 
 

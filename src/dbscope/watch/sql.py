@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 LONGEST = 2000  # characters of a statement that are kept
+KNOWN = 2048  # statements that are remembered
 PLACEHOLDERS = r"%\(\w+\)s|%s|\$\d+(?:::[A-Za-z ]+)?|(?<![:\w]):\w+|\?"
 NUMBERS = r"(?<![\w.\"])-?(?:0[xX][\da-fA-F]+|\d*\.?\d[\d_]*(?:[eE][+-]?\d+)?)(?!\w)"
 COMMENTS = r"--[^\n]*+|/\*.*?(?:\*/|\Z)"
@@ -75,7 +76,7 @@ class Sql:
     defines: bool  # … the schema, or it empties a table; what is temporary has no name
 
 
-@lru_cache(2048)
+@lru_cache(KNOWN)
 def parse(text: str, literals: Literals = STANDARD) -> Sql:
     """Return what a statement is; by its first words, and cheap when it was seen before.
 
@@ -96,6 +97,24 @@ def parse(text: str, literals: Literals = STANDARD) -> Sql:
     table = _table_of(kind, body)
     defines = kind in DEFINES and table is not None
     return Sql(kind, table, shortened(text), kind in WRITES or defines, defines)
+
+
+class Known(dict[str, Sql]):
+    """What statements are, by their texts.
+
+    Args:
+        literals: see `parse`.
+    """
+
+    def __init__(self, literals: Literals) -> None:
+        super().__init__()
+        self._literals = literals
+
+    def __missing__(self, text: str) -> Sql:
+        if len(self) >= KNOWN:
+            self.clear()
+        found = self[text] = parse(text, self._literals)
+        return found
 
 
 def _table_of(kind: str, body: str) -> str | None:

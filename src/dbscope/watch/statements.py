@@ -12,9 +12,7 @@ from dbscope.watch.drafts import MOST, SHORTEST, Draft
 from dbscope.watch.events import StatementBegun, StatementEnded
 from dbscope.watch.kept import Kept
 from dbscope.watch.parts import Sent
-from dbscope.watch.problems import Seen
 from dbscope.watch.sent import rows_of, shortened
-from dbscope.watch.sql import parse
 
 if TYPE_CHECKING:
     from dbscope.unit.unit import Unit
@@ -38,8 +36,9 @@ class StatementRecorder(Kept, DirectListener):
                 keep_unread(draft)
             asked: Asked | None = unit.asked
             line = lines.line_here() if asked is None else asked[2]
-            parsed, now = parse(sql, unit.source.watching.literals), perf_counter()
-            if draft.awaited is not None or now - (draft.idle_since or now) >= SHORTEST:
+            parsed, now = unit.source.watching.statements[sql], perf_counter()
+            since = draft.idle_since
+            if draft.awaited is not None or (since is not None and now - since >= SHORTEST):
                 draft.act(line, now)
             draft.idle_since = None
             if draft.transaction is None:
@@ -48,8 +47,6 @@ class StatementRecorder(Kept, DirectListener):
             values = shortened(parameters) if self.values else None
             sent = draft.current = Sent(parsed, line, now, place, draft.savepoint, values)
             if parsed.kind == "SELECT":
-                if draft.seen is None:
-                    draft.seen = Seen()
                 self.finder.look(draft.seen, sent, asked, parameters, context)
         except ProblemFound:
             raise
@@ -62,26 +59,32 @@ class StatementRecorder(Kept, DirectListener):
         if draft is None or draft.current is None:
             return
         sent, draft.current = draft.current, None
-        now = sent.ended = perf_counter()
-        draft.idle_since, draft.idle_line = now, sent.line
+        sent.ended = draft.idle_since = perf_counter()
+        draft.idle_line = sent.line
         try:
             if error is not None:
                 sent.error = reasons.describe(error, unit)
+            elif not sent.sql.defines:
+                sent.rows = rows_of(context)
             else:
-                sent.rows = None if sent.sql.defines else rows_of(context)
-                sent.at_once = sent.sql.defines and unit.source.watching.commits_definitions
+                sent.at_once = unit.source.watching.commits_definitions
             if draft.waiting is not None:
                 draft.waited(granted=error is None)
             if sent.sql.kind == "SELECT" and len(draft.statements) < MOST:
                 draft.statements.append(sent)
-            elif sent.rows == 0 and sent.sql.writes and unit.source.driver.counts_late:
-                draft.unread = (sent, context.cursor)
-            elif sent.sql.kind not in UNTOLD:
-                _keep(draft, sent)
-            elif error is None and sent.sql.kind in text_savepoints.KINDS:
-                text_savepoints.note(draft, sent, context.statement)
+            else:
+                _end_other(draft, sent, context)
         except Exception as failure:
             complain(StatementEnded, failure)
+
+
+def _end_other(draft: Draft, sent: Sent, context: Any) -> None:
+    if sent.rows == 0 and sent.sql.writes and draft.unit.source.driver.counts_late:
+        draft.unread = (sent, context.cursor)
+    elif sent.sql.kind not in UNTOLD:
+        _keep(draft, sent)
+    elif sent.error is None and sent.sql.kind in text_savepoints.KINDS:
+        text_savepoints.note(draft, sent, context.statement)
 
 
 def keep_unread(draft: Draft) -> None:
