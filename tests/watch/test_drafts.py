@@ -1,12 +1,13 @@
 """What is known of a scope while it goes on."""
 
+import sqlite3
 from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import text
 
 from dbscope import Database
-from dbscope.watch.drafts import Draft
+from dbscope.watch.drafts import MOST, Draft
 from dbscope.watch.sql import KNOWN
 
 
@@ -46,3 +47,28 @@ def test_only_so_many_statements_are_remembered_by_their_text(db: Database) -> N
             db.execute(text(f"SELECT {number}"))
     assert len(db._source.watching.statements) <= KNOWN
     assert db.watch.recent(1)[0].statements[0].sql.text == "SELECT ?"
+
+
+def test_what_comes_again_is_found_among_however_many(db: Database) -> None:
+    """And of those that are looked at later, only so many are kept."""
+    read = text("SELECT :n")
+    with db.scope():
+        for number in (*range(2 * MOST), 1, 1):
+            db.execute(read, {"n": number})
+        (draft,) = db.watch.recorder.drafts.values()
+        assert len(draft.seen.unread) <= MOST
+    (problem,) = db.watch.problems()
+    assert (problem.kind, problem.times) == ("duplicate read", 3)
+
+
+def test_values_that_cannot_be_compared_are_told_by_what_they_look_like(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A driver may take lists; what is in them is compared all the same."""
+    monkeypatch.setitem(sqlite3.adapters, (list, sqlite3.PrepareProtocol), str)
+    read = text("SELECT :n")
+    with db.scope():
+        for number in (1, 2, 1, 1):
+            db.execute(read, {"n": [number]})
+    (problem,) = db.watch.problems()
+    assert (problem.kind, problem.times) == ("duplicate read", 3)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from dbscope.watch import lines
-from dbscope.watch.problems import IDLE, Problem, allowed_by
+from dbscope.watch.problems import IDLE, Problem
+from dbscope.watch.strict import allowed_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -17,7 +17,7 @@ from dbscope.errors import ProblemFound
 from dbscope.testing import baseline, sarif
 from dbscope.testing.found import Found, Problems
 from dbscope.watch.database import watch_of
-from dbscope.watch.problems import Strict
+from dbscope.watch.strict import Strict
 
 if TYPE_CHECKING:
     from collections.abc import Generator

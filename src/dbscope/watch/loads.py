@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 NOTHING: dict[str, Any] = {}
+LOADING = "_sa_orm_load_options"  # an option of what a loader executes
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def load_of(statement: Any, given: Mapping[str, Any], compiled: Any) -> Load | N
         compiled: what SQLAlchemy has made of it, and keeps for others that are like it.
     """
     options: Mapping[str, Any] = given.get("execution_options") or NOTHING
-    loading = options.get("_sa_orm_load_options")
+    loading = options.get(LOADING)
     if loading is not None:
         return _of_loader(statement, loading)
     try:

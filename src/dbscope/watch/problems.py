@@ -6,17 +6,14 @@ was loaded. So what is written for each row is told from what only looks like it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatch
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any
 
-from dbscope.errors import ProblemFound
 from dbscope.watch import lines
-from dbscope.watch.loads import Load, load_of
+from dbscope.watch.loads import LOADING, NOTHING, Load, load_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from dbscope.watch.parts import Asked, Gap, Sent, Transaction
 
@@ -76,23 +73,54 @@ class Repeated:
         return Problem("N+1", self.what, self.times, line, at, remedy)
 
 
-class Seen:
-    """What one scope has loaded so far, by attribute and by line."""
+# A statement, what the session was asked for, its values, and what SQLAlchemy has made of it.
+Query = tuple["Sent", "Asked | None", Any, Any]
 
-    __slots__ = ("queries", "reads", "repeated")
+
+class Seen:
+    """What one scope has loaded so far, by attribute and by line.
+
+    A query of the application is looked at when something comes that may belong to it, or at the
+    end: most scopes read nothing twice, and that can be told of all at once.
+    """
+
+    __slots__ = ("queries", "reads", "repeated", "unread")
 
     def __init__(self) -> None:
+        self.unread: list[Query] = []
         self.queries: dict[Any, tuple[Any, bool]] = {}  # line of the last query, is it a get?
         self.reads: set[Any] = set()  # what was read, with which values, where
         self.repeated: dict[Any, Repeated] = {}
 
     def seal(self) -> None:
         """Forget all but what has come too often; it has values of the application."""
-        self.queries, self.reads = {}, set()
+        if self.reads or self.repeated or _are_repeated(self.unread):
+            self.read()
+        self.queries, self.reads, self.unread = {}, set(), []
         found = [each for each in self.repeated.values() if each.times >= MANY]
         self.repeated = dict(enumerate(found))
         for each in found:
             each.keys = None
+
+    def read(self) -> None:
+        """Look at the queries that nobody has looked at."""
+        for query in self.unread:
+            self.look(query)
+        self.unread.clear()
+
+    def look(self, query: Query) -> Repeated | None:
+        """Return what a statement repeats, if it does."""
+        sent, asked, parameters, compiled = query
+        if asked is None:
+            return _read(self, sent, parameters)
+        if asked[0] is None:  # of a flush
+            return None
+        load = load_of(asked[0], asked[1], compiled)
+        if load is not None and load.what is not None:
+            return _loaded(self, load, sent, parameters)
+        if load is not None:
+            self.queries[load.root] = (sent.line, False)
+        return _read(self, sent, parameters) if parameters else None
 
     def problems(self) -> list[Problem]:
         """Return what has come too often."""
@@ -104,7 +132,7 @@ class Finder:
     """Looks at each SELECT that is about to be sent."""
 
     def __init__(self) -> None:
-        self.strict: Strict | None = None
+        self.strict: Callable[[Problem], None] | None = None  # is told at once
 
     def look(
         self, seen: Seen, sent: Sent, asked: Asked | None, parameters: Any, context: Any
@@ -118,23 +146,29 @@ class Finder:
             parameters: as the driver gets them.
             context: SQLAlchemy's, of the statement.
         """
-        load = None
-        if asked is not None:
-            statement, given, _ = asked
-            if statement is None:  # of a flush
-                return
-            load = load_of(statement, given, context.compiled)
-            if load is not None and load.what is None:
-                seen.queries[load.root] = (sent.line, False)
-                load = None
-            if load is None and not parameters:
-                return
-        if load is None:
-            found = _read(seen, sent, parameters)
-        else:
-            found = _loaded(seen, load, sent, parameters)
+        query = sent, asked, parameters, context.compiled
+        if self.strict is None and (
+            asked is None or LOADING not in (asked[1].get("execution_options") or NOTHING)
+        ):
+            seen.unread.append(query)
+            return
+        seen.read()
+        found = seen.look(query)
         if found is not None and self.strict is not None and (problem := found.problem()):
-            self.strict.found(problem)
+            self.strict(problem)
+
+
+def _are_repeated(queries: list[Query]) -> bool:
+    """Tell whether one of these comes twice, or cannot be told from others that fast."""
+    places = [
+        (sent.sql.text, given if given.__class__ is tuple else key_of(given), sent.line)
+        for sent, asked, given, _ in queries
+        if given or asked is None
+    ]
+    try:
+        return len(set(places)) < len(places)
+    except TypeError:
+        return True
 
 
 def _loaded(seen: Seen, load: Load, sent: Sent, parameters: Any) -> Repeated:
@@ -202,76 +236,3 @@ def of_scope(
             remedy = "leave it to the end of the request, or do that part in `db.atomic()`"
             where = each.by_hand or None
             yield Problem("commit by hand", "in a request", 1, where, where, remedy)
-
-
-class Startable(Protocol):
-    """A watch."""
-
-    @property
-    def is_on(self) -> bool:
-        """Whether it records."""
-        ...
-
-    @property
-    def finder(self) -> Finder:
-        """Who looks for problems, while it records."""
-        ...
-
-    def start(self, *args: Any, **kwargs: Any) -> None:
-        """Record."""
-
-    def stop(self) -> None:
-        """Record no longer."""
-
-
-def allowed_by(allow: Mapping[str, str], problem: Problem) -> str | None:
-    """Return the reason for which a problem is allowed; None if it is not.
-
-    Args:
-        allow: reasons by patterns of `A.bs`, of a statement, or of `file.py:12`.
-        problem: it.
-    """
-    names = [name for name in (problem.what, problem.line, problem.at) if name]
-    found = (why for each, why in allow.items() if any(fnmatch(name, each) for name in names))
-    return next(found, None)
-
-
-class Strict:
-    """While it lasts, a problem is raised where it is found: for tests.
-
-    Args:
-        watch: it is on meanwhile.
-        allow: what is allowed, and why: patterns of `A.bs`, of a statement, or of `file.py:12`.
-    """
-
-    def __init__(self, watch: Startable, allow: Mapping[str, str]) -> None:
-        self._watch = watch
-        self._allow = allow
-        self._was_on = True
-        self._finder: Finder
-        self._around: Strict | None = None
-        self._found: list[Problem] = []
-
-    def found(self, problem: Problem) -> None:
-        """Raise the problem, unless it is allowed."""
-        if not self.allows(problem):
-            self._found.append(problem)
-            raise ProblemFound(str(problem))
-
-    def allows(self, problem: Problem) -> bool:
-        """Tell whether it is allowed."""
-        return allowed_by(self._allow, problem) is not None
-
-    def __enter__(self) -> Self:
-        self._was_on = self._watch.is_on
-        self._watch.start(share=False)
-        self._finder = self._watch.finder
-        self._around, self._finder.strict = self._finder.strict, self
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        self._finder.strict = self._around  # though the watch may have been stopped meanwhile
-        if not self._was_on:
-            self._watch.stop()
-        if kind is None and self._found:  # somebody has swallowed it
-            raise ProblemFound(str(self._found[0]))

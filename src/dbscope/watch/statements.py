@@ -103,6 +103,7 @@ def _keep(draft: Draft, sent: Sent) -> None:
         draft.statements.append(sent)
     else:
         draft.more += 1
+        draft.seen.read()  # so that only so many wait to be looked at
 
 
 def _count(draft: Draft, sent: Sent, *, is_kept: bool) -> None:

@@ -8,9 +8,9 @@ from weakref import WeakSet
 
 from dbscope import arguments
 from dbscope.watch.findings import KEPT, Findings
-from dbscope.watch.problems import Strict
 from dbscope.watch.recorder import Recorder
 from dbscope.watch.sampler import Sampler
+from dbscope.watch.strict import Strict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
