@@ -14,6 +14,7 @@ from sqlalchemy import TextClause
 
 from dbscope.backends.connecting import AUTOCOMMIT
 from dbscope.backends.driver import WAYS, ConnectionStatus
+from dbscope.backends.sandbox import is_sandboxed
 from dbscope.backends.sockets import has_unread_bytes
 from dbscope.engine import telling
 from dbscope.engine.sql_text import check_sql
@@ -232,8 +233,11 @@ def not_stored(unit: Unit, how: str) -> DatabaseUnavailable:
 def _goodbye(connection: Connection, driver: Driver, dbapi: Any) -> str:
     """Return what the server has said to end the connection, unread so far; "" if nothing.
 
-    An idle connection has nothing to read, but for notices.
+    An idle connection has nothing to read, but for notices. That of a sandbox may not be idle: what
+    has come may be the answer that another thread waits for.
     """
     if not driver.says_goodbye or not has_unread_bytes(dbapi, connection.info):
+        return ""
+    if is_sandboxed(connection):
         return ""
     return driver.read_goodbye(connection, dbapi)
