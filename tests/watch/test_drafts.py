@@ -1,12 +1,14 @@
 """What is known of a scope while it goes on."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.util import greenlet_spawn
 
-from dbscope import Database
+from dbscope import AsyncDatabase, Database
 from dbscope.watch.drafts import MOST, Draft
 from dbscope.watch.sql import KNOWN
 
@@ -27,6 +29,36 @@ def test_a_draft_has_in_itself_all_that_is_read_of_it(db: Database) -> None:
         db.execute(text("SELECT 1"))
         (draft,) = db.watch.recorder.drafts.values()
         assert list(vars(draft)) == list(Draft.__annotations__)
+
+
+async def streamed(db: AsyncDatabase) -> None:
+    """Read by SQLAlchemy's own greenlet, in which nothing is above the session."""
+    rows = await db.session.stream(text("SELECT 1"))
+    assert [tuple(row) async for row in rows] == [(1,)]
+
+
+async def spawned(db: AsyncDatabase) -> None:
+    """Call the plain session in a greenlet, with nothing above it."""
+    result = await greenlet_spawn(db.session.sync_session.execute, text("SELECT 1"))
+    assert result.scalar() == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("read", [streamed, spawned])
+@pytest.mark.parametrize("driver", ["sqlite", "sqlite+aiosqlite"])
+async def test_what_is_all_of_a_greenlet_is_recorded_with_its_line(
+    tmp_path: Path, driver: str, read: Callable[[AsyncDatabase], Awaitable[None]]
+) -> None:
+    """The stack ends with the session there; the line is that of who awaits the greenlet."""
+    db = AsyncDatabase(f"{driver}:///{tmp_path}/a.db")
+    db.watch.start(share=False)
+    async with db.scope():
+        await read(db)
+    (statement,) = db.watch.recent(1)[0].statements
+    assert statement.line is not None
+    assert statement.line.split(":")[0].endswith("test_drafts.py")
+    db.watch.stop()
+    await db.dispose()
 
 
 def test_all_that_is_sent_in_one_line_is_sent_at_one_place(db: Database) -> None:

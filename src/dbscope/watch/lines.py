@@ -66,8 +66,7 @@ def line_here(above: int = 1) -> Place | None:
         carrier = getcurrent().parent if carrier is None else carrier.parent
         if carrier is None:
             return None
-        # It is in the call that waits for the greenlet, which is no line of the application's.
-        frame = carrier.gr_frame and carrier.gr_frame.f_back
+        frame = carrier.gr_frame
 
 
 def _learn(frame: FrameType) -> None:

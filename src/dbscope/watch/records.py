@@ -38,12 +38,12 @@ class Late:
     _make: Callable[[], Any] | None
 
     @classmethod
-    def later(cls, make: Callable[[], Any], **known: Any) -> Self:
+    def later(cls, make: Callable[[], Any], known: dict[str, Any]) -> Self:
         """Return one that is made by the function.
 
         Args:
             make: it.
-            **known: what is read of it before, which is no reason to make the rest.
+            known: what is read of it before, which is no reason to make the rest.
         """
         late = object.__new__(cls)
         object.__setattr__(late, "_known", known)

@@ -40,7 +40,7 @@ def sealed(draft: Draft) -> Record:
         "more": ended.more,
         "again": ended.again,
     }
-    return Record.later(partial(record, ended, unit.source.name, now, known), **known)
+    return Record.later(partial(record, ended, unit.source.name, now, known), known)
 
 
 def _end(draft: Draft, ended: float) -> None:
