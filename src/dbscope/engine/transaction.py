@@ -238,6 +238,4 @@ def _goodbye(connection: Connection, driver: Driver, dbapi: Any) -> str:
     """
     if not driver.says_goodbye or not has_unread_bytes(dbapi, connection.info):
         return ""
-    if is_sandboxed(connection):
-        return ""
-    return driver.read_goodbye(connection, dbapi)
+    return "" if is_sandboxed(connection) else driver.read_goodbye(connection, dbapi)

@@ -134,9 +134,7 @@ class Spans(Follower):
             name, context, kind=SpanKind.CLIENT, attributes=attributes, links=links
         )
         if span.is_recording():
-            span.set_attribute(
-                "db.query.text", parse(event.sql, unit.source.watching.literals).text
-            )
+            span.set_attribute("db.query.text", unit.source.watching.statements[event.sql].text)
             _note_line(span)
             if is_many(event.context) and event.parameters:
                 span.set_attribute("db.operation.batch.size", len(event.parameters))

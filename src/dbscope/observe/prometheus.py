@@ -16,7 +16,7 @@ from dbscope.extras import needed
 from dbscope.observe.attaching import AnyDatabase, all_of, attach
 from dbscope.observe.transactions import Follower, Transaction
 from dbscope.watch import events
-from dbscope.watch.sql import WRITES, parse
+from dbscope.watch.sql import WRITES
 
 with needed("prometheus_client", "The client of Prometheus"):
     from prometheus_client import REGISTRY, Counter, Histogram
@@ -174,7 +174,7 @@ class Counts(Follower):
         self.told.seconds.labels(*place).observe(transaction.seconds)
 
     def _statement(self, event: events.StatementBegun) -> None:
-        kind = parse(event.sql, event.unit.source.watching.literals).kind
+        kind = event.unit.source.watching.statements[event.sql].kind
         self.sent[event.unit] = (kind if kind in KINDS else "OTHER", perf_counter())
 
     def _statement_ended(self, event: events.StatementEnded) -> None:

@@ -16,7 +16,7 @@ from dbscope.extras import needed
 from dbscope.observe.attaching import AnyDatabase, all_of, attach
 from dbscope.watch.drafts import route_of
 from dbscope.watch.sent import is_many
-from dbscope.watch.sql import WRITES, parse
+from dbscope.watch.sql import WRITES
 
 if TYPE_CHECKING:
     from dbscope.unit.unit import Unit
@@ -115,7 +115,8 @@ class Commenter:
         return with_comment(sql, told) if told else sql
 
     def _kind(self, unit: Unit, sql: str) -> str:
-        return parse(sql, unit.source.watching.literals).kind
+        kind: str = unit.source.watching.statements[sql].kind
+        return kind
 
     def _tags_of(self, unit: Unit, context: Any) -> dict[str, str]:
         tags = {**self.tags, **of_scope(unit)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 
 LONGEST = 2000  # characters of a statement that are kept
 KNOWN = 2048  # statements that are remembered
@@ -76,9 +75,8 @@ class Sql:
     defines: bool  # … the schema, or it empties a table; what is temporary has no name
 
 
-@lru_cache(KNOWN)
 def parse(text: str, literals: Literals = STANDARD) -> Sql:
-    """Return what a statement is; by its first words, and cheap when it was seen before.
+    """Return what a statement is; by its first words. Who asks often has it from `Known`.
 
     Args:
         text: of the statement.
