@@ -21,6 +21,9 @@ from tests.support.look import Onlooker
 
 QUIET_CELERY = ["--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "INFO"]
 
+# It says so to its parent under a lock of both: who dies just then keeps it.
+DRAMATIQ_IS_READY = "Worker process is ready for action."
+
 
 @dataclass(frozen=True)
 class System:
@@ -33,6 +36,7 @@ class System:
         left: what there is of the message when the worker has stopped, in words; "" for nothing.
         forget: removes what it has left in its broker.
         arguments: for the sender, beside the case.
+        ready: what its worker prints when it may be killed; else it may wait for itself for ever.
     """
 
     app: str
@@ -41,6 +45,7 @@ class System:
     left: Callable[[str], str]
     forget: Callable[[str], None]
     arguments: Sequence[str] = ()
+    ready: str = ""
 
 
 # -- NATS ------------------------------------------------------------------------------------------
@@ -272,6 +277,7 @@ SYSTEMS = {
         ["RabbitMQ"],
         left_in_dramatiq_rabbit,
         forget_in_dramatiq,
+        ready=DRAMATIQ_IS_READY,
     ),
     "Dramatiq, async actor": System(
         "on_dramatiq",
@@ -280,6 +286,7 @@ SYSTEMS = {
         left_in_dramatiq_rabbit,
         forget_in_dramatiq,
         ["async"],
+        ready=DRAMATIQ_IS_READY,
     ),
     "Dramatiq, Redis": System(
         "on_dramatiq_redis",
@@ -287,6 +294,7 @@ SYSTEMS = {
         ["Redis"],
         left_in_dramatiq_redis,
         forget_in_redis,
+        ready=DRAMATIQ_IS_READY,
     ),
     "SAQ, Redis": System(
         "on_saq",

@@ -89,8 +89,12 @@ def tried(system: System, case: str, told: str, place: Field) -> str:
     runs, _, left = rest.partition(": ")
     where = place.queue if system.services else place.url
     try:
-        send(system, case, place.env)
+        if not system.ready:
+            send(system, case, place.env)
         with Worker(system.command, place.env, place.log):
+            if system.ready:
+                assert until(lambda: system.ready in place.log.read_text(), bar(60))
+                send(system, case, place.env)
             until(lambda: place.runs() >= int(runs), bar(60))
             until(lambda: system.left(where) == left, bar(60))
             until(lambda: len(place.messages()) >= int(rows), bar(60))  # it may have just begun

@@ -16,7 +16,8 @@ async def work(ctx, *, case: str) -> None:
     await do(case)
 
 
-settings = {"queue": queue, "functions": [work], "timers": {"sweep": 1}}
+# Not oftener: SAQ takes a job that is just being begun for one that a dead worker has left.
+settings = {"queue": queue, "functions": [work], "timers": {"sweep": 5}}
 install(db, settings, retries=2)
 
 
