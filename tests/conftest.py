@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from blockbuster import BlockBuster, BlockingError
 import dbscope
 from dbscope.engine import lost_answer
 from tests.support.look import Onlooker
-from tests.support.processes import LONG
+from tests.support.processes import LONG, short_folder
 from tests.worlds import MISSING
 
 pytest_plugins = [
@@ -79,10 +80,19 @@ def is_elsewhere(item: pytest.Item) -> bool:
     return any(world in MISSING[name] for name in needed)
 
 
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder as `tmp_path`, in which the names of sockets are short enough."""
+    with short_folder() as folder:
+        yield folder
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _spool(tmp_path_factory: pytest.TempPathFactory) -> None:
+def _spool() -> Iterator[None]:
     """Let the processes that are watched find each other in a folder of this run."""
-    os.environ["DBSCOPE_WATCH_DIR"] = str(tmp_path_factory.mktemp("spool", numbered=True))
+    with short_folder() as folder:
+        os.environ["DBSCOPE_WATCH_DIR"] = str(folder)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -123,15 +133,21 @@ def is_not_ours(*args: object, **kwargs: object) -> bool:
     """Tell whether an application inside our middleware blocks, or a driver as it means to."""
     frame = sys._getframe(1)
     while frame is not None:
-        name = frame.f_code.co_filename
-        if name.startswith(ON_THE_LOOP):  # where it is known how long a statement takes
-            return True
-        if name.startswith(OURS):
-            return False
-        if name != __file__ and any(part in name for part in THEIRS):
-            return True
+        answer = may_block(frame.f_code.co_filename)
+        if answer is not None:
+            return answer
         frame = frame.f_back
     return True
+
+
+@cache
+def may_block(file: str) -> bool | None:
+    """Tell whether what is called from a file may block; None: who calls the file decides."""
+    if file.startswith(ON_THE_LOOP):  # where it is known how long a statement takes
+        return True
+    if file.startswith(OURS):
+        return False
+    return True if file != __file__ and any(part in file for part in THEIRS) else None
 
 
 @pytest.fixture(autouse=True)

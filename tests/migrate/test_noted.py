@@ -19,10 +19,10 @@ PATIENCE = 30.0  # seconds
 
 
 @pytest.fixture
-def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def spool(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the folder of all databases."""
-    monkeypatch.setenv("DBSCOPE_WATCH_DIR", str(tmp_path / "spool"))
-    return tmp_path / "spool"
+    monkeypatch.setenv("DBSCOPE_WATCH_DIR", str(short_path / "spool"))
+    return short_path / "spool"
 
 
 @pytest.fixture

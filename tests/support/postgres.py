@@ -41,7 +41,12 @@ SETTINGS = {
     "deadlock_timeout": "200ms",
     "dynamic_shared_memory_type": "mmap",  # in the data folder: nothing to leave behind in /dev/shm
 }
-CARELESS = {"fsync": "off", "full_page_writes": "off"}  # fast, and lost if the machine goes down
+CARELESS = {  # fast, small, and lost if the machine goes down
+    "fsync": "off",
+    "full_page_writes": "off",
+    "max_wal_size": "128MB",
+    "min_wal_size": "32MB",
+}
 
 # Ends the server when the tests were killed and could not: its input ends when they do.
 WATCHDOG = """

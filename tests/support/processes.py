@@ -5,9 +5,10 @@ import os
 import re
 import shutil
 import socket
+import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,13 @@ LONG = "DBSCOPE_TESTS_LONG"  # set with --long: the machine has nothing else to 
 def bar(seconds: float) -> float:
     """Return how long something may take; a short run shares its machine, which may stall."""
     return seconds if os.environ.get(LONG) else seconds + 20
+
+
+@contextmanager
+def short_folder() -> Iterator[Path]:
+    """Make a folder for sockets, whose names may have some hundred bytes and no more."""
+    with tempfile.TemporaryDirectory(prefix="ds-") as folder:
+        yield Path(folder)
 
 
 def unprivileged_user() -> dict[str, Any]:

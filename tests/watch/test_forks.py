@@ -48,9 +48,9 @@ def in_child(function: Callable[[], object]) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def spool(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a folder of all databases that is empty."""
-    monkeypatch.setenv("DBSCOPE_WATCH_DIR", str(tmp_path / "spool"))
+    monkeypatch.setenv("DBSCOPE_WATCH_DIR", str(short_path))
 
 
 @pytest.fixture

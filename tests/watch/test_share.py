@@ -42,9 +42,9 @@ sys.stdin.readline()
 
 
 @pytest.fixture(autouse=True)
-def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def spool(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the folder of all databases."""
-    path = tmp_path / "spool"
+    path = short_path / "spool"
     monkeypatch.setenv("DBSCOPE_WATCH_DIR", str(path))
     return path
 

@@ -14,6 +14,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from dbscope.watch.share import revisions
+from tests.support.processes import short_folder
 from tests.watch.demo_server import Demo
 from tests.watch.pictures import QUIET, SIZES, VIEWS, open_view
 
@@ -23,18 +24,19 @@ SERIOUS = {"serious", "critical"}
 
 
 @pytest.fixture(scope="module")
-def shop(postgres: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+def shop(postgres: Any) -> Iterator[Demo]:
     """A shop in which something of everything has happened."""
-    demo = Demo(postgres.new_database("shop"), tmp_path_factory.mktemp("shop") / "spool")
-    with demo.serving():
-        demo.buy(30)
-        demo.look()
-        demo.complain()
-        demo.block(0.3)
-        for thread in demo.stick(12, 0.7):
-            thread.join()
-        assert demo.run("nightly.py", "0").wait() == 0
-        yield demo
+    with short_folder() as folder:
+        demo = Demo(postgres.new_database("shop"), folder / "spool")
+        with demo.serving():
+            demo.buy(30)
+            demo.look()
+            demo.complain()
+            demo.block(0.3)
+            for thread in demo.stick(12, 0.7):
+                thread.join()
+            assert demo.run("nightly.py", "0").wait() == 0
+            yield demo
 
 
 @pytest.fixture(scope="module")
