@@ -17,7 +17,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from benchmarks.measure import CLOCKS, CONTROL, HAND, OURS, Size, measure
 from benchmarks.places import Places
-from benchmarks.watch import SCOPE, receive
+from benchmarks.ten import SCOPE, receive
 from dbscope import AsyncDatabase
 
 BAR = 3000  # µs, the median of a sandboxed test

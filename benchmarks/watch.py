@@ -9,86 +9,12 @@ more. CPU time of the process: the thread that looks now and then is in it.
 import argparse
 import asyncio
 from statistics import median
-from typing import Any
-
-from fastapi import FastAPI
-from sqlalchemy import URL, select
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from benchmarks.measure import CLOCKS, CONTROL, HAND, OURS, Size, measure
 from benchmarks.places import Places
-from dbscope import AsyncDatabase
-from dbscope.watch.findings import KEPT
+from benchmarks.ten import Subject
 
 BAR = 1.08
-
-
-class Base(DeclarativeBase):
-    """The table of this benchmark."""
-
-
-class Row(Base):
-    __tablename__ = "row"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str]
-
-
-class Subject:
-    """An application on a database, watched or not."""
-
-    def __init__(self, url: URL, statements: int, *, watched: bool, keep: int = KEPT) -> None:
-        self.db = AsyncDatabase(url)
-        self.statements = statements
-        self.watched = watched
-        self.keep = keep
-        self.app = FastAPI()
-        self.db.install(self.app)
-        self.answers = 0
-
-        @self.app.get("/")
-        async def read() -> int:
-            found = 0
-            for number in range(1, statements + 1):
-                rows = await self.db.session.scalars(select(Row).where(Row.id <= number))
-                found += len(rows.all())
-            return found
-
-    async def prepare(self) -> None:
-        await self.db.ensure_schema(Base.metadata)
-        async with self.db.scope():
-            self.db.session.add_all([Row(name=f"row {number}") for number in range(20)])
-        if self.watched:
-            self.db.watch.start(keep=self.keep)
-
-    async def request(self, times: int) -> None:
-        for _ in range(times):
-            await self.app(SCOPE | {"state": {}}, receive, self.send)
-
-    async def send(self, message: Any) -> None:
-        self.answers += message.get("status") == 200
-
-    def check(self) -> None:
-        assert self.answers
-        if self.watched:
-            assert len(self.db.watch.recent(1)[0].statements) == self.statements
-
-
-SCOPE = {
-    "type": "http",
-    "asgi": {"version": "3.0"},
-    "http_version": "1.1",
-    "method": "GET",
-    "scheme": "http",
-    "path": "/",
-    "raw_path": b"/",
-    "root_path": "",
-    "query_string": b"",
-    "headers": [],
-}
-
-
-async def receive() -> Any:
-    return {"type": "http.request", "body": b"", "more_body": False}
 
 
 async def main(options: argparse.Namespace) -> bool:

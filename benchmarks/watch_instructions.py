@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.places import Places
-from benchmarks.watch import Subject
+from benchmarks.ten import Subject
 from dbscope.sqlite_inline import calls, fairness
 from dbscope.watch.sampler import Sampler
 from dbscope.watch.share.serving import Sharing

@@ -18,7 +18,7 @@ from typing import Any
 from fastapi import FastAPI, HTTPException
 from sqlalchemy import select, text
 
-from benchmarks.watch import SCOPE, Base, Row, receive
+from benchmarks.ten import SCOPE, Base, Row, receive
 from dbscope import AsyncDatabase
 
 TENTHS = 10

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import sys
 from contextlib import suppress
@@ -21,7 +20,7 @@ from sqlalchemy import event, make_url, select
 from sqlalchemy.orm import joinedload, selectinload, undefer
 
 from benchmarks.observers import causes, loads, model, stories
-from benchmarks.observers.tools import TOOLS, Problem, Said
+from benchmarks.observers.tools import TOOLS, Problem, Said, settle
 
 NAMES: dict[str, Any] = {
     "select": select,
@@ -232,8 +231,7 @@ async def cut_off(request: Any) -> None:
 
 def main(name: str, url: str, folder: str) -> None:
     """Print what came of it."""
-    os.environ |= {"TRACEPANEL_ENABLED": "1", "TRACEPANEL_DBAPI_ENABLED": "0"}
-    os.environ |= {"TRACEPANEL_DIR": folder}
+    settle(folder)
     look = Look(name, url, Path(folder))
     try:
         told = asyncio.run(look.all())

@@ -6,6 +6,7 @@ To be fair, all that a tool keeps of them is taken, not only what it shows first
 from __future__ import annotations
 
 import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -194,6 +195,12 @@ class Tracepanel(Tool):
                 Problem(each.kind == "n+1", each.describe(), each.hint or "") for each in found
             ],
         )
+
+
+def settle(folder: str) -> None:
+    """Tell tracepanel what only the environment does."""
+    os.environ |= {"TRACEPANEL_ENABLED": "1", "TRACEPANEL_DBAPI_ENABLED": "0"}
+    os.environ |= {"TRACEPANEL_DIR": folder}
 
 
 TOOLS: dict[str, type[Tool]] = {
