@@ -22,7 +22,7 @@ from dbscope.unit.sessions import is_clean
 from dbscope.unit.unit import State, Unit
 from dbscope.watch.events import ClosedByHand, EndAsked, FlushBegun
 
-ABOVE = 2  # calls: `_execute_internal` is nobody's line; what calls it may be all of a greenlet
+ABOVE = 2  # calls: `_execute_internal` and what SQLAlchemy calls it from are nobody's line
 
 if TYPE_CHECKING:
     from collections.abc import Callable

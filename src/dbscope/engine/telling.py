@@ -17,21 +17,23 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from dbscope.unit.unit import Unit
-    from dbscope.watch.dispatch import Listener
+    from dbscope.watch.dispatch import Listener, Listeners
 
 WITH_PARAMETERS = 4  # arguments of `do_execute`: cursor, statement, parameters, context
 
 
-def execute(unit: Unit, send: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+def execute(
+    listeners: Listeners, unit: Unit, send: Callable[..., None], *args: Any, **kwargs: Any
+) -> None:
     """Send a statement, and tell of its begin and its end.
 
     Args:
+        listeners: who is told.
         unit: whose statement it is.
         send: the dialect's own way to send it.
         *args: of that: the cursor, the statement, its parameters if any, and the context.
         **kwargs: the same.
     """
-    listeners = unit.source.events.listeners
     if listeners.comment is not None:  # behind the listeners, to whom it is the same statement
         send = partial(execute_commented, unit, listeners.comment, send)
     if listeners.others:
@@ -40,13 +42,15 @@ def execute(unit: Unit, send: Callable[..., None], *args: Any, **kwargs: Any) ->
     if direct is None:
         send(*args, **kwargs)
         return
-    direct.begin(unit, args[1], args[2] if len(args) == WITH_PARAMETERS else None, args[-1])
+    context = args[-1]
+    parameters = args[2] if len(args) == WITH_PARAMETERS else None
+    noted = direct.begin(unit, args[1], parameters, context)
     try:
         send(*args, **kwargs)
     except BaseException as error:
-        direct.end(unit, args[-1], error)
+        direct.end(noted, context, error)
         raise
-    direct.end(unit, args[-1], None)
+    direct.end(noted, context, None)
 
 
 def execute_heard(

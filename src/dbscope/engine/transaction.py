@@ -96,8 +96,9 @@ def send(
         unit = None
     if unit is not None:  # by few calls: all statements pass here
         check_sent(unit, connection, status, args)
-        if unit.source.events.listeners:
-            execute = partial(telling.execute, unit, execute)
+        listeners = unit.source.events.listeners
+        if listeners:
+            execute = partial(telling.execute, listeners, unit, execute)
     try:
         execute(*args, **kwargs)
     except Exception as error:

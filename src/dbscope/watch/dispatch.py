@@ -34,20 +34,24 @@ class DirectListener:
         raise NotImplementedError
 
     @staticmethod
-    def here(above: int = 1) -> Any:
+    def here(above: int = 0) -> Any:
         """Return the line that is to be remembered while the session executes a statement.
 
         Args:
-            above: how many calls further up it is looked for first.
+            above: how many calls above the one that asks are nobody's line.
         """
         raise NotImplementedError
 
-    def begin(self, unit: Any, sql: str, parameters: Any, context: Any) -> None:
-        """A statement is about to be sent; the arguments are those of `StatementBegun`."""
+    def begin(self, unit: Any, sql: str, parameters: Any, context: Any) -> Any:
+        """A statement is about to be sent; the arguments are those of `StatementBegun`.
+
+        Returns:
+            What `end` is to be given.
+        """
         raise NotImplementedError
 
-    def end(self, unit: Any, context: Any, error: BaseException | None) -> None:
-        """Its answer is here; the arguments are those of `StatementEnded`."""
+    def end(self, noted: Any, context: Any, error: BaseException | None) -> None:
+        """Its answer is here; see `begin` and `StatementEnded`."""
         raise NotImplementedError
 
 

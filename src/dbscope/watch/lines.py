@@ -40,17 +40,17 @@ def working_directory() -> str:
 ROOT = working_directory()  # below which files have short names
 
 
-def line_here(above: int = 1) -> Place | None:
+def line_here(above: int = 0) -> Place | None:
     """Return the innermost line of the application above; None if there is none.
 
     In async code SQLAlchemy runs in a greenlet, where the stack ends before it comes to the code
     that awaits: that is in the greenlet around it.
 
     Args:
-        above: the first call that may be the application's; Python makes an object of each that is
-            looked at.
+        above: how many calls above this one are not the application's, as is known beforehand. The
+            last of them may be all of its greenlet.
     """
-    frame: FrameType | None = sys._getframe(above)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    frame = sys._getframe(above).f_back  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     carrier: Any = None
     kinds = _kinds
     while True:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dbscope.watch import lines
-from dbscope.watch.loads import LOADING, NOTHING, Load, load_of
+from dbscope.watch.loads import Load, load_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -129,29 +129,18 @@ class Seen:
 
 
 class Finder:
-    """Looks at each SELECT that is about to be sent."""
+    """Looks at each SELECT that is about to be sent, if it cannot wait (see `Seen`)."""
 
     def __init__(self) -> None:
         self.strict: Callable[[Problem], None] | None = None  # is told at once
 
-    def look(
-        self, seen: Seen, sent: Sent, asked: Asked | None, parameters: Any, context: Any
-    ) -> None:
-        """Look at one.
+    def look(self, seen: Seen, query: Query) -> None:
+        """Look at one, and at those that have waited for it.
 
         Args:
             seen: what its scope has loaded so far.
-            sent: the statement.
-            asked: what the session was asked for; None if it was not asked.
-            parameters: as the driver gets them.
-            context: SQLAlchemy's, of the statement.
+            query: the statement.
         """
-        query = sent, asked, parameters, context.compiled
-        if self.strict is None and (
-            asked is None or LOADING not in (asked[1].get("execution_options") or NOTHING)
-        ):
-            seen.unread.append(query)
-            return
         seen.read()
         found = seen.look(query)
         if found is not None and self.strict is not None and (problem := found.problem()):

@@ -11,6 +11,7 @@ from dbscope.watch.dispatch import DirectListener, complain
 from dbscope.watch.drafts import MOST, SHORTEST, Draft
 from dbscope.watch.events import StatementBegun, StatementEnded
 from dbscope.watch.kept import Kept
+from dbscope.watch.loads import LOADING, NOTHING
 from dbscope.watch.parts import Sent
 from dbscope.watch.sent import rows_of, shortened
 
@@ -28,8 +29,8 @@ class StatementRecorder(Kept, DirectListener):
     # Near the session it is near; at the driver it is twenty frames away.
     here = staticmethod(lines.line_here)
 
-    def begin(self, unit: Unit, sql: str, parameters: Any, context: Any) -> None:
-        """Note a statement that is about to be sent."""
+    def begin(self, unit: Unit, sql: str, parameters: Any, context: Any) -> Draft | None:
+        """Note a statement that is about to be sent, and return where."""
         try:
             draft = self.drafts[unit]
             if draft.unread is not None:
@@ -47,30 +48,36 @@ class StatementRecorder(Kept, DirectListener):
             values = shortened(parameters) if self.values else None
             sent = draft.current = Sent(parsed, line, now, place, draft.savepoint, values)
             if parsed.kind == "SELECT":
-                self.finder.look(draft.seen, sent, asked, parameters, context)
+                query = sent, asked, parameters, context.compiled
+                given = NOTHING if asked is None else asked[1].get("execution_options") or NOTHING
+                if LOADING in given or self.finder.strict is not None:
+                    self.finder.look(draft.seen, query)
+                else:
+                    draft.seen.unread.append(query)
         except ProblemFound:
             raise
         except Exception as failure:
             complain(StatementBegun, failure)
+            return None
+        return draft
 
-    def end(self, unit: Unit, context: Any, error: BaseException | None) -> None:
+    def end(self, noted: Draft | None, context: Any, error: BaseException | None) -> None:
         """Note that its answer is here."""
-        draft = self.drafts.get(unit)
-        if draft is None or draft.current is None:
+        if noted is None or (sent := noted.current) is None:
             return
-        sent, draft.current = draft.current, None
+        draft, noted.current, parsed = noted, None, sent.sql
         sent.ended = draft.idle_since = perf_counter()
         draft.idle_line = sent.line
         try:
             if error is not None:
-                sent.error = reasons.describe(error, unit)
-            elif not sent.sql.defines:
+                sent.error = reasons.describe(error, draft.unit)
+            elif not parsed.defines:
                 sent.rows = rows_of(context)
             else:
-                sent.at_once = unit.source.watching.commits_definitions
+                sent.at_once = draft.unit.source.watching.commits_definitions
             if draft.waiting is not None:
                 draft.waited(granted=error is None)
-            if sent.sql.kind == "SELECT" and len(draft.statements) < MOST:
+            if parsed.kind == "SELECT" and len(draft.statements) < MOST:
                 draft.statements.append(sent)
             else:
                 _end_other(draft, sent, context)
