@@ -24,6 +24,7 @@ pytest_plugins = [
     "tests.support.certificates",
     "tests.support.forgetting",
     "tests.support.quick",
+    "tests.support.watched",
     "tests.fixtures",
 ]
 
