@@ -3,12 +3,15 @@
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.util import greenlet_spawn
 
 from dbscope import AsyncDatabase, Database
+from dbscope.errors import ProblemFound
 from dbscope.watch.drafts import MOST, Draft
 from dbscope.watch.sql import KNOWN
 
@@ -104,3 +107,57 @@ def test_values_that_cannot_be_compared_are_told_by_what_they_look_like(
             db.execute(read, {"n": [number]})
     (problem,) = db.watch.problems()
     assert (problem.kind, problem.times) == ("duplicate read", 3)
+
+
+class Unspeakable(list[int]):
+    """A value that can be stored, neither compared at once nor told."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError
+
+
+def test_what_cannot_be_noted_is_not_taken_for_what_goes_on(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watch complains, once; each statement has its end, and what comes later is seen."""
+    monkeypatch.setitem(sqlite3.adapters, (Unspeakable, sqlite3.PrepareProtocol), lambda _: "x")
+    monkeypatch.setattr(db._source.events.listeners.direct.finder, "strict", lambda _: None)
+    with db.scope():
+        db.execute(text("SELECT :n"), {"n": Unspeakable()})
+        (draft,) = db.watch.recorder.drafts.values()
+        assert draft.current is None
+        for number in (1, 1, 1):
+            db.execute(text("SELECT :n"), {"n": number})
+    record = db.watch.recent(1)[0]
+    assert len(record.statements) == 4
+    assert [problem.times for problem in record.problems] == [3]
+
+
+def test_what_a_problem_has_stopped_does_not_go_on(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was never sent."""
+
+    def stop(problem: Any) -> None:
+        raise ProblemFound(problem)
+
+    monkeypatch.setattr(db._source.events.listeners.direct.finder, "strict", stop)
+    with db.scope():
+        with pytest.raises(ProblemFound):
+            for _ in range(10):
+                db.execute(text("SELECT :n"), {"n": 1})
+        (draft,) = db.watch.recorder.drafts.values()
+        assert draft.current is None
+        db.set_rollback(True)
+
+
+def test_what_ends_after_its_record_was_made_is_not_noted_in_it(db: Database) -> None:
+    """What is shared with the record would say more than its outcome does."""
+    recorder = db.watch.recorder
+    with db.scope():
+        db.execute(text("CREATE TABLE t (n INTEGER)"))
+        (unit,) = recorder.drafts
+        context = SimpleNamespace(compiled=None, cursor=SimpleNamespace(rowcount=1))
+        noted = recorder.begin(unit, "INSERT INTO t VALUES (1)", (), context)
+    recorder.end(noted, context, None)
+    assert [what for what, _ in db.watch.recent(1)[0].stored] == ["CREATE TABLE t"]

@@ -38,7 +38,7 @@ class DirectListener:
         """Return the line that is to be remembered while the session executes a statement.
 
         Args:
-            above: how many calls above the one that asks are nobody's line.
+            above: how many calls above this one are not the application's, as is known beforehand.
         """
         raise NotImplementedError
 

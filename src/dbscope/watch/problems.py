@@ -104,9 +104,9 @@ class Seen:
 
     def read(self) -> None:
         """Look at the queries that nobody has looked at."""
-        for query in self.unread:
+        waiting, self.unread = self.unread, []  # so that one which fails does so once
+        for query in waiting:
             self.look(query)
-        self.unread.clear()
 
     def look(self, query: Query) -> Repeated | None:
         """Return what a statement repeats, if it does."""

@@ -52,6 +52,7 @@ class Recorder(StatementRecorder):
     def _keep(self, draft: Draft) -> None:
         keep_unread(draft)
         record = sealed(draft)
+        draft.current = None  # one that is still under way is not noted in what is shared with it
         self.ring.append(record)
         if draft.root is not None:
             self.ended.append((draft.root, record))

@@ -55,10 +55,11 @@ class StatementRecorder(Kept, DirectListener):
                 else:
                     draft.seen.unread.append(query)
         except ProblemFound:
+            self.drafts[unit].current = None  # it is not sent
             raise
         except Exception as failure:
             complain(StatementBegun, failure)
-            return None
+            return self.drafts.get(unit)
         return draft
 
     def end(self, noted: Draft | None, context: Any, error: BaseException | None) -> None:
