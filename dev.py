@@ -35,9 +35,9 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import tomllib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NoReturn
 
@@ -120,12 +120,19 @@ def keep_in_memory() -> None:
     is an eighth of all the CPU time that the tests take.
     """
     folder = Path("/dev/shm")  # noqa: S108
-    if "TMPDIR" in os.environ or not folder.is_dir():
-        return
-    room = os.statvfs(folder)
-    can_run = not room.f_flag & os.ST_NOEXEC  # some tests install programs there
-    if can_run and room.f_bavail * room.f_frsize >= ROOM and os.access(folder, os.W_OK):
+    if sys.platform == "linux" and "TMPDIR" not in os.environ and has_room(folder):
         os.environ["TMPDIR"] = str(folder)
+
+
+def has_room(folder: Path) -> bool:
+    """Tell whether the tests can have their files, and programs, in a folder in memory."""
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return False
+    told = os.statvfs(folder)
+    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    free = next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvail")), 0)
+    can_run = not told.f_flag & os.ST_NOEXEC
+    return can_run and told.f_bavail * told.f_frsize >= ROOM and free >= 2 * ROOM
 
 
 def install_programs() -> None:
@@ -151,32 +158,40 @@ def lint(arguments: Sequence[str]) -> int:
     set_up("test")
     set_up("lint")
     commands = [LINTERS[name] for name in arguments or LINTERS]
-    with ThreadPoolExecutor(len(commands)) as pool:  # each is one thread of work
-        done = zip(commands, pool.map(check, commands), strict=True)
-        failed = [" ".join(command) for command, result in done if not passes(command, result)]
+    checks = [Check(command) for command in commands]  # at once: each is one thread of work
+    try:
+        failed = [check.name for check in checks if not check.passes()]
+    finally:
+        for check in checks:
+            check.process.kill()
     if failed:
         say(f"lint failed: {', '.join(failed)}")
     return 1 if failed else 0
 
 
-def check(command: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
-    """Run a module of the environment, and keep what it says until it is its turn."""
-    colours = {"FORCE_COLOR": "1"} if sys.stdout.isatty() else {}
-    return subprocess.run(
-        [VENV_PYTHON, "-m", *command],
-        env=os.environ | colours,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-    )
+class Check:
+    """A linter at work; what it says is kept until it is its turn."""
 
+    def __init__(self, command: Sequence[str]) -> None:
+        self.name = " ".join(command)
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115
+        colours = {"FORCE_COLOR": "1"} if sys.stdout.isatty() and os.name != "nt" else {}
+        self.process = subprocess.Popen(
+            [VENV_PYTHON, "-m", *command],
+            env=colours | os.environ,
+            stdout=self._said,
+            stderr=subprocess.STDOUT,
+        )
 
-def passes(command: Sequence[str], result: subprocess.CompletedProcess[bytes]) -> bool:
-    """Show what it said, and tell whether it was content."""
-    print(f"$ {' '.join(command)}", flush=True)
-    sys.stdout.buffer.write(result.stdout)
-    sys.stdout.flush()
-    return result.returncode == 0
+    def passes(self) -> bool:
+        """Show what it said, and tell whether it was content."""
+        print(f"$ {self.name}", flush=True)
+        status = self.process.wait()
+        with self._said as said:
+            said.seek(0)
+            sys.stdout.buffer.write(said.read())
+            sys.stdout.flush()
+        return status == 0
 
 
 def bench(arguments: Sequence[str]) -> int:

@@ -11,6 +11,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from dbscope import AsyncDatabase
 from dbscope.watch.findings import KEPT
 
+STATEMENTS = 10  # of a request
+
 
 class Base(DeclarativeBase):
     """The table of this benchmark."""
@@ -78,6 +80,9 @@ class Subject:
 
     def check(self) -> None:
         assert self.answers
+        self.check_watch()
+
+    def check_watch(self) -> None:
         if self.watched:
             assert len(self.db.watch.recent(1)[0].statements) == self.statements
 

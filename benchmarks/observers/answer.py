@@ -19,9 +19,8 @@ import uvicorn
 from sqlalchemy import make_url
 
 from benchmarks.observers.tools import TOOLS, settle
-from benchmarks.ten import Subject, different
+from benchmarks.ten import STATEMENTS, Subject, different
 
-STATEMENTS = 10
 Ask = Callable[[int], Awaitable[float]]  # seconds of CPU that so many requests took
 
 
@@ -57,6 +56,7 @@ async def served(subject: Subject) -> AsyncIterator[Ask]:
     # By its protocol asyncio knows that it may be told to send each answer at once.
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.bind(("127.0.0.1", 0))
+    listening.listen()
     settings: dict[str, Any] = {"log_level": "warning", "access_log": False}
     server = uvicorn.Server(uvicorn.Config(subject.app, timeout_keep_alive=3600, **settings))
     serving = asyncio.create_task(server.serve([listening]))
@@ -72,7 +72,9 @@ async def served(subject: Subject) -> AsyncIterator[Ask]:
         start = process_time()
         told.write(f"{requests}\n".encode())
         assert await heard.readline() == b"done\n"
-        return process_time() - start
+        taken = process_time() - start
+        subject.check_watch()
+        return taken
 
     yield ask
     told.close()

@@ -22,6 +22,7 @@ from typing import Any
 
 from benchmarks.observers.__main__ import APPLICATION, WANTED, row
 from benchmarks.places import Places
+from benchmarks.ten import STATEMENTS
 from tests.install.environments import ROOT, Environment, make, wheel
 
 NOBODY, CONTROL = "none", "none, again"
@@ -44,7 +45,10 @@ class Answering:
         assert self.process.stdout
         self.process.stdin.write(f"{requests}\n")
         self.process.stdin.flush()
-        return float(self.process.stdout.readline())
+        told = self.process.stdout.readline()
+        if not told:
+            raise RuntimeError(f"{self.process.args!r} has ended: {self.process.wait()}")
+        return float(told)
 
 
 @contextmanager
@@ -95,7 +99,7 @@ def table(rounds: list[dict[str, float]]) -> Iterator[str]:
     for name in NAMES:
         ratios = [times[name] / times[NOBODY] for times in rounds]
         low, _, high = quantiles(ratios, n=4)
-        added = median(times[name] - times[NOBODY] for times in rounds) / 10
+        added = median(times[name] - times[NOBODY] for times in rounds) / STATEMENTS
         cells = [f"{median(times[name] for times in rounds):.0f}", f"{median(ratios):.3f}"]
         yield row(name, [*cells, f"{low:.3f} to {high:.3f}", f"{added:.1f}"])
 

@@ -43,6 +43,10 @@ class Field:
         runs = str(self.folder / "runs")
         return {"JOBS_DATABASE": self.url, "JOBS_QUEUE": self.queue, "JOBS_RUNS": runs}
 
+    def told(self) -> str:
+        """Return what its workers have printed."""
+        return self.log.read_text(errors="replace")
+
     def runs(self) -> int:
         """Return how often a job was begun."""
         counted = self.folder / "runs"
@@ -74,7 +78,7 @@ def test_a_job_is_stored_and_run_as_often_as_the_guide_says(
         found = pool.map(lambda case: tried(SYSTEMS[name], case, told[case], fields[case]), CASES)
         became = dict(zip(CASES, found, strict=True))
     made[name] = became
-    logs = [fields[case].log.read_text(errors="replace")[-6000:] for case in CASES]
+    logs = [fields[case].told()[-6000:] for case in CASES]
     assert became == told, "\n".join(logs)
     for field_of_case in fields.values():
         messages = field_of_case.messages()
@@ -93,7 +97,8 @@ def tried(system: System, case: str, told: str, place: Field) -> str:
             send(system, case, place.env)
         with Worker(system.command, place.env, place.log):
             if system.ready:
-                assert until(lambda: system.ready in place.log.read_text(), bar(60))
+                is_up = until(lambda: system.ready in place.told(), bar(60))
+                assert is_up, place.told()
                 send(system, case, place.env)
             until(lambda: place.runs() >= int(runs), bar(60))
             until(lambda: system.left(where) == left, bar(60))

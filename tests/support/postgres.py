@@ -39,7 +39,7 @@ SETTINGS = {
     "unix_socket_directories": "",
     "max_connections": "200",
     "deadlock_timeout": "200ms",
-    "dynamic_shared_memory_type": "mmap",  # in the data folder: nothing to leave behind in /dev/shm
+    "dynamic_shared_memory_type": "mmap",  # in the data folder, which goes with it
 }
 CARELESS = {  # fast, small, and lost if the machine goes down
     "fsync": "off",

@@ -25,7 +25,7 @@ def bar(seconds: float) -> float:
 @contextmanager
 def short_folder() -> Iterator[Path]:
     """Make a folder for sockets, whose names may have some hundred bytes and no more."""
-    with tempfile.TemporaryDirectory(prefix="ds-") as folder:
+    with tempfile.TemporaryDirectory(prefix="ds-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 
