@@ -144,7 +144,7 @@ def test_what_mariadb_ends_is_seen(mysql: Ends, pieces: list[str]) -> None:
 NOISE = ["/**/", "/* a */ ", "-- a\n", "--\n", " ", "\n\n", "\t ", "(", "/*", "'", "$a$", ";", "a"]
 
 
-@pytest.mark.timeout(30)
+@pytest.mark.timeout(150)
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.sampled_from(NOISE), min_size=1, max_size=3), st.sampled_from(["", "x", ")"]))
 @example(["/**/ "], "x")
