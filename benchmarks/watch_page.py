@@ -25,11 +25,11 @@ import uvicorn
 from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.ten import Base
-from benchmarks.watch_memory import application
+from benchmarks.watch_memory import TENTHS, application
+from tests.support.processes import free_port
 
-TENTHS = 10
+OPTIONS = ["--no-sandbox", "--disable-gpu", "--enable-precise-memory-info"]  # of chromium
 SLOWEST = 1.0  # seconds from a click to the view
-QUIET = ["--no-sandbox", "--disable-gpu", "--enable-precise-memory-info"]
 CLIENT = """
 import http.client, sys
 server = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]))
@@ -57,9 +57,7 @@ def serve(port: int, folder: str) -> None:
 @contextmanager
 def serving() -> Iterator[tuple[int, psutil.Process]]:
     """Start the server, and return its port and its process."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "benchmarks.watch_page", "--serve", str(port), folder]
         with subprocess.Popen(command) as server:
@@ -90,7 +88,7 @@ def main(requests: int) -> bool:
     """Print a line for each tenth, and tell whether it was too slow."""
     slowest = 0.0
     with serving() as (port, server), sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=QUIET)
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=OPTIONS)
         page = browser.new_page()
         page.add_init_script(LOOK_FOR_LONG_TURNS)
         base = f"http://127.0.0.1:{port}/_db/"

@@ -17,16 +17,16 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from typing import Any
 
+from benchmarks.measure import HAND, Result, Times
 from benchmarks.observers.__main__ import APPLICATION, WANTED, row
 from benchmarks.places import Places
 from benchmarks.ten import STATEMENTS
 from tests.install.environments import ROOT, Environment, make, wheel
 
-NOBODY, CONTROL = "none", "none, again"
-NAMES = (NOBODY, *WANTED, CONTROL)
+NAMES = ("none", *WANTED, "none, again")  # by the first, `HAND`, the others are divided
 DRIVERS = ["asyncpg", "aiosqlite", "uvicorn[standard]"]
 TURNS = 5  # of each, in a round
 REQUESTS = 40  # in a turn
@@ -69,19 +69,19 @@ def answering(environment: Environment, name: str, url: str, *more: str) -> Iter
             process.stdin.close()
 
 
-def one_round(all_of_them: dict[str, Answering]) -> dict[str, float]:
-    """Return the microseconds of a request of each; they take turns in ever new order."""
+def one_round(all_of_them: dict[str, Answering]) -> Times:
+    """Let them take turns in ever new order."""
     seconds = dict.fromkeys(all_of_them, 0.0)
     names = list(all_of_them)
     for _ in range(TURNS):
         random.shuffle(names)
         for name in names:
             seconds[name] += all_of_them[name].ask(REQUESTS)
-    return {name: total * 1e6 / (TURNS * REQUESTS) for name, total in seconds.items()}
+    return [total * 1e6 / (TURNS * REQUESTS) for total in seconds.values()]
 
 
-def rounds_of(options: argparse.Namespace, environment: Environment) -> list[dict[str, float]]:
-    """Start all processes, and return what came out of each round."""
+def measure(options: argparse.Namespace, environment: Environment) -> Result:
+    """Start all processes, and return what came out of the rounds."""
     more = ["--served"] if options.served else []
     with Places() as places, ExitStack() as stack:
         started: dict[str, Answering] = {}
@@ -89,18 +89,17 @@ def rounds_of(options: argparse.Namespace, environment: Environment) -> list[dic
             url = places.new(options.driver).render_as_string(hide_password=False)
             started[name] = stack.enter_context(answering(environment, name, url, *more))
             started[name].ask(WARM_UP)
-        return [one_round(started) for _ in range(options.rounds)]
+        return Result([one_round(started) for _ in range(options.rounds)])
 
 
-def table(rounds: list[dict[str, float]]) -> Iterator[str]:
+def table(result: Result) -> Iterator[str]:
     """Give a line for each."""
     yield row("observer", ["µs of a request", "times that of none", "quartiles", "µs a statement"])
     yield row("---", ["--:"] * 4)
-    for name in NAMES:
-        ratios = [times[name] / times[NOBODY] for times in rounds]
-        low, _, high = quantiles(ratios, n=4)
-        added = median(times[name] - times[NOBODY] for times in rounds) / STATEMENTS
-        cells = [f"{median(times[name] for times in rounds):.0f}", f"{median(ratios):.3f}"]
+    for place, name in enumerate(NAMES):
+        low, high = result.quartiles(place)
+        added = median(times[place] - times[HAND] for times in result.rounds) / STATEMENTS
+        cells = [f"{result.time(place):.0f}", f"{result.ratio(place):.3f}"]
         yield row(name, [*cells, f"{low:.3f} to {high:.3f}", f"{added:.1f}"])
 
 
@@ -116,7 +115,7 @@ def main() -> None:
         ours = str(wheel(Path(folder) / "wheel"))
         wanted = [package for packages in WANTED.values() for package in packages]
         environment.install(*wanted, *APPLICATION, *DRIVERS, ours)
-        print("\n".join(table(rounds_of(options, environment))))
+        print("\n".join(table(measure(options, environment))))
 
 
 if __name__ == "__main__":
