@@ -36,7 +36,8 @@ class System:
         left: what there is of the message when the worker has stopped, in words; "" for nothing.
         forget: removes what it has left in its broker.
         arguments: for the sender, beside the case.
-        ready: what its worker prints when it may be killed; else it may wait for itself for ever.
+        ready: what its worker prints when it may get a job and be killed; else it may wait for
+            itself for ever, or have it twice.
     """
 
     app: str
@@ -302,6 +303,7 @@ SYSTEMS = {
         ["Redis"],
         state_in_saq,
         forget_in_redis,
+        ready="has swept",
     ),
     "RQ, `@db.scope`": System(
         "on_rq",

@@ -16,8 +16,19 @@ async def work(ctx, *, case: str) -> None:
     await do(case)
 
 
+async def tell(ctx) -> None:
+    """Print when the first sweep of this worker has looked, or that of another just before."""
+
+    async def wait() -> None:
+        while not await queue.redis.exists(queue.namespace("sweep")):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        sys.stdout.write("has swept\n")
+
+    ctx["telling"] = asyncio.create_task(wait())
+
+
 # Not oftener: SAQ takes a job that is just being begun for one that a dead worker has left.
-settings = {"queue": queue, "functions": [work], "timers": {"sweep": 5}}
+settings = {"queue": queue, "functions": [work], "startup": tell, "timers": {"sweep": 5}}
 install(db, settings, retries=2)
 
 
