@@ -58,8 +58,8 @@ LINTERS = {
     "mypy": ["mypy"],
     "pyright": ["pyright"],
 }
-# Half of the cores are for servers and processes of tests; three, since each waits for those.
-WORKERS = max(3, (os.cpu_count() or 2) // 2)
+# Half of the cores are for servers and processes of tests; four, since each waits for those.
+WORKERS = max(4, (os.cpu_count() or 2) // 2)
 AT_ONCE = [f"--numprocesses={WORKERS}", "--dist=worksteal"]
 ROOM = 2 << 30  # bytes in memory for the files of all tests, which had 560 MB at most
 PROGRAMS = {  # Debian's package: what of it the tests run

@@ -23,6 +23,7 @@ pytest_plugins = [
     "tests.support.proxy",
     "tests.support.certificates",
     "tests.support.forgetting",
+    "tests.support.order",
     "tests.support.quick",
     "tests.support.watched",
     "tests.fixtures",

@@ -94,7 +94,7 @@ def environment(url: str, **settings: str) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
     ours = {"DATABASE_URL": url, "PYTHONPATH": path, "SAMPLE_DATA": "false", **NO_LIMITS}
-    return {**kept, **ours, **settings}
+    return {**kept, **ours, "TEST_PASSWORDS": "cheap", **settings}
 
 
 def end(process: warm.Popen) -> None:
@@ -112,15 +112,8 @@ def end(process: warm.Popen) -> None:
 
 def refused(folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
     """Start a shop that must not start, and return how it ended."""
-    return subprocess.run(
-        [sys.executable, *SERVER],
-        cwd=folder,
-        env=environment(f"sqlite:///{folder}/shop.db", **settings),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    env = environment(f"sqlite:///{folder}/shop.db", **settings)
+    return warm.run([sys.executable, *SERVER], cwd=folder, env=env, timeout=PATIENCE)
 
 
 def register(client: httpx2.Client, email: str, password: str = PASSWORD) -> int:

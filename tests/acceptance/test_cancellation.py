@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.drivers import on_all
+from tests.support import warm
 from tests.support.processes import bar
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,14 +25,7 @@ OF_DRIVERS = {
 def run_storm(url: str, count: int, clean: int, where: str) -> dict[str, Any]:
     """Run the program; it must end in time, and have nothing to complain about."""
     command = [sys.executable, "-W", "error", "-m", "tests.acceptance.storm"]
-    done = subprocess.run(
-        [*command, url, str(count), str(clean), where],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    done = warm.run([*command, url, str(count), str(clean), where], cwd=ROOT, timeout=600)
     complaints = [line for line in done.stderr.splitlines() if line not in OF_DRIVERS]
     assert (done.returncode, complaints) == (0, [])
     told = json.loads(done.stdout)

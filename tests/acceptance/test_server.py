@@ -340,15 +340,7 @@ def test_a_wrong_password_is_one_sentence(postgres, tmp_path, driver):
 
 
 def start_and_fail(url: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        COMMAND,
-        cwd=folder,
-        env=environment(url),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    done = warm.run(COMMAND, cwd=folder, env=environment(url), timeout=PATIENCE)
     assert done.returncode not in (0, None)
     assert done.stdout == ""
     assert done.stderr.startswith("server: ")

@@ -155,7 +155,8 @@ def test_registrations_are_limited(tmp_path):
 
 def test_more_logins_than_can_be_looked_at_are_told_to_come_back(tmp_path):
     """503 for who would wait for long; the shop goes on meanwhile."""
-    with shop(f"sqlite:///{tmp_path}/shop.db", tmp_path) as running:
+    url = f"sqlite:///{tmp_path}/shop.db"
+    with shop(url, tmp_path, TEST_PASSWORDS="as those of users") as running:
         answers = asyncio.run(at_once(running.base, [("/login", someone())] * 1))
         answers += asyncio.run(at_once(running.base, [("/login", someone()) for _ in range(80)]))
         statuses = check_waits(answers, 503)

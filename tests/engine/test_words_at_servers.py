@@ -145,7 +145,7 @@ NOISE = ["/**/", "/* a */ ", "-- a\n", "--\n", " ", "\n\n", "\t ", "(", "/*", "'
 
 
 @pytest.mark.timeout(150)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(st.lists(st.sampled_from(NOISE), min_size=1, max_size=3), st.sampled_from(["", "x", ")"]))
 @example(["/**/ "], "x")
 @example([" "], "x")

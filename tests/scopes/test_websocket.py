@@ -781,9 +781,9 @@ async def test_nor_does_one_whose_other_end_reads_nothing(stage: Stage) -> None:
 
 
 @only(places=(ALONE,))
-async def test_a_thousand_idle_sockets_hold_no_connection(stage: Stage) -> None:
+async def test_a_hundred_idle_sockets_hold_no_connection(stage: Stage) -> None:
     """Each has used the database, and waits; so ten connections serve all of them."""
-    number = 1000
+    number = 100
 
     def message(name: str) -> None:
         with stage.db.scope():

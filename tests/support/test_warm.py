@@ -38,7 +38,7 @@ def told(start: type[subprocess.Popen[str]], code: str, *arguments: str, folder:
         "os.getsid(0)",
         "sys.path",
         "sys.warnoptions",
-        "[each for each in ('dbscope', 'server', 'tests') if each in sys.modules]",
+        "[each for each in ('server', 'tests') if each in sys.modules]",
         "__name__, sys.modules['__main__'].__dict__ is globals()",
         "sys.pycache_prefix, sys.dont_write_bytecode",
         "__import__('threading').active_count()",

@@ -1,8 +1,8 @@
-"""Programs of Python that start in a process which has imported what they need of others.
+"""Programs of Python that start in a process which has imported what they need.
 
-To import SQLAlchemy, FastAPI, Alembic and the drivers takes a second of work, more than most of the
-programs that tests start. So one process imports them once, and forks for each program: that one
-imports what is ours anew, and is a child of the tests, as if they had started it themselves.
+To import SQLAlchemy, FastAPI, Alembic, the drivers and what the wheel has takes a second of work,
+more than most of the programs that tests start. So one process imports them once, and forks for
+each program: that one is a child of the tests, as if they had started it themselves.
 
 Not for tests of how a process starts, of what it imports, or of what a terminal shows.
 """
@@ -22,8 +22,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
@@ -35,6 +37,12 @@ USUAL += ("anyio._backends._asyncio", "uvicorn.main", "uvicorn.lifespan.on", "py
 USUAL += ("uvicorn.protocols.http.auto", "uvicorn.protocols.websockets.auto", "uvicorn.loops.auto")
 USUAL += ("argon2", "fastapi_offline", "itsdangerous", "jinja2", "limits", "python_multipart")
 USUAL += ("alembic.config", "pydantic.v1", "sentry_sdk", "typer")
+USUAL += ("dbscope", "dbscope.cli.commands", "dbscope.crud", "dbscope.migrate", "dbscope.once")
+USUAL += ("dbscope.outbox", "dbscope.watch", "dbscope.backends.mysql.backend")
+USUAL += ("dbscope.backends.postgresql.backend", "dbscope.backends.sqlite.migrating")
+USUAL += ("dbscope.aio.greenlets", "dbscope.sqlite_inline.dialect", "dbscope.watch.page")
+USUAL += ("dbscope.watch.watcher", "sentry_sdk.integrations.asgi", "smtplib")
+USUAL += ("starlette.middleware.cors", "starlette.middleware.trustedhost")
 HAS_SUBREAPERS = sys.platform == "linux"  # elsewhere all start by themselves
 PR_SET_CHILD_SUBREAPER = 36
 also: set[str] = set()  # modules that some tests need besides
@@ -44,15 +52,15 @@ LARGEST = 200_000  # bytes of a request: a command and an environment
 class Stove:
     """The process that has imported everything, and how it is asked; made when it is first used."""
 
-    made: ClassVar[dict[tuple[str, ...], Stove]] = {}
+    made: ClassVar[Stove | None] = None
     one_at_a_time = threading.Lock()
 
-    def __init__(self, options: Iterable[str]) -> None:
+    def __init__(self) -> None:
         self._link, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         atexit.register(self.close)
         with other:
             self._process = subprocess.Popen(
-                [sys.executable, *options, __file__, str(other.fileno())],
+                [sys.executable, __file__, str(other.fileno())],
                 env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
                 pass_fds=[other.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -65,11 +73,10 @@ class Stove:
         self._process.wait()
 
     @classmethod
-    def start(cls, options: Sequence[str], request: dict[str, Any], streams: list[int]) -> int:
+    def start(cls, request: dict[str, Any], streams: list[int]) -> int:
         """Start a program, and return the number of its process, which is our child."""
         with cls.one_at_a_time:
-            stove = cls.made.get(tuple(options)) or cls(options)
-            cls.made[tuple(options)] = stove
+            stove = cls.made = cls.made or cls()
             with orphans_are_ours():
                 socket.send_fds(stove._link, [json.dumps(request).encode()], streams)
                 pid, done = stove._link.recv(LARGEST), stove._link.recv(LARGEST)
@@ -90,18 +97,19 @@ def orphans_are_ours() -> Any:
 
 
 class Popen(subprocess.Popen[Any]):
-    """As `subprocess.Popen`, of a command of Python: a script, `-m` or `-c`."""
+    """As `subprocess.Popen`, of a command of Python; warm are `[-W error] -m` and `-c`."""
 
     if HAS_SUBREAPERS:
 
         def _execute_child(self, args: list[str], *rest: Any) -> Any:
             """Start it; all the rest of the class is for whichever child."""
             (_, prepare, _, kept, folder, environment), pipes = rest[:6], rest[9:15]
-            (session, group), place = rest[-2:], first_of(args)
+            (session, group), place = rest[-2:], 3 if args[1:3] == ["-W", "error"] else 1
             if args[place] not in {"-m", "-c"} or prepare or kept or group not in {None, -1}:
                 return super()._execute_child(args, *rest)  # type: ignore[misc]
             request = {
                 "command": args[place:],
+                "is_strict": place > 1,
                 "folder": str(folder or Path.cwd()),
                 "environment": dict(environment or os.environ),
                 "session": bool(session),
@@ -109,18 +117,10 @@ class Popen(subprocess.Popen[Any]):
             }
             mine = [usual if fd == -1 else fd for usual, fd in enumerate(pipes[::3] + pipes[5:])]
             try:
-                self.pid = Stove.start(args[1:place], request, mine)
+                self.pid = Stove.start(request, mine)
                 self._child_created = True
             finally:
                 self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
-
-
-def first_of(args: list[str]) -> int:
-    """Return where the options of Python itself end; of those with a value we know `-W`."""
-    place = 1
-    while args[place] == "-W":
-        place += 2
-    return place
 
 
 def run(command: list[str], *, timeout: float, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -193,6 +193,9 @@ def begin(request: dict[str, Any]) -> None:
     """Be where the program is to be, and as its environment says."""
     if request["session"]:
         os.setsid()
+    if request["is_strict"]:
+        sys.warnoptions.append("error")
+        warnings.simplefilter("error")
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
@@ -204,7 +207,19 @@ def begin(request: dict[str, Any]) -> None:
     sys.path[:1] = [first, *paths]
     if told("PYTHONUNBUFFERED"):
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    if told("TEST_PASSWORDS") == "cheap":
+        make_passwords_cheap()
     importlib.invalidate_caches()
+
+
+def make_passwords_cheap() -> None:
+    """Let argon2 do its least: what it does for users, of 64 MiB, was a tenth of the shop's tests.
+
+    https://docs.djangoproject.com/en/5.2/topics/testing/overview/#password-hashing
+    """
+    argon2 = sys.modules["argon2"]
+    least = {"time_cost": 1, "memory_cost": 8, "parallelism": 1}
+    argon2.PasswordHasher = partial(argon2.PasswordHasher, **least)  # type: ignore[attr-defined]
 
 
 def become(command: list[str]) -> None:
