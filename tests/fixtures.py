@@ -90,6 +90,9 @@ def mysql_tables(mysql_server: MySQLServer) -> Iterator[Onlooker]:
 def make_tables(url: str) -> None:
     """Create the tables of the tests; SQLite in the mode that the library would choose."""
     engine = create_engine(url)
+    if engine.dialect.name == "sqlite":
+        with engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
     Base.metadata.create_all(engine)
     engine.dispose()
 

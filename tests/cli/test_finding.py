@@ -82,7 +82,42 @@ def test_a_database_of_another_module_is_found(project: Project):
     assert shown(project, "--app", "api:app") == "mine: sqlite:///first.db"
 
 
+FACTORIES = """
+from dbscope import Database
+from fastapi import FastAPI
+
+def create_app():
+    app = FastAPI()
+    Database("sqlite:///second.db", name="made").install(app)
+    return app
+
+def create_db():
+    return Database("sqlite:///first.db")
+
+def wants(name): ...
+def fails(): 1 / 0
+def exits(): raise SystemExit("no")
+def nothing(): ...
+async def slow(): ...
+"""
+
+
+def test_a_function_makes_the_application_or_the_database(project: Project):
+    """As `uvicorn --factory` calls it: once, without arguments."""
+    (project.root / "made.py").write_text(FACTORIES)
+    assert shown(project, "--app", "made:create_app") == "made: sqlite:///second.db"
+    assert shown(project, "--app", "made:create_db") == "create_db: sqlite:///first.db"
+
+
 BAD = {
+    "wants arguments": (["--app", "made:wants"], "missing 1 required positional argument"),
+    "fails": (["--app", "made:fails"], "made:fails makes no application: ZeroDivisionError"),
+    "ends": (["--app", "made:exits"], "made:exits makes no application: SystemExit: no"),
+    "makes nothing": (
+        ["--app", "made:nothing"],
+        "made:nothing makes no application: it returns nothing",
+    ),
+    "is async": (["--app", "made:slow"], "it is async"),
     "no such module": (["--app", "nothing:db"], "no module 'nothing' in "),
     "no such name": (["--app", "shop:nothing"], "'shop' has no 'nothing'"),
     "neither": (["--app", "shop:Item"], "shop:Item is no application and no database"),
@@ -109,6 +144,7 @@ def test_what_cannot_be_found_is_told_in_one_sentence(
         "needs": "import not_there\n",
         "exits": "raise SystemExit('no')\n",
         "empty": "",
+        "made": FACTORIES,
         "url": f"from dbscope import Database\nDatabase('postgresql://me:{SECRET}@host:x/y')\n",
     }
     for name, text in files.items():

@@ -146,6 +146,50 @@ def test_every_pooled_connection_is_set_up(world: World, impatient: None) -> Non
     world.play(story)
 
 
+HELD = {"by who writes": "BEGIN IMMEDIATE", "by who reads": "BEGIN; SELECT * FROM item"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("held", HELD)
+def test_a_new_connection_waits_for_who_keeps_it_from_the_journal(
+    tmp_path: Path, kind: str, held: str
+) -> None:
+    """A file of another program has no log of that kind yet, and SQLite refuses some at once."""
+    path = tmp_path / "test.db"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT)")
+    for statement in HELD[held].split(";"):
+        other.execute(statement).fetchall()
+    timer = threading.Timer(0.3, other.execute, ["ROLLBACK"])
+
+    def story(db: Both) -> None:
+        timer.start()
+        with db.scope():
+            assert db.scalar(text("PRAGMA journal_mode")) == "wal"
+            insert(db, "a")
+
+    with closing(other):
+        play(kind, f"sqlite:///{path}", story)
+        timer.join()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("held", HELD)
+def test_it_does_not_wait_for_ever(tmp_path: Path, kind: str, held: str) -> None:
+    """But as long as any statement; the error says for what."""
+    path = tmp_path / "test.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT)")
+        for statement in HELD[held].split(";"):
+            other.execute(statement).fetchall()
+
+        def story(db: Both) -> None:
+            with pytest.raises(DatabaseUnavailable, match="A new connection has waited too long"):
+                db.ping()
+
+        play(kind, f"sqlite:///{path}?timeout=0.2", story)
+
+
 @EVERYWHERE
 def test_foreign_keys_are_in_force(world: World) -> None:
     """J5: a child without parent is not stored."""

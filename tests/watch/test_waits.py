@@ -16,6 +16,7 @@ from sqlalchemy.util import await_only
 
 from dbscope import PoolTimeout
 from dbscope.backends.mysql.lock_waits import MySQLLockWaits
+from dbscope.backends.postgresql.lock_waits import PostgreSQLLockWaits
 from dbscope.watch.records import Record
 from tests.conflicts import with_options
 from tests.watch.lines import at
@@ -272,6 +273,18 @@ def test_a_wait_of_before_is_not_taken_for_one_of_now(world: World, watch: Any) 
             assert other.scalar(text("SELECT count(*) FROM information_schema.innodb_lock_waits"))
             assert asks.ask([thread]) == []
         asks.close()
+
+
+@pytest.mark.worlds(drivers=is_postgresql, places=["scope"])
+@pytest.mark.parametrize("query", ["", "?application_name=shop"])
+def test_whose_connection_asks_is_seen_at_the_server(world: World, query: str) -> None:
+    """By who administers it, whatever the application is called."""
+    asks: Any = PostgreSQLLockWaits(make_url(world.url + query), {})
+    assert asks.ask([1]) == []
+    process = asks._connection.connection.driver_connection.info.backend_pid
+    names = {each.pid: each.application_name for each in world.look.backends()}
+    assert names[process] == "dbscope watch"
+    asks.close()
 
 
 @servers

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from inspect import iscoroutine, isroutine
 from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +15,7 @@ from typing import Any
 from typing_extensions import TypeIs
 
 from dbscope import AsyncDatabase, Database
-from dbscope.cli.load import load, target
+from dbscope.cli.load import load, target, told
 from dbscope.cli.say import Refusal
 
 AnyDatabase = Database[Any] | AsyncDatabase[Any]
@@ -58,7 +59,8 @@ def find(given: str | None, chosen: str | None = None) -> Found:
     """Import the application, and find its databases.
 
     Args:
-        given: `module:name` of an application or a database, or `module`; see `load.target`.
+        given: `module:name` of an application, a database or a function without arguments that
+            makes one of them, or `module`; see `load.target`.
         chosen: the name of the database that is meant: of the variable, or its own.
 
     Raises:
@@ -68,6 +70,8 @@ def find(given: str | None, chosen: str | None = None) -> Found:
     path, _, name = address.partition(":")
     module = load(path)
     there = attribute(module, name) if name else None
+    if isroutine(there):
+        there = made_by(there, address)
     if is_database(there):
         return Found(address, module, None, {name: there}, chosen)
     if there is not None and not is_application(there):
@@ -89,6 +93,24 @@ def attribute(module: ModuleType, name: str) -> Any:
         return attrgetter(name)(module)
     except AttributeError:
         raise Refusal(f"the module {module.__name__!r} has no {name!r}.") from None
+
+
+def made_by(factory: Callable[[], Any], address: str) -> Any:
+    """Return what a function makes, as `uvicorn --factory` does.
+
+    Raises:
+        Refusal: it fails, or wants arguments; the error is told in one line.
+    """
+    try:
+        made = factory()
+    except (Exception, SystemExit) as error:
+        raise Refusal(f"{address} makes no application: {told(error)}") from error
+    if iscoroutine(made):
+        made.close()
+        raise Refusal(f"{address} makes no application: it is async, and there is no loop here.")
+    if made is None:
+        raise Refusal(f"{address} makes no application: it returns nothing.")
+    return made
 
 
 def is_application(value: Any) -> bool:

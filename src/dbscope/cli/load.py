@@ -103,10 +103,12 @@ def load(module: str) -> ModuleType:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing and f"{module}.".startswith(f"{missing}."):
             raise Refusal(f"there is no module {missing!r} in {Path.cwd()}.") from error
-        raise Refusal(
-            f"{module} cannot be imported: {one_line(error)}{line_of(error)}. "
-            "(--traceback shows all of it.)"
-        ) from error
+        raise Refusal(f"{module} cannot be imported: {told(error)}") from error
+
+
+def told(error: BaseException) -> str:
+    """Return an error of the application in one line."""
+    return f"{one_line(error)}{line_of(error)}. (--traceback shows all of it.)"
 
 
 def line_of(error: BaseException) -> str:

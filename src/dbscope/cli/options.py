@@ -20,7 +20,8 @@ from dbscope.cli.say import Refusal, echo_err, fail, one_line
 APP = typer.Option(
     "--app",
     metavar="MODULE:NAME",
-    help="The application or the database; else [tool.fastapi] entrypoint of pyproject.toml.",
+    help="The application or the database, or a function that makes it;"
+    " else [tool.fastapi] entrypoint of pyproject.toml.",
 )
 DATABASE = typer.Option("--database", metavar="NAME", help="Which one, if there are several.")
 CONFIG = typer.Option(

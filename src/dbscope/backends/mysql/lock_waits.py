@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import bindparam, text
 
@@ -39,6 +39,7 @@ class MySQLLockWaits(LockWaits):
     """The one who asks, by PyMySQL; MySQL has other tables, and is not asked."""
 
     driver = "mysql+pymysql"
+    named: ClassVar = {"program_name": "dbscope watch"}
     _next = 0.0
 
     def found(self, connection: Connection, processes: list[int]) -> list[LockWait]:

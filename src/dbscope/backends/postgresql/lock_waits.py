@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import bindparam, text
 
@@ -29,6 +29,7 @@ class PostgreSQLLockWaits(LockWaits):
     """The one who asks, by psycopg."""
 
     driver = "postgresql+psycopg"
+    named: ClassVar = {"application_name": "dbscope watch"}
 
     def found(self, connection: Connection, processes: list[int]) -> list[LockWait]:
         """Return what the server says."""

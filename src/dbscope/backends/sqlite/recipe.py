@@ -92,10 +92,12 @@ def set_up(connection: Any) -> None:
     Raises:
         DatabaseUnavailable: somebody else has the file for himself.
     """
+    waits = isinstance(connection, InlineConnection)  # by itself, for whatever is refused
+    tell = _tell if waits else _tell_when_nobody_writes
     cursor = connection.cursor()
     try:
         for pragma in PRAGMAS:
-            _tell(cursor, pragma)
+            tell(cursor, pragma)
     except sqlite3.OperationalError as error:
         if errors.is_locked(error):
             raise errors.locked("A new connection", error) from error
@@ -110,6 +112,24 @@ def _tell(cursor: Any, pragma: str) -> None:
     except sqlite3.OperationalError as error:
         if not errors.is_refused_write(error):  # as `mode=ro` does: its journal stays as it is
             raise
+
+
+def _tell_when_nobody_writes(cursor: Any, pragma: str) -> None:
+    """Wait as for any lock: SQLite refuses at once to change the journal while another one writes.
+
+    That change has read before, and who reads does not wait to write
+    (https://sqlite.org/c3ref/busy_handler.html).
+    """
+    while True:
+        try:
+            _tell(cursor, pragma)
+        except sqlite3.OperationalError as error:
+            if not errors.is_locked(error):
+                raise
+        else:
+            return
+        cursor.execute("BEGIN EXCLUSIVE")  # no longer than the busy timeout
+        cursor.execute("ROLLBACK")
 
 
 def _end_reading(connection: Any) -> None:
