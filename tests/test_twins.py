@@ -9,6 +9,7 @@ import sys
 import threading
 import typing
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -177,10 +178,11 @@ ALLOWED = {
 }
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
-    """Give the modules of the library, as paths below its folder."""
-    for path in sorted(SOURCE.rglob("*.py")):
-        yield str(path.relative_to(SOURCE)), ast.parse(path.read_text())
+@cache
+def modules() -> list[tuple[str, ast.Module]]:
+    """Return the modules of the library, as paths below its folder."""
+    files = sorted(SOURCE.rglob("*.py"))
+    return [(str(path.relative_to(SOURCE)), ast.parse(path.read_text())) for path in files]
 
 
 def imports_of_ours(tree: ast.AST) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -15,11 +16,11 @@ from sqlalchemy import delete
 
 from tests.acceptance.application import CLEAN, Application, Base, Row
 from tests.support.look import Onlooker
-from tests.support.processes import bar
+from tests.support.processes import LONG, bar
 
 PATIENCE = bar(1)  # seconds until no backend may be idle in a transaction
 LOCK_PATIENCE = bar(0.5)  # seconds until SQLite's write lock must be free
-CLEAN_REQUESTS = 200
+CLEAN_REQUESTS = 200 if os.environ.get(LONG) else 50  # more than there are connections
 # What drivers say of a connection that is closed in the middle of a query; it is meant to be.
 OF_DRIVERS = ("psycopg: query cancellation interrupted (CancelledError)",)
 
