@@ -190,6 +190,31 @@ def test_it_does_not_wait_for_ever(tmp_path: Path, kind: str, held: str) -> None
         play(kind, f"sqlite:///{path}?timeout=0.2", story)
 
 
+@pytest.mark.parametrize("kind", ["inline", "aiosqlite"])
+def test_who_is_cancelled_while_a_connection_waits_holds_nothing(tmp_path: Path, kind: str) -> None:
+    """Whatever its thread still does: others can write when the one that was waited for is done."""
+    path = tmp_path / "test.db"
+    other = sqlite3.connect(path, isolation_level=None, timeout=1)
+    other.execute("CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT)")
+    other.execute("BEGIN IMMEDIATE")
+
+    async def main() -> None:
+        db = AsyncDatabase(f"sqlite+{kind}:///{path}")
+        task = asyncio.create_task(db.ping())
+        await asyncio.sleep(0.1)
+        task.cancel()
+        asyncio.get_running_loop().call_later(0.1, other.execute, "ROLLBACK")
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0.2)
+        other.execute("BEGIN EXCLUSIVE")
+        other.execute("ROLLBACK")
+        await db.dispose()
+
+    with closing(other):
+        asyncio.run(main())
+
+
 @EVERYWHERE
 def test_foreign_keys_are_in_force(world: World) -> None:
     """J5: a child without parent is not stored."""

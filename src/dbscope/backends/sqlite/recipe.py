@@ -92,12 +92,11 @@ def set_up(connection: Any) -> None:
     Raises:
         DatabaseUnavailable: somebody else has the file for himself.
     """
-    waits = isinstance(connection, InlineConnection)  # by itself, for whatever is refused
-    tell = _tell if waits else _tell_when_nobody_writes
     cursor = connection.cursor()
     try:
         for pragma in PRAGMAS:
-            tell(cursor, pragma)
+            while not _tell(cursor, pragma, connection):
+                _wait_until_nobody_writes(connection)
     except sqlite3.OperationalError as error:
         if errors.is_locked(error):
             raise errors.locked("A new connection", error) from error
@@ -106,30 +105,31 @@ def set_up(connection: Any) -> None:
         cursor.close()
 
 
-def _tell(cursor: Any, pragma: str) -> None:
+def _tell(cursor: Any, pragma: str, connection: Any) -> bool:
+    """Tell it; return whether that is done, or is to be tried again.
+
+    SQLite refuses at once to change the journal while another one writes: that change has read
+    before, and who reads does not wait to write (https://sqlite.org/c3ref/busy_handler.html).
+    """
     try:
         cursor.execute(pragma)
     except sqlite3.OperationalError as error:
+        if errors.is_locked(error) and not isinstance(connection, InlineConnection):
+            return False
         if not errors.is_refused_write(error):  # as `mode=ro` does: its journal stays as it is
             raise
+    return True
 
 
-def _tell_when_nobody_writes(cursor: Any, pragma: str) -> None:
-    """Wait as for any lock: SQLite refuses at once to change the journal while another one writes.
+def _wait_until_nobody_writes(connection: Any) -> None:
+    """Wait for the lock, no longer than the busy timeout; ours waits for all that is refused.
 
-    That change has read before, and who reads does not wait to write
-    (https://sqlite.org/c3ref/busy_handler.html).
+    By one call: whoever is cancelled meanwhile holds nothing.
     """
-    while True:
-        try:
-            _tell(cursor, pragma)
-        except sqlite3.OperationalError as error:
-            if not errors.is_locked(error):
-                raise
-        else:
-            return
-        cursor.execute("BEGIN EXCLUSIVE")  # no longer than the busy timeout
-        cursor.execute("ROLLBACK")
+    driver = getattr(connection, "driver_connection", connection)
+    result = driver.executescript("BEGIN EXCLUSIVE; ROLLBACK")
+    if isawaitable(result):
+        await_only(result)
 
 
 def _end_reading(connection: Any) -> None:
