@@ -103,7 +103,7 @@ async def slow(): ...
 
 
 def test_a_function_makes_the_application_or_the_database(project: Project):
-    """As `uvicorn --factory` calls it: once, without arguments."""
+    """As `uvicorn --factory` calls it: without arguments."""
     (project.root / "made.py").write_text(FACTORIES)
     assert shown(project, "--app", "made:create_app") == "made: sqlite:///second.db"
     assert shown(project, "--app", "made:create_db") == "create_db: sqlite:///first.db"

@@ -35,16 +35,14 @@ class LockWaits(ABC):
     """
 
     driver: ClassVar[str]  # by which a thread can ask
-    named: ClassVar[dict[str, str]]  # what tells an administrator whose connection it is
 
     def __init__(self, url: URL, options: dict[str, Any]) -> None:
         is_own = self.package() in url.drivername
-        given: dict[str, Any] = options.get("connect_args", {}) if is_own else {}
         self._engine: Engine = create_engine(
             url.set(drivername=self.driver),
             poolclass=NullPool,
             isolation_level="AUTOCOMMIT",
-            connect_args=given | self.named,
+            connect_args=options.get("connect_args", {}) if is_own else {},
         )
         self._connection: Connection | None = None
 

@@ -28,7 +28,10 @@ def import_path_of(found: Found) -> str:
         if value is database
     ]
     if not holders:
-        raise Refusal("no module holds the database; say where it is with --app module:name.")
+        raise Refusal(
+            "no module holds the database, which env.py has to import: make it outside of a "
+            "function, or say where it is with --app module:name."
+        )
     module, name = max(holders, key=lambda holder: makes(*holder))
     return f"{module.__name__}:{name}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, text
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 ASK = text("""
+/* dbscope watch */
 SELECT waiting.trx_mysql_thread_id AS waiter, holding.trx_mysql_thread_id AS holder,
  wanted.lock_type AS kind, wanted.lock_table AS name, process.command AS command,
  process.time_ms / 1000 AS seconds
@@ -39,7 +40,6 @@ class MySQLLockWaits(LockWaits):
     """The one who asks, by PyMySQL; MySQL has other tables, and is not asked."""
 
     driver = "mysql+pymysql"
-    named: ClassVar = {"program_name": "dbscope watch"}
     _next = 0.0
 
     def found(self, connection: Connection, processes: list[int]) -> list[LockWait]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, text
 
@@ -11,8 +11,10 @@ from dbscope.backends.lock_waits import LockWait, LockWaits
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-# "9.27.1. Session Information Functions", and the view pg_locks.
+# "9.27.1. Session Information Functions", and the view pg_locks. Who administers the server sees by
+# the comment who asks: behind a pooler a name of the connection would become that of others.
 ASK = text("""
+/* dbscope watch */
 SELECT waiting.pid AS waiter, holder.pid AS holder, holder.application_name AS application,
  holder.state AS state, extract(epoch FROM now() - holder.state_change) AS seconds,
  coalesce((SELECT relation::regclass::text FROM pg_locks
@@ -29,7 +31,6 @@ class PostgreSQLLockWaits(LockWaits):
     """The one who asks, by psycopg."""
 
     driver = "postgresql+psycopg"
-    named: ClassVar = {"application_name": "dbscope watch"}
 
     def found(self, connection: Connection, processes: list[int]) -> list[LockWait]:
         """Return what the server says."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from inspect import isawaitable
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
@@ -33,6 +34,7 @@ PRAGMAS = (
     "PRAGMA foreign_keys=ON",
 )
 
+AT_ONCE = 0.05  # seconds: what took longer has waited already
 STANDARD = frozenset({"pysqlite", "inline"})  # drivers that are the standard library's `sqlite3`
 
 
@@ -111,10 +113,12 @@ def _tell(cursor: Any, pragma: str, connection: Any) -> bool:
     SQLite refuses at once to change the journal while another one writes: that change has read
     before, and who reads does not wait to write (https://sqlite.org/c3ref/busy_handler.html).
     """
+    began = monotonic()
     try:
         cursor.execute(pragma)
     except sqlite3.OperationalError as error:
-        if errors.is_locked(error) and not isinstance(connection, InlineConnection):
+        is_at_once = monotonic() - began < AT_ONCE
+        if errors.is_locked(error) and is_at_once and not isinstance(connection, InlineConnection):
             return False
         if not errors.is_refused_write(error):  # as `mode=ro` does: its journal stays as it is
             raise
