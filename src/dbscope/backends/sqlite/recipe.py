@@ -111,7 +111,8 @@ def _tell(cursor: Any, pragma: str, connection: Any) -> bool:
     """Tell it; return whether that is done, or is to be tried again.
 
     SQLite refuses at once to change the journal while another one writes: that change has read
-    before, and who reads does not wait to write (https://sqlite.org/c3ref/busy_handler.html).
+    before, and who reads does not wait to write (https://sqlite.org/c3ref/busy_handler.html). Our
+    own driver waits for whatever is refused.
     """
     began = monotonic()
     try:
@@ -126,7 +127,7 @@ def _tell(cursor: Any, pragma: str, connection: Any) -> bool:
 
 
 def _wait_until_nobody_writes(connection: Any) -> None:
-    """Wait for the lock, no longer than the busy timeout; ours waits for all that is refused.
+    """Wait for the lock, no longer than the busy timeout.
 
     By one call: whoever is cancelled meanwhile holds nothing.
     """
