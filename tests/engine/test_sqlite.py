@@ -21,6 +21,7 @@ from dbscope.sqlite_inline import files, pysqlite, queue
 from tests.worlds import SYNC, Base, Both, Child, Item, World, insert, plain_engine
 
 KINDS = {"inline": AsyncDatabase, "aiosqlite": AsyncDatabase, "sqlite3": Database}
+NAMES = {"inline": "inline", "aiosqlite": "aiosqlite", "sqlite3": "pysqlite"}
 SQLITE = pytest.mark.worlds(places=["scope"], drivers=lambda driver: driver in KINDS)
 EVERYWHERE = pytest.mark.worlds(drivers=lambda driver: driver in KINDS)
 
@@ -147,7 +148,6 @@ def test_every_pooled_connection_is_set_up(world: World, impatient: None) -> Non
     world.play(story)
 
 
-NAMES = {"inline": "inline", "aiosqlite": "aiosqlite", "sqlite3": "pysqlite"}
 HELD = {"by who writes": "BEGIN IMMEDIATE", "by who reads": "BEGIN; SELECT * FROM item"}
 
 
@@ -270,7 +270,7 @@ def test_two_databases_in_memory_are_two(kind: str) -> None:
             assert other.scalar(select(func.count(Item.id))) == 1
         other.dispose()
 
-    play(kind, "sqlite://", story)
+    play(kind, f"sqlite+{NAMES[kind]}://", story)
 
 
 @SQLITE
@@ -292,7 +292,7 @@ def test_scopes_at_once_take_turns_in_memory(world: World) -> None:
         with db.scope():
             assert db.scalar(select(func.count(Item.id))) == 8
 
-    play(kind, "sqlite://", story)
+    play(kind, f"sqlite+{NAMES[kind]}://", story)
 
 
 # -- the write queue -------------------------------------------------------------------------------
@@ -587,8 +587,7 @@ def test_a_file_that_may_only_be_read_opens(tmp_path: Path, kind: str, journal: 
         with pytest.raises(OperationalError, match="readonly"), db.scope():
             insert(db, "b")
 
-    driver = {"inline": "inline", "aiosqlite": "aiosqlite", "sqlite3": "pysqlite"}[kind]
-    play(kind, f"sqlite+{driver}:///file:{path}?mode=ro&uri=true", story)
+    play(kind, f"sqlite+{NAMES[kind]}:///file:{path}?mode=ro&uri=true", story)
 
 
 def test_a_driver_of_somebody_else_keeps_its_own_connections() -> None:
