@@ -179,8 +179,15 @@ def test_a_new_connection_waits_for_who_keeps_it_from_the_journal(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("held", HELD)
-def test_it_does_not_wait_for_ever(tmp_path: Path, kind: str, held: str) -> None:
-    """But as long as any statement; the error says for what."""
+def test_it_does_not_wait_for_ever(
+    tmp_path: Path, kind: str, held: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But as long as any statement, and not once more where SQLite has waited already."""
+    waits: list[object] = []
+    wait = recipe._wait_until_nobody_writes
+    monkeypatch.setattr(
+        recipe, "_wait_until_nobody_writes", lambda who: (waits.append(who), wait(who))
+    )
     path = tmp_path / "test.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT)")
@@ -192,6 +199,7 @@ def test_it_does_not_wait_for_ever(tmp_path: Path, kind: str, held: str) -> None
                 db.ping()
 
         play(kind, f"sqlite+{NAMES[kind]}:///{path}?timeout=0.2", story)
+    assert len(waits) <= (held == "by who writes" and kind != "inline")
 
 
 def test_who_is_cancelled_while_a_connection_waits_holds_nothing(tmp_path: Path) -> None:

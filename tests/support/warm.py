@@ -207,8 +207,6 @@ def begin(request: dict[str, Any]) -> None:
     sys.path[:1] = [first, *paths]
     if told("PYTHONUNBUFFERED"):
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    if "dbscope.watch.share.answers" in sys.modules:
-        sys.modules["dbscope.watch.share.answers"].BEGAN = time.time()  # it begins now
     if told("TEST_PASSWORDS") == "cheap":
         make_passwords_cheap()
     importlib.invalidate_caches()

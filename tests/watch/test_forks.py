@@ -22,7 +22,7 @@ from dbscope import AsyncDatabase, Database
 from dbscope.observe import logs, opentelemetry, prometheus, sentry, sqlcommenter
 from dbscope.watch.dispatch import Remembering
 from dbscope.watch.page.app import Page
-from dbscope.watch.share import folder
+from dbscope.watch.share import answers, folder
 from tests.worlds import World
 
 PATIENCE = 8  # seconds
@@ -153,6 +153,12 @@ def test_a_child_asks_the_server_for_locks_on_a_connection_of_its_own(world: Wor
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     own, of_child, later = done.stdout.split()
     assert own == later != of_child
+
+
+def test_a_child_began_when_it_was_forked() -> None:
+    """On the page, where a worker of a preloaded application had the age of its parent."""
+    before = time.time()
+    assert answers.process()["began"] < before < in_child(lambda: answers.process()["began"])
 
 
 def test_an_async_database_counts_anew(tmp_path: Path) -> None:

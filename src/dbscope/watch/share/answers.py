@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from dbscope.watch.findings import Findings
 
 MOST = 200  # records at once: the newest, and how many there were besides
-BEGAN = time()
 Question = dict[str, Any]
+_own = {"began": time()}  # this process; one that was forked begins anew
 
 
 def process() -> dict[str, Any]:
@@ -28,7 +28,7 @@ def process() -> dict[str, Any]:
     name = program.parent.name if program.stem == "__main__" else program.name
     own = multiprocessing.current_process().name
     part = "" if own == "MainProcess" else f" {own}"
-    return {"pid": os.getpid(), "name": f"{name or 'python'}{part}", "began": BEGAN}
+    return {"pid": os.getpid(), "name": f"{name or 'python'}{part}", **_own}
 
 
 def answer(watch: Findings, asked: Question) -> Any:
@@ -93,3 +93,7 @@ QUESTIONS: Mapping[str, Callable[[Findings, Question], Any]] = {
     "routes": _routes,
     "pool": _pool,
 }
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _own.update(began=time()))
