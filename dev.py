@@ -36,6 +36,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -63,7 +64,7 @@ WORKERS = max(4, (os.cpu_count() or 2) // 2)
 AT_ONCE = [f"--numprocesses={WORKERS}", "--dist=worksteal"]
 ROOM = 2 << 30  # bytes in memory for the files of all tests, which had 560 MB at most
 PROGRAMS = {  # Debian's package: what of it the tests run
-    "chromium": "/usr/bin/chromium",
+    "chromium-headless-shell": "/usr/bin/chromium-headless-shell",
     "fonts-dejavu-core": "/usr/share/fonts/truetype/dejavu",
     "firebird3.0-server": "/usr/sbin/firebird",
     "nats-server": "/usr/sbin/nats-server",
@@ -106,8 +107,7 @@ def test(arguments: Sequence[str]) -> int:
     """Run the tests."""
     set_up("test")
     keep_in_memory()
-    if os.environ.get("CI"):
-        install_programs()
+    install_programs()
     if list(arguments) == ["--all"] or (not arguments and os.environ.get("CI")):
         return become("pytest", *AT_ONCE)
     return become("pytest", *(arguments or ["--quick", *AT_ONCE]))
@@ -136,9 +136,9 @@ def has_room(folder: Path) -> bool:
 
 
 def install_programs() -> None:
-    """Install what the tests use besides Python, where a missing one is a failure."""
+    """Install what the tests use besides Python, where CI is set and a missing one a failure."""
     missing = [package for package in PROGRAMS if not Path(PROGRAMS[package]).exists()]
-    if not missing or shutil.which("apt-get") is None:
+    if not os.environ.get("CI") or not missing or shutil.which("apt-get") is None:
         return
     say(f"installing {', '.join(missing)} for the tests")
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
@@ -228,8 +228,11 @@ def set_up(group: str) -> None:
         say(f"setting up .venv for {group}: this takes a moment, once")
         if group == "test":
             make_venv()
+        programs = threading.Thread(target=install_programs)  # beside it: both wait for a network
+        programs.start()
         if not install_with_uv(group):
             install_with_pip(group)
+        programs.join()
         stamp.write_text(wanted)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from blockbuster import BlockBuster, BlockingError
@@ -18,6 +19,7 @@ from tests.support.processes import LONG, short_folder
 from tests.worlds import MISSING
 
 pytest_plugins = [
+    "tests.support.browser",
     "tests.support.postgres",
     "tests.support.mysql",
     "tests.support.proxy",
@@ -103,16 +105,30 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+class Blocked(BlockingError):
+    """It is written down, too: the library catches errors to roll back."""
+
+    seen: ClassVar[list[BlockingError]] = []
+
+    def __init__(self, function: str) -> None:
+        super().__init__(function)
+        self.seen.append(self)
+
+
 @pytest.fixture(scope="session")
-def blockbuster() -> BlockBuster:
-    """Watch for blocking calls below a frame of the library; made once, since making it is slow."""
+def blockbuster() -> Iterator[BlockBuster]:
+    """Watch for blocking calls below a frame of the library; for all tests, since it is slow."""
     watch = BlockBuster(scanned_modules=["dbscope"])
     for name in ("os.path.abspath", "os.getcwd"):  # SQLAlchemy resolves a file's name, once
         watch.functions.pop(name, None)
     for function in watch.functions.values():
         function.can_block_in("/logging/__init__.py", {"emit"})
         function.can_block_predicate = either(function.can_block_predicate, is_not_ours)
-    return watch
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("blockbuster.blockbuster.BlockingError", Blocked)
+        watch.activate()
+        yield watch
+        watch.deactivate()
 
 
 OURS = str(Path(dbscope.__file__).parent)
@@ -153,29 +169,15 @@ def may_block(file: str) -> bool | None:
 
 
 @pytest.fixture(autouse=True)
-def blocking_calls(
-    blockbuster: BlockBuster, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[list[BlockingError]]:
+def blocking_calls(blockbuster: BlockBuster) -> Iterator[list[BlockingError]]:
     """Fail the test in which the library blocks the event loop, even where the error is caught.
 
     A test that blocks on purpose asks for this fixture and clears the list.
     """
-    seen: list[BlockingError] = []
-
-    class Recorded(BlockingError):
-        # The library catches errors to roll back, so raising alone would not fail the test.
-        def __init__(self, function: str) -> None:
-            super().__init__(function)
-            seen.append(self)
-
-    monkeypatch.setattr("blockbuster.blockbuster.BlockingError", Recorded)
-    blockbuster.activate()
-    try:
-        yield seen
-    finally:
-        blockbuster.deactivate()
-    if seen:
-        pytest.fail(f"the library blocked the event loop: {', '.join(map(str, seen))}")
+    Blocked.seen.clear()
+    yield Blocked.seen
+    if Blocked.seen:
+        pytest.fail(f"the library blocked the event loop: {', '.join(map(str, Blocked.seen))}")
 
 
 @pytest.fixture(autouse=True)

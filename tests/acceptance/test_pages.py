@@ -1,9 +1,7 @@
 """The pages of the shop, as a browser shows them to a person, without JavaScript."""
 
-import os
 import re
 import secrets
-import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,34 +9,12 @@ from urllib.parse import urlencode
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, expect
 
 from tests.acceptance.test_server import Server, running
+from tests.support.browser import PATIENCE
 
 PASSWORD = "correct horse battery"
-PATIENCE = 30_000  # milliseconds: the machine may be busy with something else
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium")
-    if program is None:
-        missing = pytest.fail if os.environ.get("CI") else pytest.skip
-        missing("there is no browser: install chromium")
-    expect.set_options(timeout=PATIENCE)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=QUIET)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])

@@ -11,7 +11,7 @@ from itertools import count
 import pytest
 from fastapi.dependencies import models
 
-OFTEN = 100  # tests
+OFTEN = 300  # tests
 ended = count(1)
 # FastAPI's, of endpoints, which know their application and its database.
 CACHES = [each for each in vars(models).values() if hasattr(each, "cache_clear")]

@@ -16,14 +16,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
+from tests.support.browser import chromium
 from tests.support.postgres import OwnServer
 from tests.support.processes import find_binaries
 from tests.watch.demo_server import Demo
 
 PICTURES = Path(__file__).resolve().parents[2] / "docs" / "pictures"
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
 SIZES = {"desk": {"width": 1280, "height": 860}, "phone": {"width": 390, "height": 844}}
 SCHEMES = ("light", "dark")
 VIEWS = ("live", "record", "now", "routes", "problems", "migrations")
@@ -128,12 +128,9 @@ def taken(browser: Browser, demo: Demo) -> None:
 
 def main(minutes: float = MINUTES) -> None:
     """Use the shop for some minutes, and take all pictures."""
-    program = shutil.which("chromium")
-    with busy_shop() as demo, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=QUIET)
+    with busy_shop() as demo, chromium() as browser:
         use(demo, minutes)
         taken(browser, demo)
-        browser.close()
 
 
 if __name__ == "__main__":

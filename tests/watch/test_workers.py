@@ -1,8 +1,6 @@
 """A shop with three workers and a job, seen by a browser, by the command and by a program."""
 
 import json
-import os
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -11,15 +9,15 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from dbscope.watch.share import revisions
+from tests.support.browser import PATIENCE
 from tests.support.processes import short_folder
 from tests.watch.demo_server import Demo
-from tests.watch.pictures import QUIET, SIZES, VIEWS, open_view
+from tests.watch.pictures import SIZES, VIEWS, open_view
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.ci]
-PATIENCE = 60_000  # milliseconds: the machine may be busy with something else
 SERIOUS = {"serious", "critical"}
 
 
@@ -37,20 +35,6 @@ def shop(postgres: Any) -> Iterator[Demo]:
                 thread.join()
             assert demo.run("nightly.py", "0").wait() == 0
             yield demo
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Debian's chromium."""
-    program = shutil.which("chromium")
-    if program is None:
-        missing = pytest.fail if os.environ.get("CI") else pytest.skip
-        missing("there is no browser: install chromium")
-    expect.set_options(timeout=PATIENCE)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=QUIET)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -1,0 +1,53 @@
+"""Debian's chromium, without what it does for people."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+PROGRAMS = ("chromium-headless-shell", "chromium")  # the first has two thirds of the work
+PATIENCE = 60_000  # milliseconds: the machine may be busy with something else
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def find_chromium() -> str | None:
+    """Return the program, if there is one."""
+    return next(filter(None, map(shutil.which, PROGRAMS)), None)
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Start it, and end it."""
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=PATIENCE)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser; of a module, since it keeps its thread's event loop running."""
+    if find_chromium() is None:
+        missing = pytest.fail if os.environ.get("CI") else pytest.skip
+        missing(f"there is no browser: install {PROGRAMS[0]}")
+    with chromium() as browser:
+        yield browser
