@@ -22,10 +22,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from tests.acceptance.shop import Shop, log_in, new_item, refused, register, shop, until
-from tests.acceptance.test_pages import browser
 from tests.support.look import Onlooker
-
-__all__ = ["browser"]  # a fixture
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])

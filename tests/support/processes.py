@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import re
+import secrets
 import shutil
 import socket
 import tempfile
@@ -14,6 +15,7 @@ from typing import Any
 
 import psutil
 
+PORTS = range(20_000, 32_000)
 LONG = "DBSCOPE_TESTS_LONG"  # set with --long: the machine has nothing else to do
 
 
@@ -81,9 +83,15 @@ def copy_programs(binaries: Path, folder: Path) -> Path:
 
 
 def free_port() -> int:
-    """Return a TCP port that nobody uses now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """Return a TCP port that nobody uses now.
+
+    Nor does a client until its server listens there, or while it is started again: what the
+    system gives to clients by itself is above.
+    """
+    while True:
+        port = secrets.choice(PORTS)  # `random` says the same in all processes of the tests
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def quietly(kill: Callable[[], None]) -> None:
