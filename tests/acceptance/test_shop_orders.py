@@ -219,7 +219,7 @@ async def all_of(storm: Storm) -> float:
     return seconds
 
 
-COUNTS = [400, pytest.param(20_000, marks=[pytest.mark.long, pytest.mark.timeout(1800)])]
+COUNTS = [250, pytest.param(20_000, marks=[pytest.mark.long, pytest.mark.timeout(1800)])]
 
 
 @on_sqlite_and_postgresql
