@@ -36,7 +36,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import threading
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -107,7 +106,8 @@ def test(arguments: Sequence[str]) -> int:
     """Run the tests."""
     set_up("test")
     keep_in_memory()
-    install_programs()
+    if os.environ.get("CI"):
+        install_programs()
     if list(arguments) == ["--all"] or (not arguments and os.environ.get("CI")):
         return become("pytest", *AT_ONCE)
     return become("pytest", *(arguments or ["--quick", *AT_ONCE]))
@@ -136,9 +136,9 @@ def has_room(folder: Path) -> bool:
 
 
 def install_programs() -> None:
-    """Install what the tests use besides Python, where CI is set and a missing one a failure."""
+    """Install what the tests use besides Python, where a missing one is a failure."""
     missing = [package for package in PROGRAMS if not Path(PROGRAMS[package]).exists()]
-    if not os.environ.get("CI") or not missing or shutil.which("apt-get") is None:
+    if not missing or shutil.which("apt-get") is None:
         return
     say(f"installing {', '.join(missing)} for the tests")
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
@@ -228,11 +228,8 @@ def set_up(group: str) -> None:
         say(f"setting up .venv for {group}: this takes a moment, once")
         if group == "test":
             make_venv()
-        programs = threading.Thread(target=install_programs)  # beside it: both wait for a network
-        programs.start()
         if not install_with_uv(group):
             install_with_pip(group)
-        programs.join()
         stamp.write_text(wanted)
 
 

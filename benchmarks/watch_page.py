@@ -22,13 +22,13 @@ from typing import Any
 
 import psutil
 import uvicorn
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from benchmarks.ten import Base
 from benchmarks.watch_memory import TENTHS, application
+from tests.support.browser import chromium
 from tests.support.processes import free_port
 
-OPTIONS = ["--no-sandbox", "--disable-gpu", "--enable-precise-memory-info"]  # of chromium
 SLOWEST = 1.0  # seconds from a click to the view
 CLIENT = """
 import http.client, sys
@@ -87,8 +87,7 @@ def clicks(page: Page, base: str) -> tuple[float, float]:
 def main(requests: int) -> bool:
     """Print a line for each tenth, and tell whether it was too slow."""
     slowest = 0.0
-    with serving() as (port, server), sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=OPTIONS)
+    with serving() as (port, server), chromium("--enable-precise-memory-info") as browser:
         page = browser.new_page()
         page.add_init_script(LOOK_FOR_LONG_TURNS)
         base = f"http://127.0.0.1:{port}/_db/"
@@ -108,7 +107,6 @@ def main(requests: int) -> bool:
             seen = f"routes {routes * 1e3:4.0f} ms   record {record * 1e3:4.0f} ms"
             kept = f"page {heap:4.0f} MiB   server {memory:4.0f} MiB"
             print(f"{last:7}   {seen}   longest turn {longest:4.0f} ms   {kept}", flush=True)
-        browser.close()
     return slowest > SLOWEST
 
 

@@ -105,7 +105,7 @@ def anyio_backend() -> str:
 
 
 class Blocked(BlockingError):
-    """It is written down, too: the library catches errors to roll back."""
+    """A blocking call that is noted as well as raised: the library catches errors to roll back."""
 
     seen: ClassVar[list[BlockingError]] = []
 
@@ -116,7 +116,7 @@ class Blocked(BlockingError):
 
 @pytest.fixture(scope="session")
 def blockbuster() -> Iterator[BlockBuster]:
-    """Watch for blocking calls below a frame of the library; for all tests, since it is slow."""
+    """Watch for blocking calls below a frame of the library; all the time, as to begin is slow."""
     watch = BlockBuster(scanned_modules=["dbscope"])
     for name in ("os.path.abspath", "os.getcwd"):  # SQLAlchemy resolves a file's name, once
         watch.functions.pop(name, None)

@@ -16,6 +16,8 @@ from tests.support.browser import PATIENCE
 
 PASSWORD = "correct horse battery"
 
+pytestmark = pytest.mark.timeout(150)  # more than the browser waits: it says what it has waited for
+
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def server(request, tmp_path_factory) -> Iterator[Server]:

@@ -24,6 +24,8 @@ from websockets.sync.client import connect
 from tests.acceptance.shop import Shop, log_in, new_item, refused, register, shop, until
 from tests.support.look import Onlooker
 
+pytestmark = pytest.mark.timeout(150)  # more than the browser waits: it says what it has waited for
+
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def running(request, tmp_path_factory) -> Iterator[Shop]:

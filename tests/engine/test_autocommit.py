@@ -311,7 +311,8 @@ def test_the_outcome_of_one_whose_answer_is_lost_is_unknown(world: World, proxy:
     world.database = type(world.database)(proxy.through(world.url))
     slow = "DO $$ BEGIN PERFORM pg_sleep(0.3); INSERT INTO item (name) VALUES ('a'); END $$"
     running = (
-        "SELECT count(*) FROM pg_stat_activity WHERE starts_with(query, 'DO ') AND state = 'active'"
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE starts_with(query, 'DO ') AND wait_event = 'PgSleep'"  # not while it is prepared
     )
 
     def cut() -> None:

@@ -17,6 +17,7 @@ from dbscope import ConfigurationError, DatabaseUnavailable, DBScopeError
 from tests.asgi import Answer, ask
 from tests.support import wire
 from tests.support.pgbouncer import PROGRAM, pgbouncer
+from tests.support.proxy import Proxy
 from tests.worlds import MYSQL, Both, Item, World, is_postgresql, is_sqlite, plain_engine
 
 servers = pytest.mark.worlds(drivers=lambda driver: not is_sqlite(driver), places=["scope"])
@@ -237,6 +238,24 @@ def test_a_server_that_does_not_encrypt(world: World) -> None:
     option = "ssl" if url.get_driver_name() == "asyncpg" else "sslmode"
     connect(world, url.update_query_dict({option: "require"}))
     is_configuration(world)
+
+
+@postgres
+def test_a_server_that_ends_while_it_is_asked_for_encryption(world: World, proxy: Proxy) -> None:
+    """It is away: who has connected before has nothing to configure."""
+    connect(world, proxy.through(world.url))
+
+    def story(db: Both) -> None:
+        db.ping()
+        proxy.say_over()
+        proxy.cut_all()
+        for _ in range(2):  # the pool's connection is lost, and no new one can be had
+            with pytest.raises(DatabaseUnavailable):
+                db.ping()
+        proxy.pass_through()
+        db.ping()
+
+    world.play(story)
 
 
 # -- whatever the server's language is -------------------------------------------------------------

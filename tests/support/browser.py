@@ -13,7 +13,10 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-PROGRAMS = ("chromium-headless-shell", "chromium")  # the first has two thirds of the work
+PROGRAMS = (
+    "chromium-headless-shell",
+    "chromium",
+)  # the first does two thirds of what the second does
 PATIENCE = 60_000  # milliseconds: the machine may be busy with something else
 QUIET = [
     "--no-sandbox",
@@ -32,13 +35,14 @@ def find_chromium() -> str | None:
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """Start it, and end it."""
+def chromium(*options: str) -> Iterator[Browser]:
+    """Start it, with more options if need be, and end it."""
     from playwright.sync_api import expect, sync_playwright
 
     expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=QUIET)
+        program, arguments = find_chromium(), [*QUIET, *options]
+        browser = playwright.chromium.launch(executable_path=program, args=arguments)
         yield browser
         browser.close()
 

@@ -6,6 +6,7 @@ import re
 import secrets
 import shutil
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,9 @@ from typing import Any
 import psutil
 
 PORTS = range(20_000, 32_000)
+# Without plugins of this repository's own tests, which were half of the time of a short run.
+OTHERS = ("hypothesispytest", "randomly", "schemathesis")
+PYTEST = [sys.executable, "-m", "pytest", *(f"-pno:{name}" for name in OTHERS)]
 LONG = "DBSCOPE_TESTS_LONG"  # set with --long: the machine has nothing else to do
 
 
@@ -85,13 +89,14 @@ def copy_programs(binaries: Path, folder: Path) -> Path:
 def free_port() -> int:
     """Return a TCP port that nobody uses now.
 
-    Nor does a client until its server listens there, or while it is started again: what the
-    system gives to clients by itself is above.
+    It is none of those that the system gives to clients by itself (on Linux as it comes, macOS and
+    Windows), so it stays free until a server listens there, and while that is started again.
     """
-    while True:
+    for _ in range(100):
         port = secrets.choice(PORTS)  # `random` says the same in all processes of the tests
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
+    raise OSError(f"none of a hundred ports of {PORTS} can be had")
 
 
 def quietly(kill: Callable[[], None]) -> None:

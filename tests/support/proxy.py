@@ -83,6 +83,13 @@ class Proxy:
         """Close each new connection at once; those that exist go on."""
         self._switch("refuse")
 
+    def say_over(self) -> None:
+        """Say to who asks for encryption that there is none and, in the same breath, that all ends.
+
+        A PostgreSQL that is killed just then says so.
+        """
+        self._switch("say_over")
+
     def hold(self) -> None:
         """Let each new connection wait for another mode; those that exist go on."""
         self._switch("hold")
@@ -236,7 +243,8 @@ class Link:
 
     def _starts(self, message: bytes) -> bool:
         if self.wire.asks_for_encryption(message):
-            self.client[1].write(b"N")  # no: we want to read along
+            over = b"Eover\n\0" if self.proxy.is_in("say_over") else b""
+            self.client[1].write(b"N" + over)  # no: we want to read along
             return False
         self.proxy.connections += self.wire.is_login(message)
         return True

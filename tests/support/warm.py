@@ -113,6 +113,7 @@ class Popen(subprocess.Popen[Any]):
                 "folder": str(folder or Path.cwd()),
                 "environment": dict(environment or os.environ),
                 "session": bool(session),
+                "hears_interrupts": signal.getsignal(signal.SIGINT) is not signal.SIG_IGN,
                 "also": sorted(also),
             }
             mine = [usual if fd == -1 else fd for usual, fd in enumerate(pipes[::3] + pipes[5:])]
@@ -139,10 +140,9 @@ def run(command: list[str], *, timeout: float, **options: Any) -> subprocess.Com
 
 def main(link: socket.socket) -> None:
     """Import, and become each program that is asked for."""
-    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests
     learn(USUAL)
     request = next_program(link)
-    signal.signal(signal.SIGINT, interrupt)
     begin(request)
     become(request["command"])
 
@@ -193,6 +193,8 @@ def begin(request: dict[str, Any]) -> None:
     """Be where the program is to be, and as its environment says."""
     if request["session"]:
         os.setsid()
+    if request["hears_interrupts"]:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if request["is_strict"]:
         sys.warnoptions.append("error")
         warnings.simplefilter("error")

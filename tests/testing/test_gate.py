@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.testing.test_plugin import OTHERS, run
+from tests.support.processes import PYTEST
+from tests.testing.test_plugin import run
 
 pytestmark = pytest.mark.timeout(400)  # each runs pytest several times
 
@@ -208,7 +209,7 @@ def test_what_is_not_in_the_baseline_fails_the_run(project: Path) -> None:
 def run_code(project: Path, *arguments: str, folder: str = ".") -> tuple[int, str]:
     """Return the exit code of a run, and what it says."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(project), *sys.path])}
-    command = [sys.executable, "-m", "pytest", *OTHERS, "-q", *arguments]
+    command = [*PYTEST, "-q", *arguments]
     done = subprocess.run(
         command, cwd=project / folder, env=environment, check=False, capture_output=True, text=True
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.postgres import PostgresServer
+from tests.support.processes import PYTEST
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -128,15 +129,11 @@ def anyio_backend():
 """
 
 
-# Plugins of this repository's own tests: to be imported took them half of the time of a run.
-OTHERS = [f"-pno:{name}" for name in ("hypothesispytest", "randomly", "schemathesis")]
-
-
 def run(folder: Path, *arguments: str) -> str:
     """Run pytest in a project of its own; return what it says."""
     environment = os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{os.pathsep.join(sys.path)}"}
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *OTHERS, "-q", "-W", "error", *arguments],
+        [*PYTEST, "-q", "-W", "error", *arguments],
         cwd=folder,
         env=environment,
         capture_output=True,

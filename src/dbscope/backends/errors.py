@@ -37,6 +37,9 @@ PERMANENT_WORDS = re.compile(
     "|unsupported startup parameter|bouncer config error|SSL required"
     r"|invalid \w+ value|invalid command-line argument|does not support SSL|rejected SSL upgrade"
 )
+# asyncpg says so of any answer but the one byte that it waits for: also of a server that has no TLS
+# and says in the same breath that it is ending.
+NO_TLS = "rejected SSL upgrade"
 QUERY_CANCELED = "57014"
 # In the info of a connection: a transaction had failed there before this one began.
 LEFT_OVER = "dbscope.left_over"
@@ -222,12 +225,13 @@ def is_unforeseen(error: BaseException) -> bool:
     return any(isinstance(each, AttributeError | LookupError) for each in (error, error.__cause__))
 
 
-def is_permanent(error: BaseException, state: str | None) -> bool:
+def is_permanent(error: BaseException, state: str | None, *, has_connected: bool = False) -> bool:
     """Tell whether an error of connecting will come again until somebody changes the configuration.
 
     Args:
         error: the driver's.
         state: its SQLSTATE; psycopg's errors of connecting have none.
+        has_connected: whether the same settings have led to a connection before.
     """
     if isinstance(error, DBAPIError):
         error = error.orig or error
@@ -235,7 +239,9 @@ def is_permanent(error: BaseException, state: str | None) -> bool:
     if code is not None:
         return code in MYSQL_PERMANENT
     if state is None or state == PROTOCOL_VIOLATION:
-        return PERMANENT_WORDS.search(str(error)) is not None
+        told = str(error)
+        is_passing = has_connected and NO_TLS in told
+        return PERMANENT_WORDS.search(told) is not None and not is_passing
     return state in PERMANENT
 
 

@@ -111,7 +111,8 @@ def meaning(
     if errors.is_wrong_argument(error):
         return ConfigurationError(f"{name} cannot be connected to: {error}{perhaps}.")
     state = in_its_world(engine, backend.login_state, error)
-    if errors.is_permanent(error, state):
+    has_connected = getattr(engine.dialect, "server_version_info", None) is not None
+    if errors.is_permanent(error, state, has_connected=has_connected):
         return ConfigurationError(f"{name} refused to connect us: {error}.")
     if why := in_its_world(engine, backend.why_not_connected, error):
         return ConfigurationError(f"{name} cannot be opened: {why}.")
