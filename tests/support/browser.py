@@ -13,10 +13,8 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-PROGRAMS = (
-    "chromium-headless-shell",
-    "chromium",
-)  # the first does two thirds of what the second does
+# The first draws no window that nobody sees, which is a third of the work of the second.
+PROGRAMS = ("chromium-headless-shell", "chromium")
 PATIENCE = 60_000  # milliseconds: the machine may be busy with something else
 QUIET = [
     "--no-sandbox",

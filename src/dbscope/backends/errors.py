@@ -35,7 +35,7 @@ PERMANENT = frozenset({"28000", "28P01", "3D000", "42501", "42704", "22023", NOT
 PERMANENT_WORDS = re.compile(
     "no such (database|user)|does not exist|authentication failed|auth failed|login rejected"
     "|unsupported startup parameter|bouncer config error|SSL required"
-    r"|invalid \w+ value|invalid command-line argument|does not support SSL|rejected SSL upgrade"
+    r"|invalid \w+ value|invalid command-line argument|does not support SSL"
 )
 # asyncpg says so of any answer but the one byte that it waits for: also of a server that has no TLS
 # and says in the same breath that it is ending.
@@ -240,8 +240,8 @@ def is_permanent(error: BaseException, state: str | None, *, has_connected: bool
         return code in MYSQL_PERMANENT
     if state is None or state == PROTOCOL_VIOLATION:
         told = str(error)
-        is_passing = has_connected and NO_TLS in told
-        return PERMANENT_WORDS.search(told) is not None and not is_passing
+        has_no_tls = NO_TLS in told and not has_connected
+        return has_no_tls or PERMANENT_WORDS.search(told) is not None
     return state in PERMANENT
 
 
